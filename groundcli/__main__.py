@@ -1,0 +1,28 @@
+"""The command `groundcli`, also as `python -m groundcli`."""
+
+import sys
+
+from rich.console import Console
+
+from groundcli.cli.app import app
+from groundcli.errors import GroundcliError
+
+
+def main() -> None:
+    """Runs the command line; an error that a user can mend is one line on stderr and an exit code of its own."""
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except GroundcliError as error:
+        stderr.print("[red]error:[/red]", end=" ")
+        stderr.print(str(error), markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

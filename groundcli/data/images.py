@@ -1,0 +1,101 @@
+"""Image files to arrays: any picture that Pillow can open becomes upright 8-bit RGB."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from groundcli.errors import BadInput
+
+# HEIC is listed so that a phone's photographs are reported, with the way out, and not passed over in silence.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif"}
+)
+MAX_PIXELS = 178_956_970  # from here on Pillow itself refuses: 13,377 x 13,377, half a gigabyte as RGB
+
+# Pillow warns of large photographs and of broken EXIF; both are used all the same, so there is nothing to tell.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends as an image's does; its content isn't looked at."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def decode(path: Path) -> np.ndarray:
+    """The picture in a file.
+
+    Any mode that Pillow opens: palettes and CMYK are converted, 16-bit greyscale is scaled to 8 bits, transparency
+    is laid on white, of an animation the first frame is taken. EXIF orientation is applied, so rows run from the
+    top of the scene to its bottom.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        BadInput: the file is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
+    """
+    _check_file(path)
+    try:
+        with Image.open(path) as image:
+            return np.array(_rgb(_upright(image)))
+    except UnidentifiedImageError:
+        hint = "convert it to JPEG first" if path.suffix.lower() in {".heic", ".heif"} else "replace or remove it"
+        raise BadInput(f"{path}: not an image that can be read; {hint}") from None
+    except Image.DecompressionBombError:
+        raise BadInput(f"{path}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
+    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        raise BadInput(f"{path}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise BadInput(f"{path}: a folder, not an image")
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file")
+        if not path.stat().st_size:
+            raise BadInput(f"{path}: the file is empty (0 bytes)")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block doesn't spoil the pixels
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return _grey(np.asarray(image) / 257)  # 65535 is white
+    if image.mode in {"I", "F"}:
+        return _grey(_stretch(np.asarray(image, dtype=np.float64)))
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """32-bit pixels have no agreed white: their own range becomes 0 to 255."""
+    values = np.nan_to_num(values)
+    low, high = values.min(), values.max()
+    return (values - low) * (255 / (high - low) if high > low else 0)
+
+
+def _grey(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

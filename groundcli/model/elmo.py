@@ -1,0 +1,172 @@
+"""ELMo: a character CNN and two layers of a bidirectional language model (Peters et al., NAACL 2018).
+
+Equal to AllenNLP's on the published files, apart from one thing: no state is carried from one call to the next, so a
+caption's vectors depend on that caption alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+MAX_CHARACTERS = 50  # of a word, with its two markers
+BEGIN_SENTENCE, END_SENTENCE = "<S>", "</S>"
+BEGIN_WORD, END_WORD, PADDING = 258, 259, 260
+
+
+@dataclass(frozen=True)
+class ElmoConfig:
+    """The sizes, as `options.json` of the published models has them.
+
+    Attributes:
+        filters: (width in characters, number of filters) of each convolution of the character CNN.
+        character_dim: width of a character's vector.
+        highways: highway layers after the character CNN.
+        activation: of the character CNN, `relu` or `tanh`.
+        hidden: cells of an LSTM layer and direction.
+        projection: width of an LSTM layer's output in each direction; every ELMo layer is twice as wide.
+        layers: LSTM layers.
+        clip: bound of cells and projections.
+    """
+
+    filters: tuple[tuple[int, int], ...]
+    character_dim: int
+    highways: int
+    activation: str
+    hidden: int
+    projection: int
+    layers: int = 2
+    clip: float = 3.0
+
+
+def character_ids(word: str) -> list[int]:
+    """A word's UTF-8 bytes, cut at 48, between its markers, padded to 50, all plus one (0 is no word).
+
+    The sentence boundaries `<S>` and `</S>` are words of one marker each, as in AllenNLP.
+    """
+    marker = {BEGIN_SENTENCE: [256], END_SENTENCE: [257]}.get(word)
+    ids = [BEGIN_WORD, *(marker or word.encode("utf-8", errors="ignore")[: MAX_CHARACTERS - 2]), END_WORD]
+    return [i + 1 for i in ids + [PADDING] * (MAX_CHARACTERS - len(ids))]
+
+
+class CharacterCnn(nn.Module):
+    """Character ids (W, 50) -> word vectors (W, projection)."""
+
+    def __init__(self, config: ElmoConfig):
+        super().__init__()
+        width = sum(n for _, n in config.filters)
+        self.embedding = nn.Embedding(PADDING + 2, config.character_dim, padding_idx=0)
+        self.convolutions = nn.ModuleList(nn.Conv1d(config.character_dim, n, k) for k, n in config.filters)
+        self.transforms = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
+        self.carries = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
+        self.projection = nn.Linear(width, config.projection)
+        self.activation = {"relu": torch.relu, "tanh": torch.tanh}[config.activation]
+        for carry in self.carries:
+            nn.init.constant_(carry.get_parameter("bias"), -2.0)  # at first, let the input through
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Character ids (W, 50), 0 throughout for no word -> (W, projection)."""
+        characters = self.embedding(ids).transpose(1, 2)  # (W, character_dim, 50)
+        x = torch.cat([self.activation(conv(characters).amax(-1)) for conv in self.convolutions], dim=-1)
+        for transform, carry in zip(self.transforms, self.carries, strict=True):
+            gate = torch.sigmoid(carry(x))
+            x = gate * torch.relu(transform(x)) + (1 - gate) * x
+        return self.projection(x)
+
+
+class BiLstmLayer(nn.Module):
+    """Both directions of an LSTM layer with clipped cells and clipped projections, side by side in one batch."""
+
+    def __init__(self, config: ElmoConfig):
+        super().__init__()
+        p, h = config.projection, config.hidden
+        self.clip = config.clip
+        self.kernel = nn.Parameter(torch.empty(2, 2 * p, 4 * h))  # input above recurrent; gates i, j, f, o
+        self.bias = nn.Parameter(torch.zeros(2, 1, 4 * h))
+        self.projection = nn.Parameter(torch.empty(2, h, p))
+        for weight in (self.kernel, self.projection):
+            nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(2, C, T, P): forward, and backward already reversed -> the same shape."""
+        _, captions, steps, width = x.shape
+        from_input, from_output = self.kernel.split(width, dim=1)
+        gates = torch.baddbmm(self.bias, x.flatten(1, 2), from_input).unflatten(1, (captions, steps))
+        h = x.new_zeros(2, captions, width)
+        c = x.new_zeros(2, captions, self.projection.shape[1])
+        outputs = []
+        for step in gates.unbind(2):
+            i, j, f, o = torch.baddbmm(step, h, from_output).chunk(4, dim=-1)
+            c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(j)
+            c = c.clamp(-self.clip, self.clip)
+            h = torch.bmm(torch.sigmoid(o) * torch.tanh(c), self.projection).clamp(-self.clip, self.clip)
+            outputs.append(h)
+        return torch.stack(outputs, dim=2)
+
+
+class Elmo(nn.Module):
+    """Tokenised captions -> the three layers of each word, and each LSTM layer's sentence vector.
+
+    Attributes:
+        width: of every layer, twice the projection.
+    """
+
+    def __init__(self, config: ElmoConfig):
+        super().__init__()
+        self.config = config
+        self.width = 2 * config.projection
+        self.character_cnn = CharacterCnn(config)
+        self.lstm = nn.ModuleList(BiLstmLayer(config) for _ in range(config.layers))
+
+    def words(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+        """Words between sentence boundaries (C, T + 2, P), lengths with them (C); a word is computed once."""
+        device = self.character_cnn.projection.weight.device
+        bounded = [[BEGIN_SENTENCE, *caption, END_SENTENCE] for caption in captions]
+        index = {word: i for i, word in enumerate(dict.fromkeys(w for c in bounded for w in c), 1)}
+        ids = torch.tensor([[0] * MAX_CHARACTERS, *map(character_ids, index)], device=device)
+        places = [torch.tensor([index[w] for w in c]) for c in bounded]
+        padded = nn.utils.rnn.pad_sequence(places, batch_first=True).to(device)
+        return self.character_cnn(ids)[padded], torch.tensor([len(c) for c in bounded], device=device)
+
+    def directions(
+        self, tokens: Tensor, lengths: Tensor, dropout: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> tuple[list[Tensor], Tensor]:
+        """The LSTM layers' outputs (2, C, T, P), the second direction reversed, and the reversing index (C, T)."""
+        steps = torch.arange(tokens.shape[1], device=tokens.device)
+        reverse = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)  # its own inverse
+        x = torch.stack([tokens, flip(tokens, reverse)])
+        layers: list[Tensor] = []
+        for lstm in self.lstm:
+            x = dropout(lstm(x) + x if layers else lstm(x))
+            layers.append(x)
+        return layers, reverse
+
+    def layers(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], Tensor]:
+        """All layers with sentence boundaries: the doubled words and the LSTM layers, (C, T + 2, 2 P) each; mask."""
+        tokens, lengths = self.words(captions)
+        both, reverse = self.directions(tokens, lengths)
+        out = [torch.cat([tokens, tokens], -1)]
+        out += [torch.cat([forward, flip(backward, reverse)], -1) for forward, backward in both]
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return [layer * mask.unsqueeze(-1) for layer in out], mask
+
+    def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
+        """Layers of words and of sentences, without boundaries.
+
+        Returns:
+            words: one (W, 2 P) a layer, the words of all captions one after the other.
+            sentences: one (C, 2 P) an LSTM layer: the backward state at the first word beside the forward state at
+                the last.
+        """
+        layers, mask = self.layers(captions)
+        lengths = mask.sum(1)
+        inside = mask[:, 2:]  # the words' mask, as if they began at 0
+        half, rows = self.config.projection, torch.arange(len(lengths), device=lengths.device)
+        sentences = [torch.cat([x[:, 1, half:], x[rows, lengths - 2, :half]], -1) for x in layers[1:]]
+        return [layer[:, 1:-1][inside] for layer in layers], sentences
+
+
+def flip(x: Tensor, reverse: Tensor) -> Tensor:
+    """Rows of (C, T, P) in the order of (C, T)."""
+    return x.gather(1, reverse.unsqueeze(-1).expand_as(x))

@@ -1,0 +1,93 @@
+"""The whole model: a frozen CNN and frozen text encoders, mapped into one space."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from groundcli.model.attention import attend, average_levels, best_level
+from groundcli.model.loss import LossConfig
+from groundcli.model.text import TextConfig, TextEncoders, TextFeatures, TextMappings
+from groundcli.model.visual import Backbone, VisualConfig, VisualMapping
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides what the model computes.
+
+    Attributes:
+        visual: the visual half.
+        text: the textual half.
+        loss: what training maximises.
+        fusion: how a word's heat maps of several levels become one: `best` takes the level that scores highest
+            (the paper), `average` weighs each level by its score.
+        smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
+        level_weights: factors of the levels in the average; none are all one.
+    """
+
+    visual: VisualConfig
+    text: TextConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    fusion: str = "best"
+    level_weights: tuple[float, ...] = ()
+    smooth: bool = False
+
+
+class GroundingModel(nn.Module):
+    """Image and caption into one space, and from there to heat maps."""
+
+    def __init__(self, config: ModelConfig, backbone: Backbone, text: TextEncoders):
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.text = text
+        self.visual_mapping = VisualMapping(backbone.channels, config.visual)
+        copies = len(backbone.channels) if config.text.per_level else 1
+        self.word_mapping = TextMappings(copies, text.word_widths, config.text, softmax=True)
+        self.sentence_mapping = TextMappings(copies, text.sentence_widths, config.text, softmax=False)
+
+    def trained(self) -> dict[str, Tensor]:
+        """What training changes: every tensor but those of the frozen backbone and text encoders."""
+        return {k: t for k, t in self.state_dict().items() if not k.startswith(("backbone.", "text."))}
+
+    def load_trained(self, tensors: dict[str, Tensor]) -> None:
+        """Undoes `trained`. Raises RuntimeError, naming the tensors, where they aren't this model's."""
+        own = self.state_dict()
+        missing, unexpected = self.trained().keys() - tensors.keys(), tensors.keys() - self.trained().keys()
+        if missing or unexpected:
+            raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
+        self.load_state_dict({**own, **tensors})
+
+    def forward(
+        self, maps: Sequence[Tensor], captions: Sequence[Sequence[str]], grid: int
+    ) -> tuple[Tensor, Tensor, Tensor, TextFeatures]:
+        """B pairs in the common space, as the loss wants them.
+
+        Args:
+            maps: the backbone's feature maps, (B, C_l, H_l, W_l) a level.
+            captions: B tokenised captions, of at least one word each.
+            grid: cells a side that every level is resized to, M; N = M * M.
+
+        Returns:
+            Cells (B, L, N, D), words (K, U, D), sentences (K, B, D), and which words stand where.
+        """
+        text = self.text(captions)
+        v, s = self.visual_mapping(maps, grid), self.word_mapping(text.words)
+        return v, s, self.sentence_mapping(text.sentences), text
+
+    @torch.no_grad()
+    def map_words(self, captions: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Tokenised captions -> the words (K, T, D) of each, length one."""
+        text = self.text(captions)
+        s = self.word_mapping(text.words)
+        return [s[:, index[mask]] for index, mask in zip(text.index, text.mask, strict=True)]
+
+    @torch.no_grad()
+    def ground_words(self, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One image's cells (L, N, D) and words (K, T, D) -> their heat (T, N), scores (T) and levels (T)."""
+        heat, level_scores = attend(v.unsqueeze(0), s.unsqueeze(0))
+        if self.config.fusion == "best":
+            return best_level(heat[0], level_scores[0])
+        weights = self.config.level_weights or (1.0,) * v.shape[0]
+        return average_levels(heat[0], level_scores[0], torch.tensor(weights, device=v.device))

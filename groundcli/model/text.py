@@ -1,0 +1,161 @@
+"""The textual half: layers of frozen text encoders, mixed and mapped into the common space (paper, section 3.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor, nn
+
+from groundcli.model.elmo import Elmo
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Which text encoders, and how their layers enter the common space.
+
+    Attributes:
+        encoders: names of the frozen encoders' weights; their layers are mixed together.
+        width: width of the mix; a layer of another width gets a linear map of its own.
+        mapping: widths of the fully connected layers; the last one is the common dimension D.
+        per_level: whether each visual level has a mapping, and so a common space, of its own; the paper has one.
+    """
+
+    encoders: tuple[str, ...]
+    width: int
+    mapping: tuple[int, ...]
+    per_level: bool = False
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What frozen text encoders say of C captions, with U different words among them.
+
+    A word out of context is the same wherever it stands, and is kept once; a word in context is one of its own.
+
+    Attributes:
+        tokens: the U words.
+        words: one (U, E_k) a layer.
+        sentences: one (C, E_k) a layer.
+        index: (C, T) int64, the row of each caption's words; 0 at padding.
+        mask: (C, T) bool, false at padding.
+    """
+
+    tokens: list[str]
+    words: list[Tensor]
+    sentences: list[Tensor]
+    index: Tensor
+    mask: Tensor
+
+
+class WordPieces(nn.Module):
+    """Vectors of words out of context: the mean of their word pieces in a pretrained table.
+
+    Args:
+        table: (V, E), a row a piece.
+        pieces: the V pieces, in the table's order, continuations marked with ##; matched in lower case.
+    """
+
+    def __init__(self, table: Tensor, pieces: Sequence[str]):
+        super().__init__()
+        self.table = nn.Parameter(table, requires_grad=False)
+        self.width: int = table.shape[1]
+        self.unknown = pieces.index("[UNK]")
+        self.tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
+
+    def forward(self, words: Sequence[str]) -> Tensor:
+        """Words -> (U, E)."""
+        encodings = self.tokenizer.encode_batch(list(words), add_special_tokens=False)
+        pieces = [encoding.ids or [self.unknown] for encoding in encodings]
+        offsets = torch.tensor([0, *map(len, pieces)], device=self.table.device).cumsum(0)[:-1]
+        ids = torch.tensor([i for word in pieces for i in word], device=self.table.device)
+        return F.embedding_bag(ids, self.table, offsets, mode="mean").float()
+
+
+class TextEncoders(nn.Module):
+    """Frozen encoders side by side: the layers of an ELMo, if there is one, and those of tables of word pieces.
+
+    Attributes:
+        word_widths, sentence_widths: width of each layer of words, and of the sentence.
+    """
+
+    def __init__(self, elmo: Elmo | None, tables: Sequence[WordPieces]):
+        super().__init__()
+        self.elmo = elmo
+        self.tables = nn.ModuleList(tables)
+        tables_widths = [table.width for table in tables]
+        elmo_widths = [elmo.width] * (elmo.config.layers + 1) if elmo else []
+        self.word_widths: list[int] = elmo_widths + tables_widths
+        self.sentence_widths: list[int] = elmo_widths[1:] + tables_widths
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "TextEncoders":
+        """Frozen: always behaves as in evaluation."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
+        """Captions of at least one word each. A table's sentence is the mean of its words."""
+        device = next(self.parameters()).device
+        distinct = {word: i for i, word in enumerate(dict.fromkeys(w for c in captions for w in c))}
+        places = [torch.tensor([distinct[w] for w in c], device=device) for c in captions]
+        index = nn.utils.rnn.pad_sequence(places, batch_first=True)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(p, dtype=torch.bool) for p in places], batch_first=True)
+        tokens = list(distinct)
+        words = [table(tokens) for table in self.tables]
+        sentences = [torch.stack([layer[p].mean(0) for p in places]) for layer in words]
+        if self.elmo:
+            elmo_words, elmo_sentences = self.elmo(captions)
+            words = elmo_words + [layer[index[mask]] for layer in words]
+            sentences = elmo_sentences + sentences
+            tokens = [word for caption in captions for word in caption]
+            index = torch.zeros_like(index).masked_scatter(mask, torch.arange(int(mask.sum()), device=device))
+        return TextFeatures(tokens, words, sentences, index, mask)
+
+
+class LayerMix(nn.Module):
+    """A learned sum of layers: weights of a softmax for words, free weights for sentences (no bias)."""
+
+    def __init__(self, widths: Sequence[int], width: int, softmax: bool):
+        super().__init__()
+        self.softmax = softmax
+        self.weights = nn.Parameter(torch.full((len(widths),), 0.0 if softmax else 1 / len(widths)))
+        self.adapters = nn.ModuleList(nn.Identity() if w == width else nn.Linear(w, width, bias=False) for w in widths)
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Layers (..., E_k) -> (..., E)."""
+        weights = self.weights.softmax(0) if self.softmax else self.weights
+        return torch.stack([w * f(x) for w, f, x in zip(weights, self.adapters, layers, strict=True)]).sum(0)
+
+
+class TextMapping(nn.Module):
+    """Mixed layers -> fully connected layers, each followed by LeakyReLU(0.25) -> length one."""
+
+    def __init__(self, widths: Sequence[int], width: int, mapping: Sequence[int], softmax: bool):
+        super().__init__()
+        self.mix = LayerMix(widths, width, softmax)
+        layers: list[nn.Module] = []
+        for out in mapping:
+            linear = nn.Linear(width, out)
+            nn.init.kaiming_normal_(linear.weight, a=0.25)
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.LeakyReLU(0.25)]
+            width = out
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Layers (..., E_k) -> (..., D)."""
+        return F.normalize(self.layers(self.mix(layers)), dim=-1)
+
+
+class TextMappings(nn.Module):
+    """One mapping for all levels, or as many as there are levels."""
+
+    def __init__(self, copies: int, widths: Sequence[int], config: TextConfig, softmax: bool):
+        super().__init__()
+        self.copies = nn.ModuleList(TextMapping(widths, config.width, config.mapping, softmax) for _ in range(copies))
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Layers (U, E_k) -> (K, U, D), length one."""
+        return torch.stack([mapping(layers) for mapping in self.copies])

@@ -1,0 +1,136 @@
+"""The visual half: several levels of a frozen CNN, mapped cell by cell into the common space (paper, section 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from timm.models import create_feature_extractor
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class VisualConfig:
+    """Which CNN, which of its layers, and how their cells enter the common space.
+
+    Attributes:
+        backbone: a model name of timm, or `vgg16` of torchvision.
+        weights: the name of the backbone's frozen weights (see `groundcli weights list`).
+        levels: names of the backbone's modules whose outputs are the levels, early to late.
+        image_size: images are resized to this square, without keeping their aspect ratio.
+        grid: every level is bilinearly resized to this many cells a side.
+        mapping: widths of the convolutions of a level's stack; the last one is the common dimension D.
+        kernel: side of those convolutions: 1, or 3 for the authors' variant.
+        bias: whether those convolutions have one; without, a cell where the CNN sees nothing stays at zero.
+        norm: `cell` normalises every cell to length one (the paper); `image` divides all cells of a level by
+            their root mean square length, so that a faint cell stays faint.
+        mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
+        output_stride: input pixels to a cell of the last level, where the backbone lets one choose; 0 leaves it.
+    """
+
+    backbone: str
+    weights: str
+    levels: tuple[str, ...]
+    image_size: int
+    grid: int
+    mapping: tuple[int, ...]
+    kernel: int = 1
+    bias: bool = True
+    norm: str = "cell"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    output_stride: int = 0
+
+
+class Backbone(nn.Module):
+    """A frozen CNN that gives the feature maps of some of its layers.
+
+    Any network whose modules have names will do; what comes after the last named layer is never computed.
+
+    Attributes:
+        channels: channels of each level.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: VisualConfig):
+        super().__init__()
+        if config.backbone == "vgg16":
+            network: nn.Module = torchvision.models.vgg16(weights=None)
+        else:
+            stride: Any = {"output_stride": config.output_stride} if config.output_stride else {}
+            network = timm.create_model(config.backbone, pretrained=False, **stride)
+        modules = dict(network.named_modules())
+        for level in config.levels:
+            if level not in modules:
+                raise ValueError(f"{config.backbone} has no module named {level!r}")
+        self.levels = config.levels
+        self.output_stride = config.output_stride
+        self.network = create_feature_extractor(network.eval(), list(config.levels))
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+        self.channels: list[int] = [m.shape[1] for m in self(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))]
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Frozen: batch norm and dropout always behave as in evaluation."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Uint8 RGB images (B, 3, S, S) -> one feature map (B, C_l, H_l, W_l) a level."""
+        x = ((images.to(self.mean.dtype) / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        out = self.network(x)
+        return [out[level] for level in self.levels]
+
+
+class VisualMapping(nn.Module):
+    """Each level's own stack of convolutions, each followed by LeakyReLU(0.25), then a norm."""
+
+    scale: Tensor
+
+    def __init__(self, channels: Sequence[int], config: VisualConfig):
+        super().__init__()
+        self.norm = config.norm
+        self.register_buffer("scale", torch.ones(len(channels)))
+        self.stacks = nn.ModuleList()
+        for c in channels:
+            layers: list[nn.Module] = []
+            for width in config.mapping:
+                conv = nn.Conv2d(c, width, config.kernel, padding=config.kernel // 2, bias=config.bias)
+                nn.init.kaiming_normal_(conv.weight, a=0.25)
+                layers += [conv, nn.LeakyReLU(0.25)]
+                c = width
+            self.stacks.append(nn.Sequential(*layers))
+
+    def calibrate(self, maps: Sequence[Tensor]) -> None:
+        """Scales every level so that these feature maps have root mean square one: layers learn at one pace."""
+        self.scale.copy_(torch.stack([m.float().square().mean().clamp_min(1e-12).rsqrt() for m in maps]))
+
+    def forward(self, maps: Sequence[Tensor], grid: int) -> Tensor:
+        """Feature maps (B, C_l, H_l, W_l) -> cells (B, L, N, D) of a grid x grid, N = grid * grid, row by row."""
+        levels = [stack(resize(m, grid) * scale) for stack, m, scale in zip(self.stacks, maps, self.scale, strict=True)]
+        v = torch.stack(levels, dim=1).flatten(3).transpose(2, 3)  # (B, L, N, D)
+        return normalise(v, self.norm)
+
+
+def resize(maps: Tensor, grid: int) -> Tensor:
+    """Feature maps (B, C, H, W) -> (B, C, grid, grid): averaged down by whole factors, else bilinear."""
+    height, width = maps.shape[-2:]
+    if (height, width) == (grid, grid):
+        return maps
+    if height % grid == 0 and width % grid == 0:
+        return F.avg_pool2d(maps, (height // grid, width // grid))
+    return F.interpolate(maps, size=(grid, grid), mode="bilinear", align_corners=False)
+
+
+def normalise(v: Tensor, norm: str) -> Tensor:
+    """Cells (..., N, D) scaled each to length one (`cell`) or together to root mean square length one (`image`)."""
+    if norm == "cell":
+        return F.normalize(v, dim=-1)
+    return v * v.square().sum(-1, keepdim=True).mean(-2, keepdim=True).clamp_min(1e-12).rsqrt()

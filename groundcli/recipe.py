@@ -1,0 +1,140 @@
+"""Recipes: small TOML files that say what a model is and how it is trained."""
+
+import dataclasses
+import difflib
+import json
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from groundcli.errors import GroundcliError, UsageError
+from groundcli.model.grounding_model import ModelConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the images; one caption of each image is drawn anew every time.
+        batch_size: pairs a step; every other pair of the batch is a negative.
+        learning_rate: Adam's, at its highest.
+        schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
+        warmup: steps until the highest rate, where the schedule has a warm-up.
+        weight_decay: L2 on the convolutions of the visual mapping.
+        image_size, grid: side of images and cells a side in training, if not the model's own: heat maps may be finer
+            in use than in training.
+        seed: of order, drawn captions and initial weights.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    schedule: str = "paper"
+    warmup: int = 0
+    weight_decay: float = 5e-4
+    image_size: int = 0
+    grid: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model and its training."""
+
+    model: ModelConfig
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
+    """A recipe by its name or the path of its file, with `key.key=value` settings over it.
+
+    Raises:
+        GroundcliError: no such recipe, or no TOML.
+        UsageError: a key that recipes don't have (the nearest one is suggested), or a value of another type.
+    """
+    path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise GroundcliError(f"{name}: no recipe of this name and no such file; recipes are {known}")
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GroundcliError(f"{path}: not a recipe: {error}") from None
+    for setting in settings:
+        _set(values, setting)
+    return recipe_from(values, str(path))
+
+
+def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
+    """A recipe from plain values; `source` names them in errors."""
+    return _build(Recipe, values, source, "")
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise UsageError(f"--set {setting}: expected KEY=VALUE, such as training.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word
+    *tables, name = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {setting}: {table} is a value, not a group of settings")
+    values[name] = value
+
+
+def _build(kind: type[T], values: Any, source: str, where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{source}: {where.rstrip('.') or 'the recipe'} must be a group of settings")
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
+            raise UsageError(f"{source}: unknown key {where}{key}; {hint}")
+        arguments[key] = _value(hints[key], value, source, where + key)
+    required = (f.name for f in dataclasses.fields(kind) if _is_required(f))  # type: ignore[arg-type]
+    missing = [name for name in required if name not in arguments]
+    if missing:
+        raise UsageError(f"{source}: {where}{missing[0]} is missing")
+    return kind(**arguments)
+
+
+def _is_required(f: "dataclasses.Field[Any]") -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _value(hint: Any, value: Any, source: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, source, key + ".")
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        item = typing.get_args(hint)[0]
+        return tuple(_value(item, v, source, key) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(hint, type) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        expected = getattr(hint, "__name__", str(hint))
+        raise UsageError(f"{source}: {key} = {value!r} is of the wrong type; expected {expected}")
+    return value

@@ -1,0 +1,185 @@
+"""Pre-training of an ELMo on plain captions: at every word, predict the next and the one before.
+
+One softmax serves both directions, as in Peters et al. (2018); it is adaptive (Grave et al., 2017), since most words
+of captions come from a few hundred.
+"""
+
+import collections
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from groundcli.elmo_files import save_elmo
+from groundcli.errors import GroundcliError, UsageError
+from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo, ElmoConfig
+from groundcli.training import checkpoint
+from groundcli.training.progress import report
+from groundcli.training.schedule import warmup_cosine
+
+UNKNOWN = "<UNK>"
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """How the language model is trained.
+
+    Attributes:
+        epochs: passes over the captions.
+        batch_size: captions a step.
+        learning_rate: Adam's, at its highest.
+        warmup: steps until there.
+        dropout: of word vectors and of each LSTM layer's output.
+        min_count: rarer words are one unknown word to the softmax; the character CNN still reads their letters.
+        held_out: captions kept aside to measure perplexity.
+        seed: of order, dropout and initial weights.
+    """
+
+    epochs: int = 3
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup: int = 200
+    dropout: float = 0.1
+    min_count: int = 3
+    held_out: int = 2000
+    seed: int = 0
+
+
+class LanguageModel(nn.Module):
+    """An ELMo with the softmax that it is trained with."""
+
+    def __init__(self, elmo: ElmoConfig, vocabulary: Sequence[str], dropout: float):
+        super().__init__()
+        self.elmo = Elmo(elmo)
+        self.dropout = nn.Dropout(dropout)
+        self.index = {word: i for i, word in enumerate(vocabulary)}
+        size = len(vocabulary)
+        cutoffs = sorted({min(1000, size // 2), min(4000, size * 3 // 4)})
+        self.softmax = nn.AdaptiveLogSoftmaxWithLoss(elmo.projection, size, cutoffs, div_value=2.0)
+
+    def forward(self, captions: Sequence[Sequence[str]]) -> Tensor:
+        """Mean negative log-likelihood of a word, in nats, over both directions; sentence ends count as words."""
+        tokens, lengths = self.elmo.words(captions)
+        layers, reverse = self.elmo.directions(self.dropout(tokens), lengths, self.dropout)
+        unknown = self.index[UNKNOWN]
+        ids = [[self.index.get(w, unknown) for w in [BEGIN_SENTENCE, *c, END_SENTENCE]] for c in captions]
+        forward = nn.utils.rnn.pad_sequence([torch.tensor(i) for i in ids], batch_first=True).to(tokens.device)
+        targets = torch.stack([forward, forward.gather(1, reverse)])[:, :, 1:]  # (2, C, T + 1)
+        mask = (torch.arange(targets.shape[2], device=tokens.device) < lengths[:, None] - 1).expand_as(targets)
+        return self.softmax(layers[-1][:, :, :-1][mask], targets[mask]).loss
+
+
+def read_captions(path: Path) -> list[list[str]]:
+    """A caption a line, words apart by spaces; `.gz` or plain text. Raises GroundcliError."""
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8") as file:
+            captions = [line.split() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise GroundcliError(f"{path}: can't be read as lines of text ({error})") from None
+    if len(captions) < 2:
+        raise GroundcliError(f"{path}: needs at least two captions, a caption a line")
+    return captions
+
+
+def vocabulary(captions: Sequence[Sequence[str]], min_count: int) -> list[str]:
+    """The words to predict, the most frequent first, as the adaptive softmax wants them."""
+    counts = collections.Counter(word for caption in captions for word in caption)
+    counts[BEGIN_SENTENCE] = counts[END_SENTENCE] = len(captions)
+    counts[UNKNOWN] = max(1, sum(n for n in counts.values() if n < min_count))
+    words = [w for w, n in counts.items() if n >= min_count or w == UNKNOWN]
+    return sorted(words, key=lambda w: (-counts[w], w))
+
+
+def batches(captions: Sequence[Sequence[str]], size: int, generator: torch.Generator) -> Iterator[list[Sequence[str]]]:
+    """Captions of about one length together, so that little is padding; batches in random order."""
+    order = torch.randperm(len(captions), generator=generator).tolist()
+    order.sort(key=lambda i: len(captions[i]))  # stable: random among equals
+    groups = [order[i : i + size] for i in range(0, len(order), size)]
+    for group in torch.randperm(len(groups), generator=generator).tolist():
+        yield [captions[i] for i in groups[group]]
+
+
+@torch.no_grad()
+def perplexity(model: LanguageModel, captions: Sequence[Sequence[str]], batch_size: int) -> float:
+    """exp of the mean negative log-likelihood of a word."""
+    model.eval()
+    total = words = 0.0
+    for batch in batches(captions, batch_size, torch.Generator().manual_seed(0)):
+        n = sum(len(c) + 1 for c in batch)
+        total, words = total + float(model(batch)) * n, words + n
+    model.train()
+    return float(torch.tensor(total / words).exp())
+
+
+def pretrain(
+    captions: Sequence[Sequence[str]],
+    elmo: ElmoConfig,
+    out: Path,
+    config: LanguageModelConfig,
+    *,
+    device: torch.device,
+    resume: bool,
+    console: Console,
+) -> float:
+    """Trains an ELMo and writes it, in the published file format, to `out` after every epoch.
+
+    Args:
+        captions: tokenised captions; the last `config.held_out` (at most a tenth) measure perplexity.
+        elmo: sizes of the network.
+        out: folder of `options.json`, `lm_weights.hdf5` and the checkpoint to resume from.
+        config: how to train.
+        device: where.
+        resume: go on from the checkpoint in `out`.
+        console: where progress is shown.
+
+    Returns:
+        The held-out perplexity after the last epoch.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    saved = out / "checkpoint.safetensors"
+    if saved.exists() and not resume:
+        raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
+    held_out = min(config.held_out, len(captions) // 10) or 1
+    train, test = captions[:-held_out], captions[-held_out:]
+    torch.manual_seed(config.seed)
+    words = vocabulary(train, config.min_count)
+    model = LanguageModel(elmo, words, config.dropout).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99))
+    epoch, result = 0, float("inf")
+    if resume and saved.exists():
+        tensors, state = checkpoint.load(saved)
+        if state["config"] != asdict(config) or state["words"] != len(words):
+            raise UsageError(f"{saved}: was trained with other settings or captions; name another folder")
+        model.load_state_dict(checkpoint.part("model", tensors))
+        checkpoint.restore_optimizer(optimizer, checkpoint.part("optimizer", tensors))
+        epoch, result = state["epoch"], state["perplexity"]
+    per_epoch = -(-len(train) // config.batch_size)
+    steps = per_epoch * config.epochs
+    with report(console, steps, epoch * per_epoch, config.batch_size) as reporter:
+        for epoch in range(epoch, config.epochs):  # noqa: B020 - goes on from where it was
+            generator = torch.Generator().manual_seed(config.seed * 1000 + epoch)
+            torch.manual_seed(config.seed * 1000 + epoch)
+            for i, batch in enumerate(batches(train, config.batch_size, generator)):
+                rate = warmup_cosine(epoch * per_epoch + i, steps, config.learning_rate, config.warmup)
+                optimizer.param_groups[0]["lr"] = rate
+                loss = model(batch)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                reporter.step(float(loss.detach()), rate)
+            result = perplexity(model, test, config.batch_size)
+            reporter.line(f"epoch {epoch + 1}: held-out perplexity {result:.2f}")
+            state = {"config": asdict(config), "words": len(words), "epoch": epoch + 1, "perplexity": result}
+            tensors = checkpoint.prefixed("model", model.state_dict())
+            tensors |= checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(optimizer))
+            checkpoint.save(saved, tensors, state)
+            save_elmo(model.elmo, out)
+            (out / "training.json").write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+    return result

@@ -1,0 +1,130 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from groundcli.evaluation.metrics import (
+    attention_correctness,
+    box_iou,
+    covered_area,
+    enclosing_box,
+    enclosing_iou,
+    pointing_hits,
+    recall_at,
+)
+from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.points import peak, resize
+
+A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)
+FAR = (100, 100, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("point", "boxes", "tolerance", "hit"),
+    [
+        ((25, 40), [A], 0, True),
+        ((10, 20), [A], 0, True),  # first corner
+        ((40, 60), [A], 0, True),  # last corner
+        ((40.5, 60), [A], 0, False),
+        ((9, 20), [A], 0, False),
+        ((105, 105), [A, FAR], 0, True),  # any box
+        ((70, 80), [A, FAR], 0, False),  # between two boxes
+        ((55, 75), [A], 15, True),
+        ((56, 75), [A], 15, False),
+        ((25, 40), [], 0, False),
+    ],
+)
+def test_pointing(point: tuple[float, float], boxes: list, tolerance: float, hit: bool) -> None:
+    assert pointing_hits([point], boxes, tolerance).tolist() == [hit]
+
+
+def test_pointing_with_several_points() -> None:
+    assert pointing_hits([(25, 40), (0, 0), (105, 105)], [A, FAR]).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "overlap", "share"),
+    [
+        ([(0, 0, 2, 2)], "union", 4 / 8),
+        ([(0, 0, 2, 2), (1, 0, 2, 2)], "union", 6 / 8),
+        ([(0, 0, 2, 2), (1, 0, 2, 2)], "sum", 8 / 8),  # the shared column counts twice
+        ([(-3, -3, 4, 4)], "union", 1 / 8),  # outside the image there is no heat
+        ([(1.4, 0, 1.2, 9)], "union", 4 / 8),  # from 1.4 to 2.6: pixels 1 and 2
+        ([], "union", 0),
+    ],
+)
+def test_attention_correctness(boxes: list, overlap: str, share: float) -> None:
+    heat = np.ones((2, 4), dtype=np.float32)
+    assert attention_correctness(heat, boxes, overlap) == pytest.approx(share)  # type: ignore[arg-type]
+
+
+def test_no_heat_is_nowhere_correct() -> None:
+    assert attention_correctness(np.zeros((2, 4)), [(0, 0, 4, 2)]) == 0
+
+
+def test_box_iou() -> None:
+    iou = box_iou([(0, 0, 10, 10), (5, 5, 0, 0)], [(0, 0, 10, 10), (5, 0, 10, 10), (10, 0, 5, 5), (5, 5, 0, 0)])
+    np.testing.assert_allclose(iou, [[1, 50 / 150, 0, 0], [0, 0, 0, 0]])  # equal, half, touching, without area
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "iou"),
+    [
+        ([(0, 0, 10, 10)], [(0, 0, 10, 10)], 1),
+        ([(0, 0, 2, 2), (8, 8, 2, 2)], [(0, 0, 10, 10)], 1),  # what lies between two boxes counts
+        ([(0, 0, 10, 5)], [(0, 0, 3, 3), (7, 7, 3, 3)], 0.5),
+        ([], [(0, 0, 10, 10)], 0),
+    ],
+)
+def test_enclosing_iou(predicted: list, true: list, iou: float) -> None:
+    assert enclosing_iou(predicted, true) == pytest.approx(iou)
+
+
+@pytest.mark.parametrize(
+    ("ranked", "k", "found"),
+    [
+        ([A], 1, True),
+        ([FAR, A], 1, False),  # second
+        ([FAR, A], 2, True),
+        ([FAR, A], 10, True),  # fewer than k
+        ([(10, 20, 30, 20)], 1, True),  # IoU 0.5 exactly
+        ([(10, 20, 30, 19)], 1, False),
+        ([], 1, False),
+    ],
+)
+def test_recall(ranked: list, k: int, found: bool) -> None:
+    assert recall_at(ranked, [(0, 0, 5, 5), A], k) is found
+
+
+@pytest.mark.parametrize(
+    ("boxes", "area"),
+    [
+        ([(0, 0, 10, 10)], 100),
+        ([(0, 0, 10, 10), (5, 5, 10, 10)], 175),  # the overlap once
+        ([(0, 0, 10, 10), (2, 2, 3, 3)], 100),  # one in the other
+        ([(0, 0, 10, 10), (10, 10, 5, 5)], 125),  # touching
+        ([(-5, -5, 10, 10)], 25),  # only what lies in the image
+        ([(200, 0, 10, 10)], 0),
+        ([(0.5, 0, 1.5, 2)], 3),
+        ([], 0),
+    ],
+)
+def test_covered_area(boxes: list, area: float) -> None:
+    assert covered_area(boxes, (100, 100)) == pytest.approx(area)
+
+
+def test_authors_metrics(oracles: Path) -> None:
+    """Hits, IoU accuracy, attention correctness and the 5 % filter of all 30 cases."""
+    heat = np.load(oracles / "authors.npz")
+    for case in json.loads((oracles / "authors_heatmaps.json").read_text()):
+        height, width = case["hw"]
+        size, cells = (width, height), torch.from_numpy(heat[case["heat"]])[None]
+        true = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in case["bbox"]]
+        assert pointing_hits(peak(cells, size), true)[0] == case["hit"]
+        assert (enclosing_iou(authors_boxes(cells[0].numpy(), size)[0], true) >= 0.5) == case["iou"]
+        attention = attention_correctness(resize(cells, size)[0].numpy(), true, "sum")
+        assert attention == pytest.approx(case["att"], abs=1e-5)
+        assert (math.prod(enclosing_box(true)[2:]) / (width * height) >= 0.05) == case["kept"]

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from groundcli.model.visual import Backbone, VisualConfig, VisualMapping, normalise, resize
+
+CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.4", "blocks.5"), 64, 4, (8,), output_stride=16)
+
+
+def test_a_backbone_gives_its_named_levels_on_one_grid() -> None:
+    backbone = Backbone(CONFIG)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    assert [m.shape for m in backbone(images)] == [(2, 112, 4, 4), (2, 192, 4, 4)]
+    assert backbone.channels == [112, 192]
+    assert not any(p.requires_grad for p in backbone.parameters())
+
+
+def test_a_frozen_backbone_stays_in_evaluation() -> None:
+    backbone = Backbone(CONFIG).train()
+    assert not any(module.training for module in backbone.modules())
+
+
+def test_a_level_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r"no module named 'blocks.9'"):
+        Backbone(VisualConfig("tf_efficientnet_lite0", "", ("blocks.9",), 64, 4, (8,)))
+
+
+def test_cell_norm_makes_every_cell_one_long() -> None:
+    v = normalise(torch.randn(2, 3, 9, 8), "cell")
+    torch.testing.assert_close(v.norm(dim=-1), torch.ones(2, 3, 9))
+
+
+def test_image_norm_keeps_the_ratio_of_cells() -> None:
+    cells = torch.tensor([[[3.0, 0.0], [0.0, 0.0], [0.0, 1.0]]])
+    v = normalise(cells, "image")
+    assert v.square().sum(-1).mean().item() == pytest.approx(1)
+    assert v[0, 1].tolist() == [0, 0]
+    assert (v[0, 0, 0] / v[0, 2, 1]).item() == pytest.approx(3)
+
+
+def test_resize_averages_whole_factors_and_interpolates_others() -> None:
+    maps = torch.arange(16.0).view(1, 1, 4, 4)
+    assert resize(maps, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert resize(maps, 3).shape == (1, 1, 3, 3)
+    assert resize(maps, 4) is maps
+
+
+def test_calibration_brings_levels_to_one_size() -> None:
+    mapping = VisualMapping([4, 6], CONFIG)
+    maps = [100 * torch.rand(2, 4, 4, 4), 0.01 * torch.rand(2, 6, 4, 4)]
+    mapping.calibrate(maps)
+    for m, scale in zip(maps, mapping.scale, strict=True):
+        assert (m * scale).square().mean().item() == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_both_kernels_keep_the_grid(kernel: int) -> None:
+    mapping = VisualMapping([4], VisualConfig("", "", ("a",), 0, 5, (8, 8), kernel=kernel))
+    assert mapping([torch.rand(2, 4, 5, 5)], 5).shape == (2, 1, 25, 8)

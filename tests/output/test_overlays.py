@@ -1,0 +1,123 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from groundcli.data.sample import Box
+from groundcli.grounding.answer import Answer, GroundedPhrase
+from groundcli.output.overlays import WIDTH, color, draw
+
+
+def grounded(text: str, start: int, at: tuple[float, float], size: tuple[int, int], box: bool = True) -> GroundedPhrase:
+    """A phrase whose heat, point and box are at a place given as shares of the image."""
+    x, y = at[0] * size[0], at[1] * size[1]
+    heat = np.zeros((9, 9), dtype=np.float32)
+    heat[int(at[1] * 9), int(at[0] * 9)] = 1
+    boxes: tuple[Box, ...] = ((x - size[0] / 8, y - size[1] / 8, size[0] / 4, size[1] / 4),) if box else ()
+    return GroundedPhrase(text, (start, start + len(text)), (x, y), boxes, (0.5,) * len(boxes), 0.5, 0, heat)
+
+
+def answer(words: Sequence[str], places: Sequence[tuple[float, float]], size: tuple[int, int]) -> Answer:
+    caption = "see " + " and ".join(words) + " ."
+    phrases = [grounded(word, caption.index(word), at, size) for word, at in zip(words, places, strict=True)]
+    return Answer(caption, size, tuple(phrases))
+
+
+def grey(size: tuple[int, int]) -> np.ndarray:
+    return np.full((size[1], size[0], 3), 128, dtype=np.uint8)
+
+
+def pixels_of(picture: np.ndarray, index: int) -> np.ndarray:
+    """(N, 2) rows and columns of the pixels that have exactly a phrase's colour."""
+    return np.argwhere((picture == color(index)).all(axis=2))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (60, 45), (3000, 2250), (375, 500), (1200, 300)])
+def test_points_and_boxes_lie_where_the_answer_says(size: tuple[int, int]) -> None:
+    places = [(0.25, 0.5), (0.75, 0.5)]
+    picture = np.asarray(draw(grey(size), [answer(["a dog", "a cat"], places, size)]))
+    photo = np.argwhere((picture == 128).all(axis=2))  # nothing else on the page is this grey
+    (top, left), (bottom, right) = photo.min(axis=0), photo.max(axis=0)
+    assert (right - left) / (bottom - top) == pytest.approx(size[0] / size[1], rel=0.02)
+    for i, (x, y) in enumerate(places):
+        row, column = round(top + y * (bottom - top)), round(left + x * (right - left))
+        assert tuple(picture[row, column]) == color(i)  # the marker's middle
+        half = round((right - left) / 8)
+        frame = picture[row - 20 : row - 12, column - half - 5 : column - half + 6].reshape(-1, 3)
+        assert (frame == color(i)).all(axis=1).any()  # the box's left edge
+
+
+def test_panels_are_lit_where_the_heat_is() -> None:
+    size = (500, 375)
+    one = answer(["a dog"], [(0.2, 0.5)], size)
+    picture = np.asarray(draw(grey(size), [one])).astype(int)
+    panel = picture[100:380, 720:1096]  # beside the photograph
+    orange = (panel[:, :, 0] - panel[:, :, 2]) > 60
+    assert orange[:, : panel.shape[1] // 2].sum() > 20 * max(1, orange[:, panel.shape[1] // 2 :].sum())
+
+
+def test_captions_are_written_in_the_colours_of_their_phrases() -> None:
+    size = (500, 375)
+    picture = np.asarray(draw(grey(size), [answer(["a dog", "a cat"], [(0.3, 0.3), (0.7, 0.7)], size)]))
+    heading = picture[:60]
+    assert pixels_of(heading, 0)[:, 1].max() < pixels_of(heading, 1)[:, 1].min()  # in the caption's order
+    assert len(pixels_of(heading, 2)) == 0
+
+
+def test_labels_keep_clear_of_each_other() -> None:
+    size = (500, 375)
+    same = answer(["a dog", "a cat", "a cow"], [(0.5, 0.5)] * 3, size)
+    picture = np.asarray(draw(grey(size), [same]))[:600, :704]
+    areas = [len(pixels_of(picture, i)) for i in range(3)]
+    assert min(areas) > 600  # each label's ground is to be seen
+
+
+@pytest.mark.parametrize(
+    ("size", "answers"),
+    [
+        ((500, 375), []),  # nothing was asked
+        ((500, 375), [Answer("no phrase in here", (500, 375), ())]),
+        ((500, 375), [Answer("", (500, 375), ())]),
+        ((1, 1), [answer(["a dog"], [(0.5, 0.5)], (1, 1))]),
+        ((2000, 1), [answer(["a dog"], [(0.5, 0.5)], (2000, 1))]),
+        ((1, 2000), [answer(["a dog", "a cat"], [(0.5, 0.5)] * 2, (1, 2000))]),
+        ((500, 375), [answer([f"thing {chr(97 + i)}" for i in range(26)], [(0.1, 0.1)] * 26, (500, 375))]),
+        ((500, 375), [answer(["long" * 500], [(0.99, 0.01)], (500, 375))]),  # a word wider than the page
+        ((500, 375), [answer(["words " * 2000], [(0.01, 0.99)], (500, 375))]),
+        ((500, 375), [answer(["a dog\tat\nnight", "ein Bär, 熊, 🐻"], [(0.0, 0.0), (0.5, 0.5)], (500, 375))]),
+    ],
+)
+def test_anything_can_be_drawn(size: tuple[int, int], answers: list[Answer]) -> None:
+    picture = draw(grey(size), answers)
+    assert picture.mode == "RGB"
+    assert picture.width == WIDTH
+    assert picture.height < 3000
+
+
+def test_no_boxes_and_no_heat() -> None:
+    size = (500, 375)
+    cold = GroundedPhrase("a dog", (0, 5), (250.0, 190.0), (), (), 0.0, 0, np.zeros((9, 9), dtype=np.float32))
+    picture = np.asarray(draw(grey(size), [Answer("a dog", size, (cold,))]))
+    assert len(pixels_of(picture, 0)) > 0
+
+
+def test_lone_phrases_share_a_block_and_captions_do_not() -> None:
+    size = (500, 375)
+    lone = [Answer(text, size, (grounded(text, 0, (0.5, 0.5), size),)) for text in ("a dog", "a cat", "a cow")]
+    assert draw(grey(size), lone).height == draw(grey(size), lone[:1]).height
+    captions = [answer(["a dog"], [(0.5, 0.5)], size)] * 3
+    assert draw(grey(size), captions).height > 2.5 * draw(grey(size), captions[:1]).height
+
+
+def test_a_page_does_not_outgrow_jpeg() -> None:
+    size = (60, 60)
+    assert draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 120).height < 65_000
+
+
+def test_the_image_is_left_as_it_was() -> None:
+    size = (680, 510)  # shown at its own size
+    image = grey(size)
+    image.setflags(write=False)
+    first = draw(image, [answer(["a dog"], [(0.5, 0.5)], size)])
+    assert (image == 128).all()
+    assert first.tobytes() == draw(image, [answer(["a dog"], [(0.5, 0.5)], size)]).tobytes()
