@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.grounding_model import ModelConfig
@@ -41,7 +41,7 @@ class TrainingConfig:
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 1e-3
-    schedule: str = "paper"
+    schedule: Literal["cosine", "paper"] = "paper"
     warmup: int = 0
     weight_decay: float = 5e-4
     image_size: int = 0
@@ -85,7 +85,11 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 
 def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from plain values; `source` names them in errors."""
-    return _build(Recipe, values, source, "")
+    recipe = _build(Recipe, values, source, "")
+    weights, levels = recipe.model.level_weights, recipe.model.visual.levels
+    if weights and len(weights) != len(levels):
+        raise UsageError(f"{source}: model.level_weights has {len(weights)} numbers for {len(levels)} levels")
+    return recipe
 
 
 def _set(values: dict[str, Any], setting: str) -> None:
@@ -132,6 +136,10 @@ def _value(hint: Any, value: Any, source: str, key: str) -> Any:
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         item = typing.get_args(hint)[0]
         return tuple(_value(item, v, source, key) for v in value)
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise UsageError(f"{source}: {key} = {value!r}; expected {' or '.join(typing.get_args(hint))}")
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(hint, type) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

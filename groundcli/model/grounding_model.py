@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class ModelConfig:
     visual: VisualConfig
     text: TextConfig
     loss: LossConfig = field(default_factory=LossConfig)
-    fusion: str = "best"
+    fusion: Literal["best", "average"] = "best"
     level_weights: tuple[float, ...] = ()
     smooth: bool = False
 

@@ -1,6 +1,7 @@
 """The loss over all pairs of a batch's images and captions (paper, section 3.4). Padding never enters it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,14 @@ class LossConfig:
         levels: `max` takes every word's best level (the paper); `each` gives every level a loss of its own and
             averages them, so that no level starves.
         word_weight: weight of the contrast of single words, which the paper doesn't have.
+        word_gamma: inverse temperature of that contrast.
     """
 
     gamma1: float = 5.0
     gamma2: float = 10.0
-    levels: str = "max"
+    levels: Literal["max", "each"] = "max"
     word_weight: float = 0.0
+    word_gamma: float = 20.0
 
 
 def word_pertinence(scores: Tensor, mask: Tensor, gamma1: float) -> Tensor:
@@ -83,6 +86,6 @@ def grounding_loss(
         loss = matching_loss(word_pertinence(words[:, index], mask, config.gamma1), config.gamma2)
         loss = loss + matching_loss(sentence, config.gamma2)
         if config.word_weight and present is not None:
-            loss = loss + config.word_weight * word_contrast(words, present, config.gamma2)
+            loss = loss + config.word_weight * word_contrast(words, present, config.word_gamma)
         losses.append(loss)
     return torch.stack(losses).mean()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -39,7 +39,7 @@ class VisualConfig:
     mapping: tuple[int, ...]
     kernel: int = 1
     bias: bool = True
-    norm: str = "cell"
+    norm: Literal["cell", "image"] = "cell"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     output_stride: int = 0

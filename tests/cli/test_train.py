@@ -1,0 +1,122 @@
+"""Learning from nothing but pairs: coloured shapes with captions, made here."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from groundcli.training.checkpoint import load
+from tests.cli.conftest import Run
+from tests.shapes import SIDE, SIZE, write_shapes
+
+QUICK = ["training.epochs=12", "training.batch_size=32", "training.warmup=2"]
+SMALL = ["model.visual.image_size=128", "model.visual.grid=8", "training.image_size=128", "training.grid=8"]
+SETTINGS = [word for setting in QUICK + SMALL for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, int, int, int]]]:
+    folder = tmp_path_factory.mktemp("shapes")
+    return folder, write_shapes(folder)
+
+
+@pytest.fixture(scope="module")
+def run(shapes: tuple[Path, dict], groundcli: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "shapes"
+    done = groundcli("train", "--dataset", "folder", "--data", shapes[0], "--out", out, *SETTINGS)
+    assert "epoch 12: loss" in done.stdout
+    return out
+
+
+def test_the_loss_falls(run: Path) -> None:
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_points_come_to_lie_where_they_belong(
+    run: Path, shapes: tuple[Path, dict], groundcli: Run, tmp_path: Path
+) -> None:
+    folder, boxes = shapes
+    groundcli("annotate", folder, "--weights", run, "--out", tmp_path, "--no-overlays", "--phrases", "caption")
+    coco = json.loads((tmp_path / "annotations.json").read_text())
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    hits = []
+    for annotation in coco["annotations"]:
+        (x, y, _), (x0, y0, x1, y1) = annotation["keypoints"], boxes[names[annotation["image_id"]]]
+        hits.append(x0 <= x <= x1 and y0 <= y <= y1)
+    chance = SIDE * SIDE / math.prod(SIZE)
+    assert sum(hits) / len(hits) > 8 * chance  # 0.67
+
+
+def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
+    tensors, metadata = load(run / "best.safetensors")
+    assert metadata["recipe"]["training"]["epochs"] == 12
+    assert metadata["frozen"].keys() == {"efficientnet_lite2", "minilm_words"}
+    assert all(name.startswith("model/") for name in tensors)
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one(
+    run: Path, shapes: tuple[Path, dict], groundcli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import groundcli.training.loop as loop
+    from groundcli.data import folder
+    from groundcli.recipe import load_recipe
+
+    class PulledPlug(Exception):
+        pass
+
+    def save_three_times(path: Path, tensors: dict, metadata: dict) -> None:
+        if metadata["epoch"] == 4:
+            raise PulledPlug
+        load_and_save(path, tensors, metadata)
+
+    import torch
+    from rich.console import Console
+
+    load_and_save = loop.checkpoint.save
+    monkeypatch.setattr(loop.checkpoint, "save", save_three_times)
+    recipe = load_recipe("lite", [s for s in SETTINGS if s != "--set"])
+    with pytest.raises(PulledPlug):
+        loop.train(
+            recipe,
+            folder.load([shapes[0]])[0],
+            [],
+            tmp_path,
+            cache=run / "features",
+            device=torch.device("cpu"),
+            resume=False,
+            console=Console(quiet=True),
+            source="",
+        )
+    groundcli(
+        "train", "--dataset", "folder", "--data", shapes[0], "--out", tmp_path, "--features", run / "features",
+        "--resume", *SETTINGS,
+    )  # fmt: skip
+    resumed, undisturbed = load(tmp_path / "last.safetensors")[0], load(run / "last.safetensors")[0]
+    assert resumed.keys() == undisturbed.keys()
+    for name, tensor in undisturbed.items():
+        torch.testing.assert_close(resumed[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean training.epochs?"),
+        (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
+        (["--set", "training.batch_size=64"], 3, "32 images with captions are fewer than a batch"),
+        (["--recipe", "heavy"], 3, "heavy: no recipe of this name"),
+    ],
+)
+def test_bad_input_is_one_line(
+    groundcli: Run, shapes: tuple[Path, dict], run: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    given = ["--dataset", "folder", "--data", shapes[0], "--out", tmp_path, "--features", run / "features"]
+    done = groundcli("train", *given, *SETTINGS, *arguments, code=code)
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_is_not_overwritten(groundcli: Run, shapes: tuple[Path, dict], run: Path) -> None:
+    done = groundcli("train", "--dataset", "folder", "--data", shapes[0], "--out", run, *SETTINGS, code=2)
+    assert "holds a run already: add --resume" in done.stderr

@@ -1,0 +1,49 @@
+import pytest
+
+from groundcli.data.words import content_key, tokenize, words_in
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("A man 's hat .", ["A", "man", "'s", "hat", "."]),
+        ("The man's T-shirt, wet!", ["The", "man", "'s", "T-shirt", ",", "wet", "!"]),
+        ("un café (2)", ["un", "café", "(", "2", ")"]),
+        ("   ", []),
+    ],
+)
+def test_tokenize(caption: str, words: list[str]) -> None:
+    found = tokenize(caption)
+    assert [word.text for word in found] == words
+    assert all(caption[word.start : word.end] == word.text for word in found)
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ((0, 9), range(3)),  # whole words
+        ((2, 5), range(1, 2)),
+        ((3, 8), range(1, 3)),  # cuts through two words
+        ((1, 2), range(0)),  # a space
+    ],
+)
+def test_words_in(span: tuple[int, int], expected: range) -> None:
+    assert words_in(tokenize("a red car"), span) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("Dogs", "dog"),
+        ("puppies", "puppy"),
+        ("dresses", "dress"),
+        ("benches", "bench"),
+        ("glass", "glass"),
+        ("bus", "bus"),
+        ("men", "man"),
+        ("the", ""),
+        (".", ""),
+    ],
+)
+def test_content_key(word: str, key: str) -> None:
+    assert content_key(word) == key
