@@ -18,7 +18,7 @@ from groundcli.output.overlays import draw
 
 
 def main() -> None:
-    samples, _ = folder.load([Path(sys.argv[1])])
+    samples, _, _ = folder.load([Path(sys.argv[1])])
     grounder = Grounder.load(sys.argv[2] if len(sys.argv) > 2 else "lite")
     grounder.ground(samples[0].image, samples[0].captions[0])  # loads spaCy, warms up
     seconds: Counter[str] = Counter()

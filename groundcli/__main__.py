@@ -22,6 +22,10 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # a folder that can't be written to, a full disk
+        stderr.print("[red]error:[/red]", end=" ")
+        stderr.print(f"{error.filename or 'the disk'}: {error.strerror or error}", markup=False)
+        sys.exit(GroundcliError.exit_code)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def test_backbones_are_imported_by_name_or_in_order(tmp_path: Path, renamed: boo
     given = {k: t for k, t in given.items() if t.ndim} if renamed else given  # without num_batches_tracked
     torch.save(given, tmp_path / "weights.pth")
     tensors = import_backbone(NAME, tmp_path / "weights.pth")
-    assert tensors and all(torch.equal(t, state[k]) for k, t in tensors.items())
+    assert tensors
+    assert all(torch.equal(t, state[k]) for k, t in tensors.items())
 
 
 def test_a_pickle_of_code_is_refused(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def annotate(
     from groundcli.weights import find, load_model, sha256
 
     console = Console(soft_wrap=True, highlight=False)
-    samples, failures = folder.load(images, captions, phrase or ())
+    found = folder.load(images, captions, phrase or ())
     loaded = load_model(weights)
     grounder = Grounder(loaded.model, torch_device(device))
     file = find(weights)
@@ -85,8 +85,7 @@ def annotate(
 
     count = run(
         grounder,
-        samples,
-        failures,
+        found,
         out,
         phrases=phrases.value,
         batch_size=batch_size,

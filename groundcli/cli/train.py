@@ -42,7 +42,7 @@ def train(
         samples, validation = flickr30k.load(data, "train"), flickr30k.load(data, "val")
         source = f"Flickr30k Entities, train split: {len(samples)} images"
     else:
-        samples, failures = folder.load([data])
+        samples, failures, _ = folder.load([data])
         validation = []
         for failure in failures:
             console.print(f"skipped {failure.path}: {failure.reason}", markup=False)

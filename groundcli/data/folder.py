@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from groundcli.data.captions import Matched, match_captions, names_its_images, read_sidecar
 from groundcli.data.images import is_image
@@ -12,9 +13,22 @@ from groundcli.data.sample import Caption, Failure, Phrase, Sample
 from groundcli.errors import BadInput, GroundcliError, UsageError
 
 
-def load(
-    inputs: Sequence[Path], captions: Path | None = None, phrases: Sequence[str] = ()
-) -> tuple[list[Sample], list[Failure]]:
+class Found(NamedTuple):
+    """What folders and files hold.
+
+    Attributes:
+        samples: the images that have captions, in order.
+        failures: what can't be used: images without captions, captions that can't be read and, for whole folders,
+            captions whose image is missing.
+        images: how many images there are, with captions or without.
+    """
+
+    samples: list[Sample]
+    failures: list[Failure]
+    images: int
+
+
+def load(inputs: Sequence[Path], captions: Path | None = None, phrases: Sequence[str] = ()) -> Found:
     """The images of folders and files, with what is said about them.
 
     Folders are searched to the bottom, in order of their names; hidden files and folders are passed over. An image
@@ -26,10 +40,6 @@ def load(
         captions: a captions file or a folder of them. Without it, captions are looked for beside the images, unless
             there are phrases.
         phrases: given to every image, each as a caption of its own that is one phrase.
-
-    Returns:
-        The images that have captions, in order, and what can't be used: images without captions, captions that
-        can't be read and, for whole folders, captions whose image is missing.
 
     Raises:
         GroundcliError: an input or `captions` doesn't exist, or a folder holds no images.
@@ -46,7 +56,7 @@ def load(
         found = Matched()
     else:
         found = _captions_beside(sources, images)
-    return _samples(images, found, everywhere)
+    return Found(*_samples(images, found, everywhere), len(images))
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,5 +147,5 @@ def smooth(maps: Tensor) -> Tensor:
 
 def resize_image(image: np.ndarray, side: int) -> Tensor:
     """(H, W, 3) uint8 RGB -> (1, 3, side, side) uint8, bilinear with antialiasing, without keeping the aspect ratio."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
+    pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0)
     return F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)

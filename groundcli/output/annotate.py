@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from groundcli.data.ahead import ahead
+from groundcli.data.folder import Found
 from groundcli.data.images import decode
 from groundcli.data.phrases import How
 from groundcli.data.sample import Caption, Failure, Sample
@@ -34,8 +35,7 @@ class Count:
 
 def annotate(
     grounder: Grounder,
-    samples: Sequence[Sample],
-    failures: Sequence[Failure],
+    found: Found,
     out: Path,
     *,
     phrases: How,
@@ -45,12 +45,11 @@ def annotate(
     run: dict[str, Any],
     progress: Callable[[Iterable[Sample]], Iterable[Sample]],
 ) -> Count:
-    """Annotates samples into a folder; an image that can't be used is reported there, and the rest goes on.
+    """Annotates images into a folder; an image that can't be used is reported there, and the rest goes on.
 
     Args:
         grounder: points.
-        samples: images with captions.
-        failures: what already couldn't be used, to be reported with the rest.
+        found: images with captions, and what couldn't be used already, to be reported with the rest.
         out: the folder, which is made where needed.
         phrases: which phrases of a caption.
         batch_size: images encoded together.
@@ -66,13 +65,13 @@ def annotate(
     """
     _admit(out, on_existing, run)
     started = time.time()
-    count = Count(found=len(samples) + len({f.path for f in failures} - {s.name for s in samples}))
+    count = Count(found=found.images)
     try:
         with CocoWriter(out, resume=on_existing == "resume") as writer:
             _write(out / RUN, {**run, "finished": False})
-            todo = [s for s in samples if s.name not in writer.done]
-            count.resumed = len(samples) - len(todo)
-            lost = list(failures)
+            todo = [s for s in found.samples if s.name not in writer.done]
+            count.resumed = len(found.samples) - len(todo)
+            lost = list(found.failures)
             decoded = ahead(_decoded, progress(todo), 2 * batch_size)
             while batch := list(islice(decoded, batch_size)):
                 lost += [item for item in batch if isinstance(item, Failure)]
@@ -83,7 +82,7 @@ def annotate(
                     lost += [_wordless(sample, caption) for caption in captions if not caption.phrases]
                     answers = grounder.ground_captions(encoded, captions)
                     if overlays:
-                        path = (out / OVERLAYS / sample.name).with_suffix(".jpg")
+                        path = out / OVERLAYS / _as_jpeg(sample.name)
                         path.parent.mkdir(parents=True, exist_ok=True)
                         draw(image, answers).save(path, quality=88)
                     writer.add(sample.name, encoded.size, answers)
@@ -120,6 +119,11 @@ def _decoded(sample: Sample) -> tuple[Sample, np.ndarray] | Failure:
         return sample, decode(sample.image)
     except BadInput as error:
         return Failure(sample.name, str(error))
+
+
+def _as_jpeg(name: str) -> str:
+    """An overlay's path: the image's own, with .jpg after it where it has another suffix."""
+    return name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg"
 
 
 def _wordless(sample: Sample, caption: Caption) -> Failure:

@@ -34,8 +34,8 @@ def out(photos: Path, groundcli: Run, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_pycocotools_reads_the_data_set(out: Path) -> None:
     coco = COCO(str(out / "annotations.json"))
-    assert [image["file_name"] for image in coco.loadImgs([1, 2])] == ["more/two.jpg", "one.png"]
-    phrases = [a["phrase"] for a in coco.loadAnns(coco.getAnnIds(imgIds=[2]))]
+    assert [image["file_name"] for image in coco.loadImgs([1, 2])] == ["one.png", "more/two.jpg"]
+    phrases = [a["phrase"] for a in coco.loadAnns(coco.getAnnIds(imgIds=[1]))]
     assert phrases == ["a red circle", "the left", "A red ball", "a grey wall"]
     for annotation in coco.loadAnns(coco.getAnnIds()):
         x, y, _ = annotation["keypoints"]
@@ -57,9 +57,9 @@ def test_every_failure_is_named(out: Path) -> None:
 def test_overlays_keep_the_images_paths(out: Path) -> None:
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("overlays/**/*.jpg")) == [
         "overlays/more/two.jpg",
-        "overlays/one.jpg",
+        "overlays/one.png.jpg",
     ]
-    with Image.open(out / "overlays/one.jpg") as overlay:
+    with Image.open(out / "overlays/one.png.jpg") as overlay:
         overlay.load()
 
 
