@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from groundcli import checkpoint
 from groundcli.elmo_files import load_elmo
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.grounding_model import GroundingModel, ModelConfig
 from groundcli.model.text import TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import Recipe, recipe_from
-from groundcli.training import checkpoint
 
 _INSTALLED = Path(__file__).parent / "_weights"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "weights"

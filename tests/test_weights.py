@@ -6,8 +6,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from groundcli import checkpoint
 from groundcli.errors import GroundcliError
-from groundcli.training import checkpoint
 from groundcli.weights import find, import_backbone, import_word_pieces, load_model, load_word_pieces, shipped
 
 NAME = "tf_efficientnet_lite0"

@@ -39,7 +39,7 @@ def annotate(
         Path | None, typer.Option(help="File or folder of captions. Default: found beside the images.")
     ] = None,
     phrase: Annotated[list[str] | None, typer.Option(help="A phrase to look for in every image; repeatable.")] = None,
-    phrases: Annotated[PhraseChoice, typer.Option(help="auto: marked [like this], else noun phrases.")] = (
+    phrases: Annotated[PhraseChoice, typer.Option(help="auto: those marked in brackets, else noun phrases.")] = (
         PhraseChoice.auto
     ),
     weights: Weights = "lite",

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from groundcli import checkpoint
 from groundcli.elmo_files import save_elmo
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo, ElmoConfig
-from groundcli.training import checkpoint
 from groundcli.training.progress import report
 from groundcli.training.schedule import warmup_cosine
 

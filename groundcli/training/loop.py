@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 import groundcli
+from groundcli import checkpoint
 from groundcli.data.sample import Sample
 from groundcli.data.words import content_key, tokenize
 from groundcli.errors import GroundcliError, UsageError
@@ -19,7 +20,6 @@ from groundcli.grounding.grounder import EncodedImage, Grounder
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import grounding_loss
 from groundcli.recipe import Recipe
-from groundcli.training import checkpoint
 from groundcli.training.features import Features, Preparation, features
 from groundcli.training.progress import report
 from groundcli.training.schedule import SCHEDULES

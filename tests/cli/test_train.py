@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from groundcli.training.checkpoint import load
+from groundcli.checkpoint import load
 from tests.cli.conftest import Run
 from tests.shapes import SIDE, SIZE, write_shapes
 

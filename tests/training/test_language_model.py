@@ -6,10 +6,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from groundcli import checkpoint
 from groundcli.elmo_files import load_elmo
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.elmo import ElmoConfig
-from groundcli.training import checkpoint, language_model
+from groundcli.training import language_model
 from groundcli.training.language_model import LanguageModelConfig, pretrain, read_captions, vocabulary
 
 TINY = ElmoConfig(filters=((1, 8), (2, 8)), character_dim=8, highways=1, activation="relu", hidden=32, projection=16)
