@@ -1,12 +1,14 @@
 """Which phrases count. A number means nothing without the protocol that gave it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from groundcli.data.sample import Caption, Phrase
+from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.evaluation.metrics import enclosing_box
 
 Protocol = Literal["default", "authors"]
 
+LARGE = 0.9
 SMALL = 0.05  # of the image; the authors' filter, which their paper doesn't mention
 NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
 
@@ -14,6 +16,14 @@ NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
 def scored_phrases(caption: Caption, size: tuple[int, int], protocol: Protocol) -> tuple[Phrase, ...]:
     """The phrases of a caption that a protocol scores, in order, on an image of (width, height)."""
     return tuple(phrase for phrase in caption.phrases if not skip_reason(phrase, size, protocol))
+
+
+def counted_boxes(boxes: Sequence[Box], size: tuple[int, int], protocol: Protocol) -> list[Box]:
+    """The predicted boxes that a protocol measures, in order: "authors" leaves out those of 90 % of the image or more
+    (`filter_bbox` in the authors' code)."""
+    if protocol == "default":
+        return list(boxes)
+    return [box for box in boxes if box[2] / size[0] * (box[3] / size[1]) < LARGE]
 
 
 def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> str:

@@ -12,7 +12,7 @@ from groundcli.errors import GroundcliError
 from groundcli.evaluation.baselines import center_point, random_hit_probability
 from groundcli.evaluation.bootstrap import interval
 from groundcli.evaluation.metrics import attention_correctness, enclosing_iou, pointing_hits, recall_at
-from groundcli.evaluation.protocol import Protocol, scored_phrases, skip_reason
+from groundcli.evaluation.protocol import Protocol, counted_boxes, scored_phrases, skip_reason
 from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.grounding.points import resize
 
@@ -102,6 +102,7 @@ class Evaluation:
         }
 
     def _row(self, phrase: Phrase, answer: GroundedPhrase, size: tuple[int, int]) -> "_Row":
+        boxes = counted_boxes(answer.boxes, size, self._protocol)
         hit, center = pointing_hits([answer.point, center_point(size)], phrase.boxes, self._tolerance)
         row = _Row(
             image=self._images,
@@ -115,8 +116,8 @@ class Evaluation:
                 phrase.boxes,
                 "sum" if self._protocol == "authors" else "union",
             ),
-            iou=enclosing_iou(answer.boxes, phrase.boxes),
-            recall=tuple(recall_at(answer.boxes, phrase.boxes, k, IOU) for k in RANKS),
+            iou=enclosing_iou(boxes, phrase.boxes),
+            recall=tuple(recall_at(boxes, phrase.boxes, k, IOU) for k in RANKS),
         )
         if self._protocol == "authors" and answer.score == 0:
             return row._replace(hit=False, attention=0.0, iou=0.0, recall=(False,) * len(RANKS))

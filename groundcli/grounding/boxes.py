@@ -1,4 +1,4 @@
-"""Boxes from a heat map, as the authors of the paper draw them (`heat2bbox` and `filter_bbox` of their utils.py)."""
+"""Boxes from a heat map, as the authors of the paper draw them (`heat2bbox` of their utils.py)."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,10 @@ PEAK = 0.3  # a local peak counts from this share of the maximum on
 FLOOR = 0.3  # a box holds what is hotter than this share of its peak
 COVERED = 0.6  # a box is a double of another that covers more than this share of it
 CANDIDATES = 3  # the best peaks that get a box
-MAX_AREA = 0.9  # a box of this share of the image says nothing
 WORKING_SIDE = 1024  # longer images are worked on at this side: time and memory stay bounded
 
 
-def authors_boxes(
-    heatmap: np.ndarray, size: tuple[int, int], max_area: float = MAX_AREA
-) -> tuple[list[Box], list[float]]:
+def authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], list[float]]:
     """The boxes of a heat map, best first, each with the normalised heat at its peak.
 
     Heat is scaled to [0, 1]. Each local peak (highest of its 3 x 3 cells and above 0.3) is looked up at the centre of
@@ -30,8 +27,6 @@ def authors_boxes(
     Args:
         heatmap: (M, M) of any real type, over the whole image.
         size: (width, height) of the image.
-        max_area: boxes that cover this share of the image or more are dropped at the end, as the authors do before
-            they measure; `math.inf` keeps all that `heat2bbox` gives.
 
     Returns:
         Boxes (x, y, width, height) in pixels of the image and as many scores in (0, 1]; none for a flat heat map.
@@ -48,7 +43,7 @@ def authors_boxes(
     heat = heat / heat.max()
     pixels = resize(torch.from_numpy(heat)[None], (width, height))[0].numpy()
     candidates = [_candidate(pixels, y, x) for y, x in _hottest(_peaks(heat), heat, pixels)]
-    kept = [c for c in _without_doubles(candidates) if c.area / (width * height) < max_area]
+    kept = _without_doubles(candidates)
     to_x, to_y = size[0] / width, size[1] / height
     boxes = [(c.x0 * to_x, c.y0 * to_y, (c.x1 - c.x0) * to_x, (c.y1 - c.y0) * to_y) for c in kept]
     return boxes, [c.score for c in kept]

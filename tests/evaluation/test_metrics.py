@@ -15,6 +15,7 @@ from groundcli.evaluation.metrics import (
     pointing_hits,
     recall_at,
 )
+from groundcli.evaluation.protocol import counted_boxes
 from groundcli.grounding.boxes import authors_boxes
 from groundcli.grounding.points import peak, resize
 
@@ -124,7 +125,8 @@ def test_authors_metrics(oracles: Path) -> None:
         size, cells = (width, height), torch.from_numpy(heat[case["heat"]])[None]
         true = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in case["bbox"]]
         assert pointing_hits(peak(cells, size), true)[0] == case["hit"]
-        assert (enclosing_iou(authors_boxes(cells[0].numpy(), size)[0], true) >= 0.5) == case["iou"]
+        boxes = counted_boxes(authors_boxes(cells[0].numpy(), size)[0], size, "authors")
+        assert (enclosing_iou(boxes, true) >= 0.5) == case["iou"]
         attention = attention_correctness(resize(cells, size)[0].numpy(), true, "sum")
         assert attention == pytest.approx(case["att"], abs=1e-5)
         assert (math.prod(enclosing_box(true)[2:]) / (width * height) >= 0.05) == case["kept"]

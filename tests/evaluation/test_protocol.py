@@ -1,7 +1,7 @@
 import pytest
 
 from groundcli.data.sample import Box, Caption, Phrase
-from groundcli.evaluation.protocol import scored_phrases, skip_reason
+from groundcli.evaluation.protocol import Protocol, counted_boxes, scored_phrases, skip_reason
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,10 @@ def test_scored_phrases_keep_their_order() -> None:
     caption = Caption("xxx", (small, none, big))
     assert scored_phrases(caption, (10, 10), "default") == (small, big)
     assert scored_phrases(caption, (10, 10), "authors") == (big,)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kept"), [("default", [(0, 0, 95, 99), (0, 0, 50, 50)]), ("authors", [(0, 0, 50, 50)])]
+)
+def test_boxes_around_nearly_everything(protocol: Protocol, kept: list[Box]) -> None:
+    assert counted_boxes([(0, 0, 95, 99), (0, 0, 50, 50)], (100, 100), protocol) == kept
