@@ -63,8 +63,9 @@ def train(
     last = out / LAST
     if last.exists() and not resume:
         raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
-    out.mkdir(parents=True, exist_ok=True)
     config, settings = recipe.model, recipe.training
+    _check_enough(len(samples), settings.batch_size)
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     model = new_model(config).to(device)
     frozen = frozen_parts(config)
@@ -80,11 +81,7 @@ def train(
     judge = _Judge(validation, cached(validation, in_use)) if validation else None
     for path, reason in maps.failures:
         console.print(f"skipped {path}: {reason}", markup=False)
-    if len(pairs.rows) < settings.batch_size:
-        raise GroundcliError(
-            f"{len(pairs.rows)} images with captions are fewer than a batch; add --set training.batch_size="
-            f"{max(2, len(pairs.rows) // 2)} or more data"
-        )
+    _check_enough(len(pairs.rows), settings.batch_size)
     model.visual_mapping.calibrate(maps.maps(pairs.rows[:256], device))
     optimizer = _optimizer(model, settings.weight_decay)
     per_epoch = len(pairs.rows) // settings.batch_size
@@ -144,6 +141,14 @@ def train(
             reporter.line(f"epoch {epoch + 1}: loss {total / per_epoch:.4f}{pointing}{', the best' if better else ''}")
     best = metadata["best"]
     return float("nan") if best is None else float(best)
+
+
+def _check_enough(images: int, batch_size: int) -> None:
+    if images < batch_size:
+        raise GroundcliError(
+            f"{images} images with captions are fewer than a batch of {batch_size}; give more, or add "
+            "--set training.batch_size=NUMBER"
+        )
 
 
 def _optimizer(model: GroundingModel, weight_decay: float) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ import pytest
 
 from groundcli.checkpoint import load
 from tests.cli.conftest import Run
-from tests.shapes import SIDE, SIZE, write_shapes
+from tests.shapes import SIDE, SIZE, draw_shape, write_shapes
 
 QUICK = ["training.epochs=12", "training.batch_size=32", "training.warmup=2"]
 SMALL = ["model.visual.image_size=128", "model.visual.grid=8", "training.image_size=128", "training.grid=8"]
@@ -105,6 +105,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
         (["--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
         (["--set", "training.batch_size=64"], 3, "32 images with captions are fewer than a batch"),
+        (["--data", "EMPTY"], 3, "0 images with captions are fewer than a batch of 32"),
         (["--recipe", "heavy"], 3, "heavy: no recipe of this name"),
     ],
 )
@@ -112,7 +113,10 @@ def test_bad_input_is_one_line(
     groundcli: Run, shapes: tuple[Path, dict], run: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     given = ["--dataset", "folder", "--data", shapes[0], "--out", tmp_path, "--features", run / "features"]
-    done = groundcli("train", *given, *SETTINGS, *arguments, code=code)
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    draw_shape("red", "circle", (0, 0)).save(silent / "a.png")
+    done = groundcli("train", *given, *SETTINGS, *(silent if a == "EMPTY" else a for a in arguments), code=code)
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
