@@ -32,7 +32,7 @@ def test_settings_override() -> None:
         ("model.fusion=bset", "model.fusion = 'bset'; expected best or average"),
         ("model.visual.norm=none", "model.visual.norm = 'none'; expected cell or image"),
         ("training.schedule=step", "training.schedule = 'step'; expected cosine or paper"),
-        ("model.level_weights=[1.0]", "model.level_weights has 1 numbers for 3 levels"),
+        ("model.level_weights=[1.0]", "model.level_weights has 1 numbers for 2 levels"),
     ],
 )
 def test_contradictions_are_named(setting: str, message: str) -> None:
