@@ -31,7 +31,12 @@ class Loaded:
     model: GroundingModel
     recipe: Recipe
     metadata: Mapping[str, Any]
-    name: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Short where it ships, else its path."""
+        return self.path.stem if self.path.parent == SHIPPED else str(self.path)
 
 
 def find(name: str) -> Path:
@@ -119,7 +124,7 @@ def load_model(name: str) -> Loaded:
         model.load_trained(checkpoint.part("model", tensors))
     except RuntimeError as error:
         raise GroundcliError(f"{path}: its tensors don't fit its recipe: {_first_line(error)}") from None
-    return Loaded(model.eval(), recipe, metadata, path.stem if path.parent == SHIPPED else str(path))
+    return Loaded(model.eval(), recipe, metadata, path)
 
 
 def import_backbone(name: str, source: Path) -> dict[str, Tensor]:

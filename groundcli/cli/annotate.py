@@ -59,16 +59,15 @@ def annotate(
     from groundcli.grounding.grounder import Grounder
     from groundcli.output.annotate import FAILURES
     from groundcli.output.annotate import annotate as run
-    from groundcli.weights import find, load_model, sha256
+    from groundcli.weights import load_model, sha256
 
     console = Console(soft_wrap=True, highlight=False)
     found = folder.load(images, captions, phrase or ())
     loaded = load_model(weights)
     grounder = Grounder(loaded.model, torch_device(device))
-    file = find(weights)
     about = {
         "version": groundcli.__version__,
-        "weights": {"name": loaded.name, "sha256": sha256(file / "best.safetensors" if file.is_dir() else file)},
+        "weights": {"name": loaded.name, "sha256": sha256(loaded.path)},
         "arguments": {
             "images": [str(path) for path in images],
             "captions": captions and str(captions),

@@ -46,8 +46,7 @@ def pairwise_scores(v: Tensor, s: Tensor) -> Tensor:
 
     One matrix product for each image and level, against all words at once.
     """
-    heat = (s @ v.transpose(-1, -2)).relu()  # (B, L, U, N)
-    return scores(heat, gram(v)).transpose(1, 2)
+    return attend(v, s)[1]  # the same words for every image
 
 
 def best_level(heat: Tensor, level_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
