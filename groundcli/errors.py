@@ -17,3 +17,8 @@ class BadInput(GroundcliError):
     """One image or caption that can't be used; a batch reports it and goes on."""
 
     exit_code = 1
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]

@@ -59,7 +59,8 @@ def annotate(
     from groundcli.grounding.grounder import Grounder
     from groundcli.output.annotate import FAILURES
     from groundcli.output.annotate import annotate as run
-    from groundcli.weights import load_model, sha256
+    from groundcli.weights.files import sha256
+    from groundcli.weights.load import load_model
 
     console = Console(soft_wrap=True, highlight=False)
     found = folder.load(images, captions, phrase or ())

@@ -44,7 +44,7 @@ def evaluate(
     from groundcli.evaluation.run import evaluate_samples
     from groundcli.evaluation.tables import tables
     from groundcli.grounding.grounder import Grounder
-    from groundcli.weights import load_model
+    from groundcli.weights.load import load_model
 
     console = Console()
     samples = flickr30k.load(data, split)

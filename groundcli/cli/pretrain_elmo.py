@@ -21,9 +21,9 @@ def pretrain_elmo(
     """Pre-trains an ELMo language model on captions, without images."""
     from rich.console import Console
 
-    from groundcli.elmo_files import load_options
     from groundcli.recipe import RECIPES
     from groundcli.training.language_model import LanguageModelConfig, pretrain, read_captions
+    from groundcli.weights.elmo_files import load_options
 
     console = Console()
     sizes = load_options(options or RECIPES / "elmo_small.json")

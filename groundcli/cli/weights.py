@@ -27,7 +27,7 @@ def list_weights() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from groundcli.weights import find, sha256, shipped
+    from groundcli.weights.files import find, sha256, shipped
 
     table = Table("name", "MB", "SHA-256", title="Weights that ship")
     for name in shipped():
@@ -47,7 +47,7 @@ def import_weights(
     from rich.console import Console
     from safetensors.torch import save_file
 
-    from groundcli.weights import import_backbone, import_word_pieces
+    from groundcli.weights.imports import import_backbone, import_word_pieces
 
     if part is Part.word_pieces:
         tensors, pieces = import_word_pieces(source)

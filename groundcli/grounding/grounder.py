@@ -54,7 +54,7 @@ class Grounder:
         Raises:
             GroundcliError: the weights are missing or damaged.
         """
-        from groundcli.weights import load_model
+        from groundcli.weights.load import load_model
 
         return cls(load_model(weights).model, device)
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from groundcli import checkpoint
-from groundcli.elmo_files import save_elmo
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo, ElmoConfig
 from groundcli.training.progress import report
 from groundcli.training.schedule import warmup_cosine
+from groundcli.weights.elmo_files import save_elmo
 
 UNKNOWN = "<UNK>"
 

@@ -23,7 +23,7 @@ from groundcli.recipe import Recipe
 from groundcli.training.features import Features, Preparation, features
 from groundcli.training.progress import report
 from groundcli.training.schedule import SCHEDULES
-from groundcli.weights import frozen_parts, new_model
+from groundcli.weights.load import frozen_parts, new_model
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import timm
 import torch
 
-from groundcli.weights import load_backbone, shipped
+from groundcli.weights.files import shipped
+from groundcli.weights.load import load_backbone
 from tests.cli.conftest import Run
 
 

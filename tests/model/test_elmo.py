@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from groundcli.elmo_files import load_elmo, save_elmo
 from groundcli.errors import GroundcliError
 from groundcli.model.elmo import Elmo, ElmoConfig, character_ids
+from groundcli.weights.elmo_files import load_elmo, save_elmo
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=2, activation="relu", hidden=16, projection=8)
 

@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError
-from groundcli.weights import find, import_backbone, import_word_pieces, load_model, load_word_pieces, shipped
+from groundcli.weights.files import find, shipped
+from groundcli.weights.imports import import_backbone, import_word_pieces
+from groundcli.weights.load import load_model, load_word_pieces
 
 NAME = "tf_efficientnet_lite0"
 
