@@ -26,7 +26,7 @@ def pretrain_elmo(
     from groundcli.weights.elmo_files import load_options
 
     console = Console()
-    sizes = load_options(options or RECIPES / "elmo_small.json")
+    sizes = load_options(options or RECIPES / "elmo_laptop.json")
     config = LanguageModelConfig(epochs=epochs, batch_size=batch_size, seed=seed)
     result = pretrain(
         read_captions(captions), sizes, out, config, device=torch_device(device), resume=resume, console=console
