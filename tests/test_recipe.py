@@ -23,6 +23,7 @@ def test_settings_override() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("training.batch_size=0", "training.batch_size = 0; expected 1 or more"),
         ("model.visual.grids=9", r"unknown key model.visual.grids; did you mean model.visual.grid\?"),
         ("training.epochs=1.5", "training.epochs = 1.5 is of the wrong type; expected int"),
         ("training.epochs=true", "training.epochs = True is of the wrong type; expected int"),
@@ -50,3 +51,21 @@ def test_a_recipe_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[training]\nepochs = 3\n")
     with pytest.raises(UsageError, match=r"mine.toml: model is missing"):
         load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_a_recipe_over_another(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "vgg16_elmo"\n[model.visual]\nkernel = 3\nmapping = [64]\n')
+    mine, base = load_recipe(str(tmp_path / "mine.toml")), load_recipe("vgg16_elmo")
+    assert (mine.model.visual.kernel, mine.model.visual.mapping) == (3, (64,))
+    assert mine.model.visual.levels == base.model.visual.levels
+    assert mine.model.text == base.model.text
+
+
+@pytest.mark.parametrize("base", ["3", '"SELF"', '"none"'])
+def test_a_base_that_is_none(tmp_path: Path, base: str) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f"base = {base.replace('SELF', str(mine))}\n")
+    with pytest.raises(
+        GroundcliError, match=r"expected the name or path of another recipe|none: no recipe of this name"
+    ):
+        load_recipe(str(mine))

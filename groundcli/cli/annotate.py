@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundcli.cli.options import Device, Weights, torch_device
+from groundcli.cli.options import (
+    Device,
+    ElmoBackend,
+    ElmoBackendChoice,
+    Precision,
+    PrecisionChoice,
+    Weights,
+    torch_device,
+    warn_untrained,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +58,8 @@ def annotate(
         OnExisting.error
     ),
     device: Device = "auto",
+    precision: Precision = PrecisionChoice.auto,
+    elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
 ) -> None:
     """Points at every phrase of every caption: COCO annotations and overlay pictures."""
     from rich.console import Console
@@ -64,17 +75,20 @@ def annotate(
 
     console = Console(soft_wrap=True, highlight=False)
     found = folder.load(images, captions, phrase or ())
-    loaded = load_model(weights)
-    grounder = Grounder(loaded.model, torch_device(device))
+    loaded = load_model(weights, elmo_backend.value)
+    warn_untrained(loaded, console)
+    grounder = Grounder(loaded.model, torch_device(device), precision.value)
     about = {
         "version": groundcli.__version__,
-        "weights": {"name": loaded.name, "sha256": sha256(loaded.path)},
+        "weights": {"name": loaded.name, "sha256": sha256(loaded.path), "untrained": loaded.untrained},
         "arguments": {
             "images": [str(path) for path in images],
             "captions": captions and str(captions),
             "phrase": phrase or [],
             "phrases": phrases.value,
             "overlays": overlays,
+            "precision": precision.value,
+            "elmo_backend": elmo_backend.value,
         },
     }
     columns = (TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from groundcli.cli.options import Device, Weights, torch_device
+from groundcli.cli.options import (
+    Device,
+    ElmoBackend,
+    ElmoBackendChoice,
+    Precision,
+    PrecisionChoice,
+    Weights,
+    torch_device,
+    warn_untrained,
+)
 
 
 class Dataset(str, Enum):
@@ -34,6 +43,8 @@ def evaluate(
     tolerance: Annotated[float, typer.Option(min=0, help="Pixels that a point may lie outside its box.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all numbers to this file.")] = None,
     device: Device = "auto",
+    precision: Precision = PrecisionChoice.auto,
+    elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
 ) -> None:
     """Evaluates a model: pointing accuracy, boxes and heat, beside the baselines of the same phrases."""
     from rich.console import Console
@@ -48,11 +59,14 @@ def evaluate(
 
     console = Console()
     samples = flickr30k.load(data, split)
-    loaded = load_model(weights)
-    grounder = Grounder(loaded.model, torch_device(device))
+    loaded = load_model(weights, elmo_backend.value)
+    warn_untrained(loaded, console)
+    grounder = Grounder(loaded.model, torch_device(device), precision.value)
     steps = track(samples, f"{dataset.value} {split}", console=Console(stderr=True))
     summary = evaluate_samples(grounder, steps, protocol.value, tolerance)
     result = {"dataset": dataset.value, "split": split, "weights": loaded.name, **summary}
+    if loaded.untrained:
+        result["untrained"] = True
     console.print(tables(result))
     if json_file is not None:
         try:

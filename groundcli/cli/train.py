@@ -1,12 +1,20 @@
 """`groundcli train`: a model from image-caption pairs."""
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from groundcli.cli.options import Device, torch_device
+from groundcli.cli.options import (
+    Device,
+    ElmoBackend,
+    ElmoBackendChoice,
+    Precision,
+    PrecisionChoice,
+    torch_device,
+)
 
 
 class Dataset(str, Enum):
@@ -25,8 +33,17 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a value of the recipe.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last whole epoch in OUT.")] = False,
-    features: Annotated[Path | None, typer.Option(help="Folder of cached features that runs may share.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of cached features that runs may share, where the recipe caches them.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Learn from the first so many images only.")] = None,
+    untrained: Annotated[
+        bool,
+        typer.Option("--untrained", help="Try it without weights: a random CNN and ELMo; points mean nothing."),
+    ] = False,
     device: Device = "auto",
+    precision: Precision = PrecisionChoice.auto,
+    elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
 ) -> None:
     """Trains a model; boxes of the validation split, where there are any, choose the best epoch and nothing else."""
     from rich.console import Console
@@ -40,13 +57,19 @@ def train(
     chosen = load_recipe(recipe, settings or ())
     if dataset is Dataset.flickr30k:
         samples, validation = flickr30k.load(data, "train"), flickr30k.load(data, "val")
-        source = f"Flickr30k Entities, train split: {len(samples)} images"
+        source = "Flickr30k Entities, train split"
     else:
         samples, failures, _ = folder.load([data])
         validation = []
         for failure in failures:
             console.print(f"skipped {failure.path}: {failure.reason}", markup=False)
-        source = f"{len(samples)} images of a folder"
+        source = "a folder"
+    samples = samples[:limit]
+    source = f"{source}: {len(samples)} images"
+    if untrained:
+        console.print(
+            "WARNING: --untrained: the CNN and the ELMo are random; points will mean nothing.", style="bold red"
+        )
     console.print(f"{len(samples)} images to learn from, {len(validation)} to choose the best epoch by")
     accuracy = run(
         chosen,
@@ -58,6 +81,10 @@ def train(
         resume=resume,
         console=console,
         source=source,
+        precision=precision.value,
+        untrained=untrained,
+        elmo_backend=elmo_backend.value,
     )
-    note = f", validation pointing accuracy {100 * accuracy:.2f} %" if validation else ""
+    note = "" if math.isnan(accuracy) else f", validation pointing accuracy {100 * accuracy:.2f} %"
+    note += "; on a RANDOM CNN and ELMo (--untrained)" if untrained else ""
     console.print(f"{out / BEST}: the best epoch{note}")

@@ -10,10 +10,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """Results in order, worked out by another thread at most `count` items early: memory stays bounded."""
+def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int = 1) -> Iterator[R]:
+    """Results in order, worked out by other threads at most `count` items early: memory stays bounded."""
     source = iter(items)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         waiting = collections.deque(pool.submit(work, item) for item in islice(source, count))
         while waiting:
             result = waiting.popleft().result()

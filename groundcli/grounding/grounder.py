@@ -18,6 +18,7 @@ from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.grounding.boxes import authors_boxes
 from groundcli.grounding.points import peak
 from groundcli.model.grounding_model import GroundingModel
+from groundcli.model.precision import Precision, autocast
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,26 @@ class Grounder:
         answers = [grounder.ground(encoded, caption) for caption in captions]
     """
 
-    def __init__(self, model: GroundingModel, device: torch.device | str = "cpu"):
+    def __init__(self, model: GroundingModel, device: torch.device | str = "cpu", precision: Precision = "auto"):
         self.device = torch.device(device)
+        self.precision: Precision = precision
         self.model = model.eval().to(self.device)
         self.finder = PhraseFinder()
 
     @classmethod
-    def load(cls, weights: str = "lite", device: torch.device | str = "cpu") -> "Grounder":
+    def load(
+        cls, weights: str = "lite", device: torch.device | str = "cpu", precision: Precision = "auto"
+    ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
+
+        `precision` is float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
 
         Raises:
             GroundcliError: the weights are missing or damaged.
         """
         from groundcli.weights.load import load_model
 
-        return cls(load_model(weights).model, device)
+        return cls(load_model(weights).model, device, precision)
 
     def encode(self, image: str | Path | np.ndarray) -> EncodedImage:
         """Encodes one image: a file, or (H, W, 3) uint8 RGB, upright.
@@ -73,8 +79,16 @@ class Grounder:
             return []
         side = self.model.config.visual.image_size
         batch = torch.cat([resize_image(image, side) for image in images]).to(self.device)
-        cells = self.model.visual_mapping(self.model.backbone(batch), self.model.config.visual.grid)
-        return [EncodedImage((image.shape[1], image.shape[0]), c) for image, c in zip(images, cells, strict=True)]
+        with autocast(self.device, self.precision):
+            maps = self.model.backbone(batch)
+        return self.encode_maps(maps, [(image.shape[1], image.shape[0]) for image in images])
+
+    @torch.no_grad()
+    def encode_maps(self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
+        """Encodes images of (width, height) pixels from the backbone's feature maps of them, (B, C_l, H_l, W_l)."""
+        with autocast(self.device, self.precision):
+            cells = self.model.visual_mapping(maps, self.model.config.visual.grid)
+        return [EncodedImage(size, c) for size, c in zip(sizes, cells, strict=True)]
 
     def ground(
         self, image: str | Path | np.ndarray | EncodedImage, caption: str | Caption, phrases: How = "auto"
@@ -101,8 +115,10 @@ class Grounder:
         spoken = [i for i, w in enumerate(words) if w]
         if not spoken:
             return [Answer(caption.text, image.size, ()) for caption in captions]
-        s = self.model.map_words([[word.text for word in words[i]] for i in spoken])
-        heat, scores, levels = self.model.ground_words(image.cells, torch.cat(s, dim=1))  # (W, N), (W), (W)
+        with autocast(self.device, self.precision):
+            s = self.model.map_words([[word.text for word in words[i]] for i in spoken])
+            heat, scores, levels = self.model.ground_words(image.cells, torch.cat(s, dim=1))  # (W, N), (W), (W)
+        heat = heat.float()
         start = dict(zip(spoken, np.cumsum([0, *(words.shape[1] for words in s)]).tolist(), strict=False))
         rows = [
             range(start[i] + inside.start, start[i] + inside.stop) if inside else range(0)

@@ -30,8 +30,9 @@ def scores(heat: Tensor, gram: Tensor) -> Tensor:
     Returns:
         (..., T) in [0, 1]; 0 where there is no heat.
     """
-    fit = heat.square().sum(-1)
-    length = ((heat @ gram) * heat).sum(-1).clamp_min(1e-12).sqrt()
+    wide = heat.float()  # sums and roots in float32, whatever the products were computed in
+    fit = wide.square().sum(-1)
+    length = ((heat @ gram).float() * wide).sum(-1).clamp_min(1e-12).sqrt()
     return fit / length
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from groundcli.model.attention import attend, average_levels, best_level
 from groundcli.model.loss import LossConfig
-from groundcli.model.text import TextConfig, TextEncoders, TextFeatures, TextMappings
+from groundcli.model.text import BiLstm, TextConfig, TextEncoders, TextFeatures, TextMappings
 from groundcli.model.visual import Backbone, VisualConfig, VisualMapping
 
 
@@ -44,9 +44,11 @@ class GroundingModel(nn.Module):
         self.backbone = backbone
         self.text = text
         self.visual_mapping = VisualMapping(backbone.channels, config.visual)
+        self.context = BiLstm(text.word_widths, config.text.bilstm) if config.text.bilstm else None
+        words = self.context or text
         copies = len(backbone.channels) if config.text.per_level else 1
-        self.word_mapping = TextMappings(copies, text.word_widths, config.text, softmax=True)
-        self.sentence_mapping = TextMappings(copies, text.sentence_widths, config.text, softmax=False)
+        self.word_mapping = TextMappings(copies, words.word_widths, config.text, softmax=True)
+        self.sentence_mapping = TextMappings(copies, words.sentence_widths, config.text, softmax=False)
 
     def trained(self) -> dict[str, Tensor]:
         """What training changes: every tensor but those of the frozen backbone and text encoders."""
@@ -59,6 +61,12 @@ class GroundingModel(nn.Module):
         if missing or unexpected:
             raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
         self.load_state_dict({**own, **tensors})
+
+    def encode_text(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
+        """Tokenised captions, of at least one word each, in context where the recipe has any; always in float32."""
+        with torch.autocast(self.backbone.mean.device.type, enabled=False):
+            text = self.text(captions)
+            return self.context(text) if self.context else text
 
     def forward(
         self, maps: Sequence[Tensor], captions: Sequence[Sequence[str]], grid: int
@@ -73,14 +81,14 @@ class GroundingModel(nn.Module):
         Returns:
             Cells (B, L, N, D), words (K, U, D), sentences (K, B, D), and which words stand where.
         """
-        text = self.text(captions)
+        text = self.encode_text(captions)
         v, s = self.visual_mapping(maps, grid), self.word_mapping(text.words)
         return v, s, self.sentence_mapping(text.sentences), text
 
     @torch.no_grad()
     def map_words(self, captions: Sequence[Sequence[str]]) -> list[Tensor]:
         """Tokenised captions -> the words (K, T, D) of each, length one."""
-        text = self.text(captions)
+        text = self.encode_text(captions)
         s = self.word_mapping(text.words)
         return [s[:, index[mask]] for index, mask in zip(text.index, text.mask, strict=True)]
 

@@ -1,12 +1,13 @@
 """The textual half: layers of frozen text encoders, mixed and mapped into the common space (paper, section 3.2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from groundcli.model.elmo import Elmo
 
@@ -20,12 +21,15 @@ class TextConfig:
         width: width of the mix; a layer of another width gets a linear map of its own.
         mapping: widths of the fully connected layers; the last one is the common dimension D.
         per_level: whether each visual level has a mapping, and so a common space, of its own; the paper has one.
+        bilstm: cells in each direction of a biLSTM that is trained here, over the encoders' words out of context (of
+            an ELMo, its character layer), in place of the ELMo's own LSTM layers; 0 is none.
     """
 
     encoders: tuple[str, ...]
     width: int
     mapping: tuple[int, ...]
     per_level: bool = False
+    bilstm: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,27 @@ class WordPieces(nn.Module):
         return F.embedding_bag(ids, self.table, offsets, mode="mean").float()
 
 
+class Characters(nn.Module):
+    """Vectors of words out of context: the character layer of an ELMo."""
+
+    def __init__(self, elmo: Elmo):
+        super().__init__()
+        self.elmo = elmo
+        self.width: int = elmo.config.projection
+
+    def forward(self, words: Sequence[str]) -> Tensor:
+        """Words -> (U, E)."""
+        return self.elmo.word_vectors(words)
+
+
 class TextEncoders(nn.Module):
-    """Frozen encoders side by side: the layers of an ELMo, if there is one, and those of tables of word pieces.
+    """Frozen encoders side by side: the layers of an ELMo, if there is one, and those of words out of context.
 
     Attributes:
         word_widths, sentence_widths: width of each layer of words, and of the sentence.
     """
 
-    def __init__(self, elmo: Elmo | None, tables: Sequence[WordPieces]):
+    def __init__(self, elmo: Elmo | None, tables: Sequence[WordPieces | Characters]):
         super().__init__()
         self.elmo = elmo
         self.tables = nn.ModuleList(tables)
@@ -96,7 +113,16 @@ class TextEncoders(nn.Module):
 
     @torch.no_grad()
     def forward(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
-        """Captions of at least one word each. A table's sentence is the mean of its words."""
+        """Captions of at least one word each, equal ones computed once. A table's sentence is the mean of its words."""
+        once = {caption: i for i, caption in enumerate(dict.fromkeys(map(tuple, captions)))}
+        text = self._encode(list(once))
+        if len(once) == len(captions):
+            return text
+        rows = torch.tensor([once[tuple(caption)] for caption in captions], device=text.index.device)
+        sentences = [layer[rows] for layer in text.sentences]
+        return replace(text, sentences=sentences, index=text.index[rows], mask=text.mask[rows])
+
+    def _encode(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         device = next(self.parameters()).device
         distinct = {word: i for i, word in enumerate(dict.fromkeys(w for c in captions for w in c))}
         places = [torch.tensor([distinct[w] for w in c], device=device) for c in captions]
@@ -110,8 +136,43 @@ class TextEncoders(nn.Module):
             words = elmo_words + [layer[index[mask]] for layer in words]
             sentences = elmo_sentences + sentences
             tokens = [word for caption in captions for word in caption]
-            index = torch.zeros_like(index).masked_scatter(mask, torch.arange(int(mask.sum()), device=device))
+            index = places_in_order(mask)
         return TextFeatures(tokens, words, sentences, index, mask)
+
+
+class BiLstm(nn.Module):
+    """Words in context, where no ELMo gives it: a biLSTM over words out of context, trained with the mappings.
+
+    Attributes:
+        word_widths, sentence_widths: width of each layer of words, and of the sentence.
+    """
+
+    def __init__(self, widths: Sequence[int], cells: int):
+        super().__init__()
+        self.lstm = nn.LSTM(sum(widths), cells, batch_first=True, bidirectional=True)
+        self.word_widths = [*(2 * width for width in widths), 2 * cells]
+        self.sentence_widths = [2 * cells]
+
+    def forward(self, text: TextFeatures) -> TextFeatures:
+        """Words out of context -> the same words, doubled, beside the biLSTM's output.
+
+        The sentence is, as an ELMo's, the backward state at the first word beside the forward state at the last.
+        """
+        words, lengths = torch.cat(text.words, -1)[text.index], text.mask.sum(1)
+        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        context, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (C, T, 2 H)
+        forward, backward = context.chunk(2, dim=-1)
+        rows = torch.arange(len(lengths), device=lengths.device)
+        sentence = torch.cat([backward[:, 0], forward[rows, lengths - 1]], -1)
+        places = text.index[text.mask]
+        doubled = [torch.cat([layer, layer], -1)[places] for layer in text.words]
+        tokens = [text.tokens[place] for place in places.tolist()]
+        return TextFeatures(tokens, [*doubled, context[text.mask]], [sentence], places_in_order(text.mask), text.mask)
+
+
+def places_in_order(mask: Tensor) -> Tensor:
+    """(C, T) bool -> (C, T) int64: places counted one caption after the other, 0 at padding."""
+    return (mask.flatten().cumsum(0).view_as(mask) - 1) * mask
 
 
 class LayerMix(nn.Module):
@@ -146,7 +207,7 @@ class TextMapping(nn.Module):
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Layers (..., E_k) -> (..., D)."""
-        return F.normalize(self.layers(self.mix(layers)), dim=-1)
+        return F.normalize(self.layers(self.mix(layers)).float(), dim=-1)
 
 
 class TextMappings(nn.Module):

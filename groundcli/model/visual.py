@@ -104,7 +104,7 @@ class VisualMapping(nn.Module):
             for width in config.mapping:
                 conv = nn.Conv2d(c, width, config.kernel, padding=config.kernel // 2, bias=config.bias)
                 nn.init.kaiming_normal_(conv.weight, a=0.25)
-                layers += [conv, nn.LeakyReLU(0.25)]
+                layers += [conv, nn.LeakyReLU(0.25, inplace=True)]  # its input is kept no longer
                 c = width
             self.stacks.append(nn.Sequential(*layers))
 
@@ -116,7 +116,7 @@ class VisualMapping(nn.Module):
         """Feature maps (B, C_l, H_l, W_l) -> cells (B, L, N, D) of a grid x grid, N = grid * grid, row by row."""
         levels = [stack(resize(m, grid) * scale) for stack, m, scale in zip(self.stacks, maps, self.scale, strict=True)]
         v = torch.stack(levels, dim=1).flatten(3).transpose(2, 3)  # (B, L, N, D)
-        return normalise(v, self.norm)
+        return normalise(v.float(), self.norm)
 
 
 def resize(maps: Tensor, grid: int) -> Tensor:

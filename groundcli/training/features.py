@@ -1,11 +1,13 @@
-"""Feature maps of a frozen CNN, computed once and read from disk ever after."""
+"""Feature maps of a frozen CNN: computed whenever they are needed, or once, and read from disk ever after."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from groundcli.model.visual import Backbone, resize
 
 BATCH = 16
 INDEX = "index.json"
+THREADS = min(8, os.cpu_count() or 1)  # that decode
 
 
 @dataclass(frozen=True)
@@ -37,32 +40,97 @@ class Preparation:
     grid: int
 
 
-class Features:
-    """Feature maps of all usable images of a list, float16, one file a level.
+@dataclass(frozen=True)
+class MapBatch:
+    """Feature maps of R images.
 
     Attributes:
-        usable: indices into the list of the images that could be decoded, in order; row i belongs to usable[i].
-        sizes: (width, height) of each usable image in pixels.
-        failures: (image, reason) of the others.
+        rows: which images of the list.
+        sizes: (width, height) of each in pixels.
+        maps: (R, C_l, H_l, W_l) a level, on the CNN's device.
     """
 
-    def __init__(self, folder: Path, levels: Sequence[str]):
+    rows: list[int]
+    sizes: list[tuple[int, int]]
+    maps: list[Tensor]
+
+
+class FeatureSource(Protocol):
+    """Where a list's feature maps come from."""
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The images of the list that weren't known from the start to be unusable."""
+
+    @property
+    def failures(self) -> Sequence[tuple[str, str]]:
+        """(image, reason) of those that turned out to be."""
+
+    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
+        """The maps of each batch of rows, without the rows that can't be used; batches with none left are skipped."""
+
+
+class LiveFeatures:
+    """Images decoded ahead by other threads, and the CNN run over them every time."""
+
+    def __init__(self, samples: Sequence[Sample], backbone: Backbone, image_size: int):
+        self.samples = samples
+        self.backbone = backbone
+        self.image_size = image_size
+        self.rows: Sequence[int] = range(len(samples))
+        self._failures: dict[int, str] = {}
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """In the order of the list."""
+        return [(self.samples[row].name, reason) for row, reason in sorted(self._failures.items())]
+
+    def _prepare(self, row: int) -> tuple[int, tuple[int, int], Tensor] | None:
+        try:
+            image = decode(self.samples[row].image)
+        except BadInput as error:
+            self._failures[row] = str(error)
+            return None
+        return row, (image.shape[1], image.shape[0]), resize_image(image, self.image_size)
+
+    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
+        """See `FeatureSource`."""
+        batches = list(batches)
+        early = 2 * max(map(len, batches), default=0)
+        images = ahead(self._prepare, chain.from_iterable(batches), early, THREADS)
+        for batch in batches:
+            usable = [image for image in islice(images, len(batch)) if image is not None]
+            if usable:
+                rows, sizes, pixels = map(list, zip(*usable, strict=True))
+                yield MapBatch(rows, sizes, self.backbone(torch.cat(pixels).to(self.backbone.mean.device)))
+
+
+class CachedFeatures:
+    """Feature maps on disk, float16, one file a level."""
+
+    def __init__(self, folder: Path, backbone: Backbone):
         index = json.loads((folder / INDEX).read_text("utf-8"))
-        self.usable: list[int] = index["usable"]
-        self.sizes: list[tuple[int, int]] = [(w, h) for w, h in index["sizes"]]
+        self.rows: list[int] = index["usable"]  # in the files' order
         self.failures: list[tuple[str, str]] = [(p, r) for p, r in index["failures"]]
-        self._levels = [np.load(folder / f"{level}.npy", mmap_mode="r") for level in levels]
+        self._sizes = dict(zip(self.rows, ((w, h) for w, h in index["sizes"]), strict=True))
+        self._place = {row: place for place, row in enumerate(self.rows)}
+        self._levels = [np.load(folder / f"{level}.npy", mmap_mode="r") for level in backbone.levels]
+        self._device = backbone.mean.device
 
-    def maps(self, rows: Sequence[int], device: torch.device) -> list[Tensor]:
-        """Feature maps (R, C_l, M, M) float32 of some rows."""
-        order = np.asarray(rows)
-        return [torch.from_numpy(level[order]).to(device).float().permute(0, 3, 1, 2) for level in self._levels]
+    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
+        """See `FeatureSource`."""
+        for batch in batches:
+            rows = [row for row in batch if row in self._place]
+            places = np.asarray([self._place[row] for row in rows])
+            if rows:
+                maps = [torch.from_numpy(level[places]).to(self._device).float() for level in self._levels]
+                yield MapBatch(rows, [self._sizes[row] for row in rows], [m.permute(0, 3, 1, 2) for m in maps])
 
 
-def features(
+def cached_features(
     samples: Sequence[Sample], backbone: Backbone, weights: str, how: Preparation, cache: Path, console: Console
-) -> Features:
-    """Reads the feature maps of the samples' images from the cache, or computes them and writes them there.
+) -> CachedFeatures:
+    """Opens the feature maps of the samples' images in the cache, which are computed first where they aren't there.
 
     Args:
         samples: their images, in this order.
@@ -77,8 +145,8 @@ def features(
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not all((folder / f"{level}.npy").exists() for level in backbone.levels) or not (folder / INDEX).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _compute(samples, backbone, how, folder, console)
-    return Features(folder, backbone.levels)
+        _compute(LiveFeatures(samples, backbone, how.image_size), how.grid, folder, console)
+    return CachedFeatures(folder, backbone)
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -89,44 +157,24 @@ def _stat(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _compute(samples: Sequence[Sample], backbone: Backbone, how: Preparation, folder: Path, console: Console) -> None:
-    device = backbone.mean.device
-    partial = [folder / f"{level}.partial" for level in backbone.levels]
-    shapes = [(len(samples), how.grid, how.grid, channels) for channels in backbone.channels]
+def _compute(live: LiveFeatures, grid: int, folder: Path, console: Console) -> None:
+    partial = [folder / f"{level}.partial" for level in live.backbone.levels]
+    shapes = [(len(live.samples), grid, grid, channels) for channels in live.backbone.channels]
     files = [
         np.lib.format.open_memmap(path, "w+", np.float16, shape) for path, shape in zip(partial, shapes, strict=True)
     ]
     usable: list[int] = []
     sizes: list[tuple[int, int]] = []
-    failures: list[tuple[str, str]] = []
-
-    def prepare(i: int) -> tuple[int, tuple[int, int], Tensor] | tuple[str, str]:
-        try:
-            image = decode(samples[i].image)
-        except BadInput as error:
-            return samples[i].name, str(error)
-        return i, (image.shape[1], image.shape[0]), resize_image(image, how.image_size)
-
-    total = -(-len(samples) // BATCH)
-    batches = _batched(ahead(prepare, range(len(samples)), 2 * BATCH), BATCH)
-    for batch in track(batches, "features of the frozen CNN", total=total, console=console):
-        good = [item for item in batch if len(item) == 3]
-        failures += [item for item in batch if len(item) == 2]
-        if good:
-            maps = backbone(torch.cat([pixels for _, _, pixels in good]).to(device))
-            for file, level in zip(files, maps, strict=True):
-                rows = slice(len(usable), len(usable) + len(good))
-                file[rows] = resize(level, how.grid).permute(0, 2, 3, 1).half().cpu().numpy()
-            usable += [i for i, _, _ in good]
-            sizes += [size for _, size, _ in good]
+    batches = [live.rows[i : i + BATCH] for i in range(0, len(live.rows), BATCH)]
+    for batch in track(live.read(batches), "features of the frozen CNN", total=len(batches), console=console):
+        for file, maps in zip(files, batch.maps, strict=True):
+            places = slice(len(usable), len(usable) + len(batch.rows))
+            file[places] = resize(maps, grid).permute(0, 2, 3, 1).half().cpu().numpy()
+        usable += batch.rows
+        sizes += batch.sizes
     index = folder / "index.partial"
-    index.write_text(json.dumps({"usable": usable, "sizes": sizes, "failures": failures}), "utf-8")
+    index.write_text(json.dumps({"usable": usable, "sizes": sizes, "failures": live.failures}), "utf-8")
     for file, path in zip(files, partial, strict=True):
         file.flush()
         path.replace(path.with_name(path.name.removesuffix(".partial") + ".npy"))
     index.replace(folder / INDEX)
-
-
-def _batched(items: Iterator, size: int) -> Iterator[list]:
-    while batch := list(islice(items, size)):
-        yield batch

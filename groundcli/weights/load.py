@@ -1,22 +1,30 @@
 """Files of weights -> models."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.model.elmo import Elmo, ElmoConfig
 from groundcli.model.grounding_model import GroundingModel, ModelConfig
-from groundcli.model.text import TextEncoders, WordPieces
+from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import Recipe, recipe_from
-from groundcli.weights.elmo_files import load_elmo
+from groundcli.weights.elmo_files import OPTIONS, load_elmo, load_options
 from groundcli.weights.files import SHIPPED, find, sha256
+from groundcli.weights.published import PUBLISHED
+
+ElmoBackend = Literal["groundcli", "allennlp"]
+UNTRAINED = "untrained"  # in a checkpoint's metadata: the seed of its random frozen parts
 
 
 @dataclass(frozen=True)
@@ -29,14 +37,14 @@ class Loaded:
     path: Path
 
     @property
+    def untrained(self) -> bool:
+        """Whether the CNN and the ELMo below it are random: its points mean nothing."""
+        return UNTRAINED in self.metadata
+
+    @property
     def name(self) -> str:
         """Short where it ships, else its path."""
         return self.path.stem if self.path.parent == SHIPPED else str(self.path)
-
-
-def frozen_parts(config: ModelConfig) -> dict[str, str]:
-    """Names of the frozen weights that a model stands on -> their hashes."""
-    return {name: sha256(find(name)) for name in (config.visual.weights, *config.text.encoders)}
 
 
 def load_backbone(config: ModelConfig) -> Backbone:
@@ -52,13 +60,24 @@ def load_backbone(config: ModelConfig) -> Backbone:
     return backbone
 
 
-def load_text(config: ModelConfig) -> TextEncoders:
+def load_text(config: ModelConfig, elmo_backend: ElmoBackend = "groundcli") -> TextEncoders:
     """The frozen text encoders: a folder is an ELMo (one at most), a file a table of word pieces."""
     paths = [find(name) for name in config.text.encoders]
-    elmos = [load_elmo(path) for path in paths if path.is_dir()]
+    if elmo_backend == "allennlp":
+        from groundcli.weights.elmo_allennlp import load_allennlp_elmo as load
+    else:
+        load = load_elmo
+    return _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
+
+
+def _text_encoders(config: ModelConfig, encoders: Sequence[Elmo | WordPieces]) -> TextEncoders:
+    elmos = [encoder for encoder in encoders if not isinstance(encoder, WordPieces)]
+    tables = [encoder for encoder in encoders if isinstance(encoder, WordPieces)]
     if len(elmos) > 1:
         raise UsageError(f"text.encoders: {', '.join(config.text.encoders)} name more than one ELMo")
-    return TextEncoders(elmos[0] if elmos else None, [load_word_pieces(path) for path in paths if path.is_file()])
+    if config.text.bilstm:
+        return TextEncoders(None, [*map(Characters, elmos), *tables])
+    return TextEncoders(elmos[0] if elmos else None, tables)
 
 
 def load_word_pieces(path: Path) -> WordPieces:
@@ -70,12 +89,56 @@ def load_word_pieces(path: Path) -> WordPieces:
         return WordPieces(file.get_tensor("table"), json.loads(pieces))
 
 
-def new_model(config: ModelConfig) -> GroundingModel:
-    """A model whose frozen parts have their weights and whose other parts are random."""
-    return GroundingModel(config, load_backbone(config), load_text(config))
+def new_model(
+    config: ModelConfig, untrained: int | None = None, elmo_backend: ElmoBackend = "groundcli"
+) -> tuple[GroundingModel, dict[str, str]]:
+    """A model whose mappings are random, and the hashes of its frozen parts by their names.
+
+    Args:
+        config: the model.
+        untrained: a seed to draw the CNN and the ELMo from, instead of reading their weights.
+        elmo_backend: whose code runs an ELMo.
+
+    Raises:
+        GroundcliError: frozen weights are missing or don't fit.
+    """
+    names = [config.visual.weights, *config.text.encoders]
+    if untrained is None:
+        model = GroundingModel(config, load_backbone(config), load_text(config, elmo_backend))
+        return model, {name: sha256(find(name)) for name in names}
+    if elmo_backend != "groundcli":
+        raise UsageError("--elmo-backend allennlp reads an ELMo from its files; untrained there are none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(untrained)
+        backbone = Backbone(config.visual)
+        sizes = [_elmo_sizes(name) for name in config.text.encoders]
+        encoders = [
+            Elmo(size) if size else load_word_pieces(find(name))
+            for name, size in zip(config.text.encoders, sizes, strict=True)
+        ]
+    drawn = {name: f"random {_digest(e)}" for name, e, size in zip(names[1:], encoders, sizes, strict=True) if size}
+    read = {name: sha256(find(name)) for name, size in zip(names[1:], sizes, strict=True) if not size}
+    model = GroundingModel(config, backbone, _text_encoders(config, encoders))
+    return model, {names[0]: f"random {_digest(backbone)}", **drawn, **read}
 
 
-def load_model(name: str) -> Loaded:
+def _elmo_sizes(name: str) -> ElmoConfig | None:
+    """The sizes of an ELMo, whether or not its weights are here; None for a table of word pieces."""
+    if name in PUBLISHED:
+        return PUBLISHED[name].elmo
+    path = find(name)
+    return load_options(path / OPTIONS) if path.is_dir() else None
+
+
+def _digest(module: nn.Module) -> str:
+    """Hash of a module's values."""
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def load_model(name: str, elmo_backend: ElmoBackend = "groundcli") -> Loaded:
     """A trained model by its weights' name, checkpoint file or run folder.
 
     Raises:
@@ -88,10 +151,15 @@ def load_model(name: str) -> Loaded:
     if "recipe" not in metadata:
         raise GroundcliError(f"{path}: a part of a model, not a model; shipped models are listed by `weights list`")
     recipe = recipe_from(metadata["recipe"], str(path))
+    model, frozen = new_model(recipe.model, metadata.get(UNTRAINED), elmo_backend)
     for part, digest in metadata["frozen"].items():
-        if sha256(find(part)) != digest:
-            raise GroundcliError(f"{path}: was trained on other weights {part} than {find(part)}; put those back")
-    model = new_model(recipe.model)
+        if frozen.get(part) == digest:
+            continue
+        if digest.startswith("random"):
+            raise GroundcliError(
+                f"{path}: its random {part} comes out otherwise with this version of torch; train anew"
+            )
+        raise GroundcliError(f"{path}: was trained on other weights {part} than {find(part)}; put those back")
     try:
         model.load_trained(checkpoint.part("model", tensors))
     except RuntimeError as error:

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from groundcli.data.sample import Sample
+from groundcli.model.visual import Backbone, VisualConfig, resize
+from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation, cached_features
+from tests.shapes import draw_shape
+
+CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.2", "blocks.3"), 64, 4, (8,))
+BATCHES = [[5, 0, 1], [2], [3, 4]]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(6):
+        draw_shape("red", "circle", (10 * i, 5 * i)).save(folder / f"{i}.png")
+    (folder / "2.png").write_bytes(b"no picture")
+    (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:200])
+    return [Sample(f"{i}.png", folder / f"{i}.png") for i in range(6)]
+
+
+def cached(samples: list[Sample], backbone: Backbone, folder: Path) -> CachedFeatures:
+    return cached_features(samples, backbone, "hash", Preparation(64, 4), folder, Console(quiet=True))
+
+
+def test_both_sources_give_the_same_maps(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
+    live = list(LiveFeatures(samples, backbone, 64).read(BATCHES))
+    kept = list(cached(samples, backbone, tmp_path).read(BATCHES))
+    assert [batch.rows for batch in live] == [batch.rows for batch in kept] == [[5, 0, 1], [3]]
+    for a, b in zip(live, kept, strict=True):
+        assert a.sizes == b.sizes == [(240, 180)] * len(a.rows)
+        for ours, theirs in zip(a.maps, b.maps, strict=True):
+            torch.testing.assert_close(resize(ours, 4), theirs, atol=1e-2, rtol=1e-2)  # kept in float16
+
+
+def test_images_that_cannot_be_decoded_are_named_once(
+    samples: list[Sample], backbone: Backbone, tmp_path: Path
+) -> None:
+    live = LiveFeatures(samples, backbone, 64)
+    assert not live.failures  # nothing was read yet
+    for _ in range(2):
+        list(live.read(BATCHES))
+    kept = cached(samples, backbone, tmp_path)
+    assert list(kept.rows) == [0, 1, 3, 5]
+    assert kept.failures == live.failures
+    assert [name for name, _ in live.failures] == ["2.png", "4.png"]
+
+
+def test_a_cache_is_read_and_not_made_again(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
+    cached(samples, backbone, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    calls: list[int] = []
+    handle = backbone.register_forward_hook(lambda *_: calls.append(1))
+    list(cached(samples, backbone, tmp_path).read(BATCHES))
+    handle.remove()
+    assert not calls
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
