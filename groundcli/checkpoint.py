@@ -18,7 +18,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
     """Writes a checkpoint, whole or not at all: an older one under this name lives until the new one is on disk."""
     partial = path.with_name(path.name + ".partial")
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    partial.touch()
+    mode = partial.stat().st_mode  # that of any new file; safetensors makes its own readable by their owner alone
     save_file(plain, partial, {"groundcli": json.dumps(metadata)})
+    partial.chmod(mode)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)

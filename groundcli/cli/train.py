@@ -50,8 +50,8 @@ def train(
 
     from groundcli.data import flickr30k, folder
     from groundcli.recipe import load_recipe
-    from groundcli.training.loop import BEST
     from groundcli.training.loop import train as run
+    from groundcli.weights.files import BEST
 
     console = Console()
     chosen = load_recipe(recipe, settings or ())

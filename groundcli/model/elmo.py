@@ -6,13 +6,17 @@ caption's vectors depend on that caption alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 MAX_CHARACTERS = 50  # of a word, with its two markers
 BEGIN_SENTENCE, END_SENTENCE = "<S>", "</S>"
 BEGIN_WORD, END_WORD, PADDING = 258, 259, 260
+ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def character_ids(word: str) -> list[int]:
 
 
 class CharacterCnn(nn.Module):
-    """Character ids (W, 50) -> word vectors (W, projection)."""
+    """Words' character ids -> word vectors."""
 
     def __init__(self, config: ElmoConfig):
         super().__init__()
@@ -61,18 +65,51 @@ class CharacterCnn(nn.Module):
         self.transforms = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
         self.carries = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
         self.projection = nn.Linear(width, config.projection)
-        self.activation = {"relu": torch.relu, "tanh": torch.tanh}[config.activation]
+        self.activation = ACTIVATIONS[config.activation]
         for carry in self.carries:
             nn.init.constant_(carry.get_parameter("bias"), -2.0)  # at first, let the input through
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Character ids (W, 50), 0 throughout for no word -> (W, projection)."""
-        characters = self.embedding(ids).transpose(1, 2)  # (W, character_dim, 50)
+        """(W, L), L <= 50 -> (W, projection)."""
+        characters = self.embedding(ids).transpose(1, 2)  # (W, character_dim, L)
         x = torch.cat([self.activation(conv(characters).amax(-1)) for conv in self.convolutions], dim=-1)
         for transform, carry in zip(self.transforms, self.carries, strict=True):
             gate = torch.sigmoid(carry(x))
             x = gate * torch.relu(transform(x)) + (1 - gate) * x
         return self.projection(x)
+
+
+class LateGradient(torch.autograd.Function):
+    """Sums (2, N, Q) as they are; their gradient gives the weight's, as if `inputs @ weight` were part of them."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        """The inputs, (2, n, K) a step, are filled in later."""
+        ctx.inputs = inputs
+        return sums.view_as(sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of the sums and of the weight."""
+        return gradient, torch.bmm(torch.cat(ctx.inputs, dim=1).mT, gradient), None
+
+
+class Stepwise:
+    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before.
+
+    The weight's gradient is one product over all steps, in place of one as large as the weight a step.
+    """
+
+    def __init__(self, sums: Tensor, weight: Tensor, sizes: Sequence[int]):
+        self.inputs: list[Tensor] = []
+        self.weight = weight.detach()
+        self.steps = iter(LateGradient.apply(sums, weight, self.inputs).split(sizes, dim=1))
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The next step: (2, n, K) -> (2, n, Q)."""
+        self.inputs.append(inputs.detach())
+        return torch.baddbmm(next(self.steps), inputs, self.weight)
 
 
 class BiLstmLayer(nn.Module):
@@ -88,21 +125,21 @@ class BiLstmLayer(nn.Module):
         for weight in (self.kernel, self.projection):
             nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(2, C, T, P): forward, and backward already reversed -> the same shape."""
-        _, captions, steps, width = x.shape
-        from_input, from_output = self.kernel.split(width, dim=1)
-        gates = torch.baddbmm(self.bias, x.flatten(1, 2), from_input).unflatten(1, (captions, steps))
-        h = x.new_zeros(2, captions, width)
-        c = x.new_zeros(2, captions, self.projection.shape[1])
+    def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """(2, N, P) -> the same: forward, and backward already reversed; step after step, each of `sizes` captions."""
+        from_input, from_output = self.kernel.split(x.shape[2], dim=1)
+        gates = Stepwise(torch.baddbmm(self.bias, x, from_input), from_output, sizes)
+        project = Stepwise(torch.zeros_like(x), self.projection, sizes)
+        h = x.new_zeros(2, sizes[0], x.shape[2])
+        c = x.new_zeros(2, sizes[0], self.projection.shape[1])
         outputs = []
-        for step in gates.unbind(2):
-            i, j, f, o = torch.baddbmm(step, h, from_output).chunk(4, dim=-1)
-            c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(j)
+        for size in sizes:  # captions that have ended are left out
+            i, j, f, o = gates(h[:, :size]).chunk(4, dim=-1)
+            c = torch.sigmoid(f + 1) * c[:, :size] + torch.sigmoid(i) * torch.tanh(j)
             c = c.clamp(-self.clip, self.clip)
-            h = torch.bmm(torch.sigmoid(o) * torch.tanh(c), self.projection).clamp(-self.clip, self.clip)
+            h = project(torch.sigmoid(o) * torch.tanh(c)).clamp(-self.clip, self.clip)
             outputs.append(h)
-        return torch.stack(outputs, dim=2)
+        return torch.cat(outputs, dim=1)
 
 
 class Elmo(nn.Module):
@@ -119,15 +156,20 @@ class Elmo(nn.Module):
         self.character_cnn = CharacterCnn(config)
         self.lstm = nn.ModuleList(BiLstmLayer(config) for _ in range(config.layers))
 
+    def word_vectors(self, words: Sequence[str]) -> Tensor:
+        """Words out of context -> (U, P)."""
+        ids = torch.tensor([character_ids(word) for word in words])
+        longest = int((ids <= PADDING).sum(1).max())
+        ids = ids[:, : longest + max(width for width, _ in self.config.filters)]  # further on, all is padding
+        return self.character_cnn(ids.to(self.character_cnn.projection.weight.device))
+
     def words(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
         """Words between sentence boundaries (C, T + 2, P), lengths with them (C); a word is computed once."""
-        device = self.character_cnn.projection.weight.device
         bounded = [[BEGIN_SENTENCE, *caption, END_SENTENCE] for caption in captions]
-        index = {word: i for i, word in enumerate(dict.fromkeys(w for c in bounded for w in c), 1)}
-        ids = torch.tensor([[0] * MAX_CHARACTERS, *map(character_ids, index)], device=device)
-        places = [torch.tensor([index[w] for w in c]) for c in bounded]
-        padded = nn.utils.rnn.pad_sequence(places, batch_first=True).to(device)
-        return self.character_cnn(ids)[padded], torch.tensor([len(c) for c in bounded], device=device)
+        index = {word: i for i, word in enumerate(dict.fromkeys(w for c in bounded for w in c))}
+        places = pad_sequence([torch.tensor([index[w] for w in c]) for c in bounded], batch_first=True)
+        vectors = self.word_vectors(list(index))
+        return vectors[places.to(vectors.device)], torch.tensor([len(c) for c in bounded], device=vectors.device)
 
     def directions(
         self, tokens: Tensor, lengths: Tensor, dropout: Callable[[Tensor], Tensor] = lambda x: x
@@ -135,21 +177,23 @@ class Elmo(nn.Module):
         """The LSTM layers' outputs (2, C, T, P), the second direction reversed, and the reversing index (C, T)."""
         steps = torch.arange(tokens.shape[1], device=tokens.device)
         reverse = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)  # its own inverse
-        x = torch.stack([tokens, flip(tokens, reverse)])
+        both = torch.stack([tokens, flip(tokens, reverse)], dim=2)
+        packed = pack_padded_sequence(both, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        x, sizes = packed.data.transpose(0, 1), packed.batch_sizes.tolist()
         layers: list[Tensor] = []
         for lstm in self.lstm:
-            x = dropout(lstm(x) + x if layers else lstm(x))
-            layers.append(x)
+            x = dropout(lstm(x, sizes) + x if layers else lstm(x, sizes))
+            padded, _ = pad_packed_sequence(packed._replace(data=x.transpose(0, 1)), batch_first=True)
+            layers.append(padded.permute(2, 0, 1, 3))
         return layers, reverse
 
     def layers(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], Tensor]:
         """All layers with sentence boundaries: the doubled words and the LSTM layers, (C, T + 2, 2 P) each; mask."""
         tokens, lengths = self.words(captions)
         both, reverse = self.directions(tokens, lengths)
-        out = [torch.cat([tokens, tokens], -1)]
-        out += [torch.cat([forward, flip(backward, reverse)], -1) for forward, backward in both]
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        return [layer * mask.unsqueeze(-1) for layer in out], mask
+        out = [torch.cat([tokens, tokens], -1) * mask.unsqueeze(-1)]
+        return out + [torch.cat([forward, flip(backward, reverse)], -1) for forward, backward in both], mask
 
     def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
         """Layers of words and of sentences, without boundaries.
@@ -159,12 +203,16 @@ class Elmo(nn.Module):
             sentences: one (C, 2 P) an LSTM layer: the backward state at the first word beside the forward state at
                 the last.
         """
-        layers, mask = self.layers(captions)
-        lengths = mask.sum(1)
-        inside = mask[:, 2:]  # the words' mask, as if they began at 0
-        half, rows = self.config.projection, torch.arange(len(lengths), device=lengths.device)
-        sentences = [torch.cat([x[:, 1, half:], x[rows, lengths - 2, :half]], -1) for x in layers[1:]]
-        return [layer[:, 1:-1][inside] for layer in layers], sentences
+        return without_boundaries(*self.layers(captions))
+
+
+def without_boundaries(layers: Sequence[Tensor], mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Layers (C, T + 2, 2 P) and their mask (C, T + 2) -> layers of words (W, 2 P), of sentences (C, 2 P)."""
+    lengths, half = mask.sum(1), layers[0].shape[-1] // 2
+    inside = mask[:, 2:]  # the words' mask, as if they began at 0
+    rows = torch.arange(len(lengths), device=lengths.device)
+    sentences = [torch.cat([x[:, 1, half:], x[rows, lengths - 2, :half]], -1) for x in layers[1:]]
+    return [layer[:, 1:-1][inside] for layer in layers], sentences
 
 
 def flip(x: Tensor, reverse: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from groundcli.model.elmo import Elmo
+from groundcli.model.elmo import ElmoConfig
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,23 @@ class WordPieces(nn.Module):
         return F.embedding_bag(ids, self.table, offsets, mode="mean").float()
 
 
+class ContextEncoder(Protocol):
+    """An ELMo, whoever's code runs it; see `groundcli.model.elmo.Elmo`."""
+
+    config: ElmoConfig
+    width: int
+
+    def __call__(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
+        """Layers of words and of sentences, without boundaries."""
+
+    def word_vectors(self, words: Sequence[str]) -> Tensor:
+        """Words out of context."""
+
+
 class Characters(nn.Module):
     """Vectors of words out of context: the character layer of an ELMo."""
 
-    def __init__(self, elmo: Elmo):
+    def __init__(self, elmo: ContextEncoder):
         super().__init__()
         self.elmo = elmo
         self.width: int = elmo.config.projection
@@ -97,7 +111,7 @@ class TextEncoders(nn.Module):
         word_widths, sentence_widths: width of each layer of words, and of the sentence.
     """
 
-    def __init__(self, elmo: Elmo | None, tables: Sequence[WordPieces | Characters]):
+    def __init__(self, elmo: ContextEncoder | None, tables: Sequence[WordPieces | Characters]):
         super().__init__()
         self.elmo = elmo
         self.tables = nn.ModuleList(tables)

@@ -25,9 +25,10 @@ from groundcli.recipe import Recipe
 from groundcli.training.features import FeatureSource, LiveFeatures, Preparation, cached_features
 from groundcli.training.progress import report
 from groundcli.training.schedule import SCHEDULES
+from groundcli.weights.files import BEST
 from groundcli.weights.load import UNTRAINED, ElmoBackend, new_model
 
-BEST, LAST = "best.safetensors", "last.safetensors"
+LAST = "last.safetensors"
 
 
 def train(

@@ -1,55 +1,306 @@
-"""Original files of frozen parts -> the files that recipes name."""
+"""Original files of weights -> the store, under the names that recipes have. Nothing but plain tensors is unpickled."""
 
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 import torch
-from safetensors import safe_open
+import torchvision
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from groundcli.errors import GroundcliError, first_line
+from groundcli import checkpoint
+from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.recipe import recipe_from
+from groundcli.weights.elmo_files import OPTIONS, WEIGHTS, check_elmo
+from groundcli.weights.files import PARTIAL, SHIPPED, entries, find, kind_of, megabytes, sha256, store
+from groundcli.weights.published import PUBLISHED, Published
+
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
+VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
 
 
-def import_backbone(name: str, source: Path) -> dict[str, Tensor]:
-    """Weights of a timm model from a PyTorch file; unpickles plain tensors only.
+@dataclass(frozen=True)
+class Imported:
+    """What was put into the store.
 
-    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order, each
-    of which must have the shape that timm's has.
+    Attributes:
+        name: what recipes and commands call it.
+        what: what it is, for people.
+        path: its file or folder.
+        needs: of a trained model, why its frozen parts can't be found, if they can't.
+    """
+
+    name: str
+    what: str
+    path: Path
+    needs: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}, {megabytes(self.path):.1f} MB, SHA-256 {sha256(self.path)}, in {self.path}"
+
+
+def import_weights(source: Path, name: str = "") -> Imported:
+    """Puts weights into the store; what they are is told by their content.
+
+    Args:
+        source: a CNN's PyTorch or safetensors file, an ELMo's HDF5 file with its options beside it, the folder of a
+            word-piece model, a groundcli checkpoint, or a folder that holds one of these somewhere beneath.
+        name: what to call it; by default what it was published as, or a checkpoint's file name.
 
     Raises:
-        GroundcliError: the file can't be read, or a shape differs.
+        GroundcliError: the file is missing, damaged, or none of these.
+        UsageError: the name can't be used.
     """
-    import timm
+    found = _one_in(source)
+    _check_published(found)
+    if found.is_dir():
+        return _import_words(found, name)
+    form = _form(found)
+    if form == "HDF5":
+        return _import_elmo(found, name)
+    if form == "safetensors" and kind_of(found) == "model":
+        return _import_model(found, name)
+    return _import_cnn(found, name)
 
+
+def _one_in(source: Path) -> Path:
+    """The one file of weights that a path leads to, or the folder of a word-piece model."""
+    if not source.exists():
+        raise GroundcliError(f"{source}: no such file or folder")
+    if source.is_file():
+        return _whole(source)
+    if (source / OPTIONS).is_file() and (source / WEIGHTS).is_file():
+        return source / WEIGHTS
+    files = [p for p in sorted(source.rglob("*")) if p.suffix in SUFFIXES and p.is_file()]
+    files = [p for p in files if p.name != "pytorch_model.bin" or not p.with_name(WORDS).is_file()]  # the same twice
+    found = list({p.resolve(): _whole(p) for p in files}.values())  # a cache's revisions may share a file
+    if not found:
+        raise GroundcliError(f"{source}: holds no file of weights ({', '.join(SUFFIXES)})")
+    if len(found) > 1:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise GroundcliError(f"{source}: holds several weights: {', '.join(map(str, found[:5]))}{more}; name one")
+    return found[0]
+
+
+def _whole(file: Path) -> Path:
+    """The folder of a word-piece model for its file, any other file itself."""
+    return file.parent if file.name == WORDS and file.with_name(VOCABULARY).is_file() else file
+
+
+def _check_published(file: Path) -> None:
+    """Refuses a file that is called as a published one and isn't it."""
+    for part in PUBLISHED.values():
+        if file.name == part.file and part.sha256 and not sha256(file).startswith(part.sha256):
+            raise GroundcliError(
+                f"{file}: damaged: its SHA-256 is {sha256(file)}, {part.source} published it with one that begins "
+                f"with {part.sha256}; download it again"
+            )
+
+
+def _form(file: Path) -> str:
+    """The format of a file by its first bytes: HDF5, safetensors or PyTorch."""
+    with file.open("rb") as opened:
+        head = opened.read(9)
+    if not head:
+        raise GroundcliError(f"{file}: the file is empty (0 bytes)")
+    if head.startswith(b"\x89HDF"):
+        return "HDF5"
+    if head[8:] == b"{":
+        return "safetensors"
+    if head.startswith((b"PK", b"\x80")):
+        return "PyTorch"
+    raise GroundcliError(f"{file}: not weights: neither a PyTorch file, a safetensors file nor an ELMo's HDF5 file")
+
+
+@contextmanager
+def _entry(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
+    """A path to write to, which becomes the store's file or folder of a name once it is whole.
+
+    Args:
+        name: the entry's name.
+        suffix: `.safetensors`, or none for a folder.
+        fits: the published parts that this may be; their names are kept for them.
+
+    Raises:
+        UsageError: the name can't be used.
+    """
+    folder = store()
+    if not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(PARTIAL):
+        raise UsageError(f"--name {name}: expected a plain name of letters, digits, '.', '-' and '_'")
+    if name in entries(SHIPPED) and folder.resolve() != SHIPPED.resolve():
+        raise UsageError(f"{name}: ships with groundcli and would hide what you import; choose another --name")
+    if name in PUBLISHED and PUBLISHED[name] not in fits:
+        raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
+    remove(partial)
     try:
-        tensors = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise GroundcliError(f"{source}: not a PyTorch file of plain tensors ({first_line(error)})") from None
-    target = {k: v for k, v in timm.create_model(name).state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
-    if target.keys() - given.keys():
-        if len(target) != len(given):
-            raise GroundcliError(f"{source}: has {len(given)} tensors, {name} has {len(target)}")
-        given = dict(zip(target, given.values(), strict=True))
-    for key, tensor in target.items():
-        if given[key].shape != tensor.shape:
-            raise GroundcliError(f"{source}: {key} has shape {tuple(given[key].shape)}, not {tuple(tensor.shape)}")
-    return {key: given[key].contiguous() for key in target}
+        yield partial
+        for old in (folder / name, folder / f"{name}.safetensors"):
+            if old != path or old.is_dir():
+                remove(old)
+        partial.replace(path)
+    finally:
+        remove(partial)
 
 
-def import_word_pieces(source: Path) -> tuple[dict[str, Tensor], list[str]]:
+def remove(path: Path) -> None:
+    """Deletes a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes safetensors with the permissions of any new file, not for its owner alone: a store may be shared."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata)
+    path.chmod(mode)
+
+
+def _import_cnn(file: Path, name: str) -> Imported:
+    part, tensors = match_cnn(read_tensors(file), file)
+    name = name or part.name
+    with _entry(name, ".safetensors", [part]) as partial:
+        _save(tensors, partial)
+    return Imported(name, f"CNN {part.cnn}, {len(tensors)} tensors", find(name))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, or of a PyTorch file: bare, or as the `state_dict` or `model` of a checkpoint.
+
+    Raises:
+        GroundcliError: the file is damaged, or holds other things than plain tensors.
+    """
+    try:
+        if _form(file) == "safetensors":
+            return load_file(file)
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise GroundcliError(f"{file}: not a whole safetensors file ({first_line(error)})") from None
+    except GroundcliError:
+        raise
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+        raise GroundcliError(f"{file}: not a whole PyTorch file of plain tensors ({first_line(error)})") from None
+    named = loaded if isinstance(loaded, Mapping) else {}
+    named = next((named[key] for key in ("state_dict", "model") if isinstance(named.get(key), Mapping)), named)
+    tensors = {str(key): tensor for key, tensor in named.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise GroundcliError(f"{file}: a PyTorch file, but holds no named tensors")
+    return {name.removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
+
+
+def match_cnn(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dict[str, Tensor]]:
+    """The published CNN that tensors belong to, and its tensors by the names of timm or torchvision.
+
+    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order. Counts
+    of batches, which only training needs, are left out.
+
+    Raises:
+        GroundcliError: the tensors fit none of the published CNNs.
+    """
+    given = {k: t for k, t in tensors.items() if not k.endswith("num_batches_tracked")}
+    cnns = [part for part in PUBLISHED.values() if part.cnn]
+    nearest = (0, "their names are of none of these")
+    for part in cnns:
+        expected = _shapes(part.cnn)
+        renamed = not expected.keys() & given.keys() and len(expected) == len(given)
+        named = dict(zip(expected, given.values(), strict=True)) if renamed else given
+        fitted = {k: _without_background(named[k], shape) for k, shape in expected.items() if k in named}
+        wrong = [k for k, shape in expected.items() if k not in fitted or fitted[k].shape != shape]
+        if not wrong:
+            return part, {k: t.contiguous() for k, t in fitted.items()}
+        first = wrong[0]
+        is_there = f"has shape {tuple(fitted[first].shape)}" if first in fitted else "is missing"
+        reason = f"nearest is {part.cnn}, of which {first} {is_there}; expected is {tuple(expected[first])}"
+        nearest = max(nearest, (len(expected) - len(wrong), reason))
+    known = ", ".join(part.cnn for part in cnns)
+    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the CNNs {known}: {nearest[1]}")
+
+
+def _shapes(cnn: str) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        network = torchvision.models.vgg16(weights=None) if cnn == "vgg16" else timm.create_model(cnn)
+    return {k: t.shape for k, t in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+def _without_background(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """A classifier converted from TensorFlow has a class more, its first; the others are ImageNet's 1000."""
+    return tensor[1:] if shape[:1] == (1000,) and tensor.shape == (1001, *shape[1:]) else tensor
+
+
+def _import_elmo(file: Path, name: str) -> Imported:
+    own = file.name.removesuffix("weights.hdf5") + OPTIONS  # AllenNLP's pairs: X_weights, X_options
+    options = next((p for p in (file.with_name(own), file.with_name(OPTIONS)) if p.is_file()), None)
+    if options is None:
+        raise GroundcliError(f"{file}: an ELMo needs its options; put {own} or {OPTIONS} beside this file")
+    config = check_elmo(options, file)
+    fits = [part for part in PUBLISHED.values() if part.elmo == config]
+    if not name:
+        as_called = [part for part in fits if part.name.endswith("5.5b") == ("5.5B" in file.name)]
+        if not as_called:
+            raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
+        name = as_called[0].name
+    with _entry(name, "", fits) as partial:
+        partial.mkdir()
+        shutil.copyfile(options, partial / OPTIONS)
+        shutil.copyfile(file, partial / WEIGHTS)
+    return Imported(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", find(name))
+
+
+def _import_words(folder: Path, name: str) -> Imported:
+    tensors, pieces = read_word_pieces(folder)
+    name = name or "minilm_words"
+    with _entry(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
+        _save(tensors, partial, {"pieces": json.dumps(pieces)})
+    return Imported(name, f"table of {len(pieces)} word pieces", find(name))
+
+
+def read_word_pieces(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
     """The input table of a BERT-like model's folder (`model.safetensors`, `vocab.txt`), centred and scaled.
 
     Raises:
-        GroundcliError: a file is missing or holds no table.
+        GroundcliError: a file is damaged or holds no table.
     """
     try:
-        pieces = (source / "vocab.txt").read_text("utf-8").splitlines()
-        with safe_open(source / "model.safetensors", framework="pt") as file:
+        pieces = (folder / VOCABULARY).read_text("utf-8").splitlines()
+        with safe_open(folder / WORDS, framework="pt") as file:
             names = [n for n in file.keys() if n.endswith("word_embeddings.weight")]  # noqa: SIM118 - not a mapping
+            if not names:
+                raise GroundcliError(f"{folder / WORDS}: has no word_embeddings.weight; expected a BERT-like model")
             table = file.get_tensor(names[0]).float()
-    except (OSError, IndexError) as error:
-        raise GroundcliError(f"{source}: expected a folder with model.safetensors and vocab.txt ({error})") from None
+    except (OSError, UnicodeDecodeError, SafetensorError) as error:
+        raise GroundcliError(f"{folder}: not a word-piece model's folder ({first_line(error)})") from None
     if len(pieces) != len(table):
-        raise GroundcliError(f"{source}: vocab.txt has {len(pieces)} pieces, the table {len(table)} rows")
+        raise GroundcliError(f"{folder}: {VOCABULARY} has {len(pieces)} pieces, the table {len(table)} rows")
+    if "[UNK]" not in pieces:
+        raise GroundcliError(f"{folder}: {VOCABULARY} has no piece [UNK]; expected the one of a BERT-like model")
     table = table - table.mean(0)
     return {"table": (table / table.std()).half()}, pieces
+
+
+def _import_model(file: Path, name: str) -> Imported:
+    tensors, metadata = checkpoint.load(file)
+    if "recipe" not in metadata or not checkpoint.part("model", tensors):
+        raise GroundcliError(f"{file}: written by groundcli, but not a trained model")
+    recipe_from(metadata["recipe"], str(file))
+    needs = []
+    for part, digest in metadata["frozen"].items():
+        if not digest.startswith("random"):
+            try:
+                find(part)
+            except GroundcliError as error:
+                needs.append(str(error))
+    name = name or file.stem
+    with _entry(name, ".safetensors", []) as partial:
+        shutil.copyfile(file, partial)
+    return Imported(name, f"trained model; {metadata['source']}", find(name), tuple(needs))

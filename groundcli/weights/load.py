@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -19,8 +19,9 @@ from groundcli.model.grounding_model import GroundingModel, ModelConfig
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import Recipe, recipe_from
+from groundcli.weights.elmo_allennlp import AllenNlpElmo, load_allennlp_elmo
 from groundcli.weights.elmo_files import OPTIONS, load_elmo, load_options
-from groundcli.weights.files import SHIPPED, find, sha256
+from groundcli.weights.files import BEST, SHIPPED, find, kind_of, sha256, store
 from groundcli.weights.published import PUBLISHED
 
 ElmoBackend = Literal["groundcli", "allennlp"]
@@ -43,8 +44,8 @@ class Loaded:
 
     @property
     def name(self) -> str:
-        """Short where it ships, else its path."""
-        return self.path.stem if self.path.parent == SHIPPED else str(self.path)
+        """Short where it ships or is in the store, else its path."""
+        return self.path.stem if self.path.parent in (SHIPPED, store()) else str(self.path)
 
 
 def load_backbone(config: ModelConfig) -> Backbone:
@@ -52,7 +53,7 @@ def load_backbone(config: ModelConfig) -> Backbone:
     backbone, path = Backbone(config.visual), find(config.visual.weights)
     try:
         missing, _ = backbone.network.load_state_dict(load_file(path), strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError, OSError) as error:
         raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: {first_line(error)}") from None
     lacking = [name for name in missing if not name.endswith("num_batches_tracked")]
     if lacking:
@@ -63,14 +64,11 @@ def load_backbone(config: ModelConfig) -> Backbone:
 def load_text(config: ModelConfig, elmo_backend: ElmoBackend = "groundcli") -> TextEncoders:
     """The frozen text encoders: a folder is an ELMo (one at most), a file a table of word pieces."""
     paths = [find(name) for name in config.text.encoders]
-    if elmo_backend == "allennlp":
-        from groundcli.weights.elmo_allennlp import load_allennlp_elmo as load
-    else:
-        load = load_elmo
+    load = load_elmo if elmo_backend == "groundcli" else load_allennlp_elmo
     return _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
 
 
-def _text_encoders(config: ModelConfig, encoders: Sequence[Elmo | WordPieces]) -> TextEncoders:
+def _text_encoders(config: ModelConfig, encoders: Sequence[Elmo | AllenNlpElmo | WordPieces]) -> TextEncoders:
     elmos = [encoder for encoder in encoders if not isinstance(encoder, WordPieces)]
     tables = [encoder for encoder in encoders if isinstance(encoder, WordPieces)]
     if len(elmos) > 1:
@@ -82,11 +80,10 @@ def _text_encoders(config: ModelConfig, encoders: Sequence[Elmo | WordPieces]) -
 
 def load_word_pieces(path: Path) -> WordPieces:
     """A table of word pieces. Raises GroundcliError."""
+    if kind_of(path) != "words":
+        raise GroundcliError(f"{path}: not a table of word pieces")
     with safe_open(path, framework="pt") as file:
-        pieces = (file.metadata() or {}).get("pieces")
-        if pieces is None or "table" not in file.keys():  # noqa: SIM118 - not a mapping
-            raise GroundcliError(f"{path}: not a table of word pieces")
-        return WordPieces(file.get_tensor("table"), json.loads(pieces))
+        return WordPieces(file.get_tensor("table"), json.loads(file.metadata()["pieces"]))
 
 
 def new_model(
@@ -146,7 +143,7 @@ def load_model(name: str, elmo_backend: ElmoBackend = "groundcli") -> Loaded:
     """
     path = find(name)
     if path.is_dir():
-        path = path / "best.safetensors"
+        path = path / BEST
     tensors, metadata = checkpoint.load(path)
     if "recipe" not in metadata:
         raise GroundcliError(f"{path}: a part of a model, not a model; shipped models are listed by `weights list`")

@@ -32,6 +32,16 @@ class Published:
     cnn: str = ""
     elmo: ElmoConfig | None = None
 
+    @property
+    def file(self) -> str:
+        """Name of the weights' file as it was published; empty where it ships."""
+        return self.urls[0].rpartition("/")[2] if self.urls else ""
+
+    @property
+    def by_hand(self) -> str:
+        """What to do where groundcli itself can't download."""
+        return f"download {' and '.join(self.urls)} elsewhere and run `groundcli weights import {self.file}`"
+
 
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download"
 _ELMO = "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo"

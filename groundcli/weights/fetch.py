@@ -1,0 +1,116 @@
+"""Published weights -> the store, from where they were published."""
+
+import http.client
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import groundcli
+from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.weights.files import PARTIAL, fetchable, here, sha256, store
+from groundcli.weights.imports import import_weights, remove
+from groundcli.weights.published import PUBLISHED, Published
+
+Report = Callable[[str, int, int | None], None]  # takes a file's name, the bytes that are here, and all its bytes
+
+TRIES = 5
+TIMEOUT = 30  # seconds without a byte
+DROPPED = (URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
+
+
+def fetch(name: str, report: Report) -> str:
+    """Downloads a published part and imports it.
+
+    Args:
+        name: of the part.
+        report: called as bytes come.
+
+    Returns:
+        What was done, for people.
+
+    Raises:
+        UsageError: nothing of this name was published.
+        GroundcliError: it can't be downloaded, or what came isn't it.
+    """
+    if name in here():
+        return f"{name}: already here, {here()[name]}"
+    if name not in PUBLISHED:
+        raise UsageError(f"{name}: nothing of this name was published; {', '.join(fetchable())} can be fetched")
+    part = PUBLISHED[name]
+    if not part.urls:
+        raise GroundcliError(f"{name}: ships with groundcli and isn't fetched; install groundcli again")
+    folder = store() / f"{name}.download{PARTIAL}"
+    for url in part.urls:
+        _download(url, folder, part, report)
+    try:
+        return _import_download(folder / part.file, part)
+    finally:
+        remove(folder)
+
+
+def _import_download(weights: Path, part: Published) -> str:
+    digest = sha256(weights)
+    if not digest.startswith(part.sha256):
+        raise GroundcliError(
+            f"{part.name}: {part.urls[0]} gave a file with SHA-256 {digest}, not the published one, which begins "
+            f"with {part.sha256}; it was deleted"
+        )
+    imported = str(import_weights(weights, part.name))
+    return imported if part.sha256 else f"{imported}; no SHA-256 was published, the download's is {digest}"
+
+
+def _download(url: str, folder: Path, part: Published, report: Report) -> None:
+    """Downloads a file into a folder, going on where an earlier call or try ended."""
+    path = folder / url.rpartition("/")[2]
+    partial = path.with_name(path.name + PARTIAL)
+    reason = ""
+    for i in range(TRIES):
+        if path.exists():
+            return
+        try:
+            time.sleep(0 if i == 0 else 2.0 ** (i - 2))
+            _go_on(url, partial, report)
+            partial.replace(path)
+        except HTTPError as error:
+            reason = f"HTTP {error.code} {error.reason}"
+            if error.code < 500:
+                break  # asking again would change nothing
+        except DROPPED as error:
+            reason = str(getattr(error, "reason", "")) or first_line(error) or type(error).__name__
+    else:
+        reason += f", {TRIES} times"
+    raise GroundcliError(
+        f"{part.name}: {url} can't be downloaded ({reason}); run the same command again to go on, or {part.by_hand}"
+    )
+
+
+def _go_on(url: str, partial: Path, report: Report) -> None:
+    """Asks for what a partial file lacks; starts again where the server gives only the whole."""
+    start = partial.stat().st_size if partial.exists() else 0
+    headers = {"User-Agent": f"groundcli/{groundcli.__version__}"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code != 416:
+            raise
+        if error.headers["Content-Range"] == f"bytes */{start}":
+            return  # it was whole already
+        partial.unlink()
+        raise ConnectionError("the server has less than is here already") from None
+    with response:
+        done = start if response.status == 206 else 0
+        length = response.headers["Content-Length"]
+        total = done + int(length) if length else None
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("ab" if done else "wb") as file:
+            report(partial.stem, done, total)
+            while block := response.read(1 << 18):
+                done += file.write(block)
+                report(partial.stem, done, total)
+    if total is not None and done < total:
+        raise ConnectionError(f"the connection was dropped after {done:,} of {total:,} bytes")

@@ -1,0 +1,202 @@
+"""Downloads from a server in this process, whose faults each test chooses."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+import groundcli.weights.fetch as fetching
+from groundcli.__main__ import main
+from groundcli.errors import GroundcliError, UsageError
+from groundcli.model.elmo import Elmo
+from groundcli.weights.elmo_files import save_elmo
+from groundcli.weights.fetch import fetch
+from groundcli.weights.files import find, sha256
+from groundcli.weights.published import PUBLISHED
+from tests.weights.test_files import TINY
+
+CNN = "vgg16-397923af.pth"
+
+
+@dataclass
+class Server:
+    """What is served, and how badly."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    drops: int = 0  # so many answers end after two thirds of what they promise
+    ranges: bool = True
+    code: int = 0  # of every answer, instead of a file
+    asked: list[str] = field(default_factory=list)  # the Range of each request
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range", "")
+            state.asked.append(wanted)
+            content = state.files.get(self.path[1:])
+            if state.code or content is None:
+                self.send_error(state.code or 404)
+                return
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and state.ranges else 0
+            if start >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.end_headers()
+                return
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            rest = content[start:]
+            self.send_header("Content-Length", str(len(rest)))
+            self.end_headers()
+            if state.drops:
+                state.drops -= 1
+                rest = rest[: len(rest) * 2 // 3]
+            self.wfile.write(rest)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        state.address = f"http://127.0.0.1:{running.server_port}"
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield state
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / CNN
+    torch.save(timm.create_model("tf_efficientnet_lite2").state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def published(server: Server, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small CNN and a small ELMo on the server, in the place of the published ones; returns the store."""
+    monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path / "store"))
+    monkeypatch.setattr(fetching.time, "sleep", lambda _: None)
+    server.files[CNN] = weights.read_bytes()
+    part = replace(PUBLISHED["vgg16"], cnn="tf_efficientnet_lite2", sha256=sha256(weights)[:8])
+    monkeypatch.setitem(PUBLISHED, "vgg16", replace(part, urls=(f"{server.address}/{CNN}",)))
+    save_elmo(Elmo(TINY), tmp_path)
+    server.files["tiny_weights.hdf5"] = (tmp_path / "lm_weights.hdf5").read_bytes()
+    server.files["tiny_options.json"] = (tmp_path / "options.json").read_bytes()
+    urls = tuple(f"{server.address}/tiny_{end}" for end in ("weights.hdf5", "options.json"))
+    monkeypatch.setitem(PUBLISHED, "elmo_small", replace(PUBLISHED["elmo_small"], elmo=TINY, urls=urls))
+    return tmp_path / "store"
+
+
+def quiet(file: str, done: int, total: int | None) -> None:
+    assert total is not None
+    assert done <= total
+
+
+def test_a_fetched_cnn_is_imported_and_its_download_deleted(published: Path) -> None:
+    assert fetch("vgg16", quiet).startswith("vgg16: CNN tf_efficientnet_lite2, 322 tensors")
+    assert [path.name for path in published.iterdir()] == ["vgg16.safetensors"]
+
+
+def test_what_is_here_is_not_fetched_again(server: Server) -> None:
+    fetch("vgg16", quiet)
+    assert fetch("vgg16", quiet) == f"vgg16: already here, {find('vgg16')}"
+    assert len(server.asked) == 1
+
+
+def test_a_part_without_a_published_hash_is_told_with_its_hash(server: Server, tmp_path: Path) -> None:
+    done = fetch("elmo_small", quiet)
+    assert done.endswith(f"no SHA-256 was published, the download's is {sha256(tmp_path / 'lm_weights.hdf5')}")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_dropped_connection_is_taken_up_again(server: Server, weights: Path, ranges: bool) -> None:
+    server.drops, server.ranges = 2 if ranges else 1, ranges
+    fetch("vgg16", quiet)
+    two_thirds = weights.stat().st_size * 2 // 3
+    assert server.asked[:2] == ["", f"bytes={two_thirds}-"]
+
+
+def test_the_next_call_goes_on_where_the_last_one_gave_up(server: Server, published: Path) -> None:
+    server.drops = 5
+    with pytest.raises(GroundcliError, match=r"can't be downloaded \(the connection was dropped after .*, 5 times\)"):
+        fetch("vgg16", quiet)
+    server.asked.clear()
+    fetch("vgg16", quiet)
+    assert len(server.asked) == 1
+    assert server.asked[0].startswith("bytes=")
+
+
+def test_a_download_that_was_whole_already_is_used(server: Server, published: Path, weights: Path) -> None:
+    folder = published / "vgg16.download.partial"
+    folder.mkdir(parents=True)
+    (folder / f"{CNN}.partial").write_bytes(weights.read_bytes())
+    fetch("vgg16", quiet)
+    assert find("vgg16")
+
+
+def test_a_download_longer_than_the_file_begins_again(server: Server, published: Path, weights: Path) -> None:
+    folder = published / "vgg16.download.partial"
+    folder.mkdir(parents=True)
+    (folder / f"{CNN}.partial").write_bytes(weights.read_bytes() + b"more")
+    fetch("vgg16", quiet)
+    assert server.asked[-1] == ""
+
+
+def test_a_file_of_another_hash_is_refused_and_deleted(server: Server, published: Path) -> None:
+    server.files[CNN] = server.files[CNN][:-1] + b"\1"
+    with pytest.raises(GroundcliError, match=r"vgg16: http.* gave a file with SHA-256 .* it was deleted"):
+        fetch("vgg16", quiet)
+    assert not list(published.iterdir())
+
+
+@pytest.mark.parametrize(("code", "requests"), [(404, 1), (503, 5)])
+def test_only_passing_errors_are_tried_again(server: Server, code: int, requests: int) -> None:
+    server.code = code
+    with pytest.raises(GroundcliError, match=rf"can't be downloaded \(HTTP {code} "):
+        fetch("vgg16", quiet)
+    assert len(server.asked) == requests
+
+
+def test_names_that_can_not_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"^vgg19: nothing of this name was published; vgg16, .* can be fetched$"):
+        fetch("vgg19", quiet)
+    assert fetch("minilm_words", quiet).startswith("minilm_words: already here")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The command line, in this process."""
+    monkeypatch.setattr(sys, "argv", ["groundcli", "weights", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_the_command_shows_progress_on_stderr(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "fetch", "vgg16", "elmo_small") == 0
+    shown = capsys.readouterr()
+    assert [line.split(":")[0] for line in shown.out.splitlines()] == ["vgg16", "elmo_small"]
+    assert "100%" in shown.err or CNN in shown.err
+
+
+def test_without_a_network_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PUBLISHED, "vgg16", replace(PUBLISHED["vgg16"], urls=("http://127.0.0.1:9/vgg16.pth",)))
+    assert run(monkeypatch, "fetch", "vgg16") == 3
+    shown = capsys.readouterr().err
+    assert "vgg16: http://127.0.0.1:9/vgg16.pth can't be downloaded" in shown
+    assert "run `groundcli weights import vgg16.pth`" in shown
+    assert len(shown.splitlines()) == 1

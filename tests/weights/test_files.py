@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from groundcli.errors import GroundcliError
+from groundcli.model.elmo import Elmo, ElmoConfig
+from groundcli.weights.elmo_files import save_elmo
+from groundcli.weights.files import SHIPPED, entries, find, here, kind_of, sha256, store
+
+TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+def test_what_ships_is_there() -> None:
+    assert {"lite", "efficientnet_lite2", "minilm_words"} <= entries(SHIPPED).keys()
+
+
+def test_without_a_setting_the_store_is_among_the_users_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GROUNDCLI_WEIGHTS", raising=False)
+    assert store().parts[-2:] == ("groundcli", "weights")
+
+
+def test_names_are_found_in_the_store_and_then_as_paths(own: Path, tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, own / "mine.safetensors")
+    save_elmo(Elmo(TINY), own / "elmo_mine")
+    assert find("mine") == own / "mine.safetensors"
+    assert find("elmo_mine") == own / "elmo_mine"
+    assert find(str(own / "mine.safetensors")) == own / "mine.safetensors"
+
+
+def test_what_ships_is_found_first(own: Path) -> None:
+    save_file({"a": torch.zeros(1)}, own / "lite.safetensors")
+    assert find("lite").parent == SHIPPED
+
+
+def test_what_is_not_whole_yet_has_no_name(own: Path) -> None:
+    save_elmo(Elmo(TINY), own / "elmo_mine.partial")
+    (own / "vgg16.safetensors.partial").touch()
+    assert here().keys() == entries(SHIPPED).keys()
+
+
+def test_a_missing_published_part_is_told_with_the_way_to_get_it(own: Path) -> None:
+    with pytest.raises(GroundcliError) as error:
+        find("vgg16")
+    assert str(error.value) == (
+        "vgg16: not here; run `groundcli weights fetch vgg16`, or download "
+        "https://download.pytorch.org/models/vgg16-397923af.pth elsewhere and run "
+        "`groundcli weights import vgg16-397923af.pth`"
+    )
+
+
+def test_an_unknown_name_lists_what_there_is(own: Path) -> None:
+    with pytest.raises(GroundcliError, match=r"^nothing: no weights of this name.*lite.*vgg16.* can be fetched$"):
+        find("nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("lite", "model"), ("efficientnet_lite2", "cnn"), ("minilm_words", "words")]
+)
+def test_kinds_are_told_by_content(name: str, kind: str) -> None:
+    assert kind_of(find(name)) == kind
+
+
+def test_an_elmos_hash_is_that_of_its_weights_under_any_name(tmp_path: Path) -> None:
+    save_elmo(Elmo(TINY), tmp_path)
+    digest = sha256(tmp_path / "lm_weights.hdf5")
+    assert sha256(tmp_path) == digest
+    (tmp_path / "lm_weights.hdf5").rename(tmp_path / "elmo_tiny_weights.hdf5")
+    (tmp_path / "options.json").rename(tmp_path / "elmo_tiny_options.json")
+    assert sha256(tmp_path) == digest

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from groundcli import checkpoint
+from groundcli.model.elmo import Elmo
+from groundcli.weights.elmo_files import save_elmo
+from groundcli.weights.files import find
+from groundcli.weights.verify import Check, verify
+from tests.weights.test_files import TINY
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own store, so that the tests see no other."""
+    monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+def failure(name: str) -> str:
+    """Why weights fail; the failure is the last check and the only one."""
+    *passed, last = verify(name)
+    assert all(check.ok for check in passed)
+    assert not last.ok
+    return last.result
+
+
+@pytest.mark.parametrize("name", ["lite", "efficientnet_lite2", "minilm_words"])
+def test_what_ships_is_in_order(name: str) -> None:
+    checks = list(verify(name))
+    assert all(check.ok for check in checks)
+    assert checks[-1].what == "forward pass"
+
+
+def test_an_elmo_is_run(store: Path) -> None:
+    save_elmo(Elmo(TINY), store / "elmo_mine")
+    assert list(verify("elmo_mine"))[-1] == Check("forward pass", "3 finite layers, 16 wide")
+
+
+@torch.no_grad()
+def test_values_that_are_not_finite_are_named(store: Path) -> None:
+    cnn = load_file(find("efficientnet_lite2"))
+    cnn["conv_stem.weight"][0] = torch.nan
+    save_file(cnn, store / "cnn.safetensors")
+    assert failure("cnn") == "conv_stem.weight has values that are not finite"
+    elmo = Elmo(TINY)
+    elmo.lstm[0].kernel[0, 0, 0] = torch.inf
+    save_elmo(elmo, store / "elmo")
+    assert failure("elmo") == "lstm.0.kernel has values that are not finite"
+    tensors, metadata = checkpoint.load(find("lite"))
+    tensors["model/visual_mapping.scale"][0] = torch.nan
+    checkpoint.save(store / "model.safetensors", tensors, metadata)
+    assert failure("model") == "visual_mapping.scale has values that are not finite"
+
+
+def test_a_model_on_other_frozen_weights_fails(store: Path) -> None:
+    tensors, metadata = checkpoint.load(find("lite"))
+    metadata["frozen"]["minilm_words"] = "0" * 64
+    checkpoint.save(store / "model.safetensors", tensors, metadata)
+    assert "was trained on other weights minilm_words" in failure("model")
+
+
+def test_a_cut_off_file_fails(store: Path) -> None:
+    whole = find("minilm_words").read_bytes()
+    (store / "words.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "words.safetensors: not a whole safetensors file" in failure("words")
+
+
+def test_missing_weights_fail_with_the_way_to_get_them() -> None:
+    assert failure("vgg16").startswith("vgg16: not here; run `groundcli weights fetch vgg16`")
+
+
+def test_paths_and_run_folders_are_verified_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.safetensors").write_bytes(find("lite").read_bytes())
+    assert all(check.ok for check in verify(str(run)))
