@@ -50,6 +50,11 @@ def decode(path: Path) -> np.ndarray:
         raise BadInput(f"{path}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
 
 
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():

@@ -3,11 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from groundcli.data.sample import Box
-from groundcli.grounding.points import resize
 
 PEAK = 0.3  # a local peak counts from this share of the maximum on
 FLOOR = 0.3  # a box holds what is hotter than this share of its peak
@@ -40,9 +38,8 @@ def authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box]
     heat = heat - heat.min()
     if not heat.max() > 0:
         return [], []
-    heat = heat / heat.max()
-    pixels = resize(torch.from_numpy(heat)[None], (width, height))[0].numpy()
-    candidates = [_candidate(pixels, y, x) for y, x in _hottest(_peaks(heat), heat, pixels)]
+    pixels = _Pixels(heat / heat.max(), width, height)
+    candidates = [_candidate(pixels, y, x, value) for y, x, value in _hottest(pixels)]
     kept = _without_doubles(candidates)
     to_x, to_y = size[0] / width, size[1] / height
     boxes = [(c.x0 * to_x, c.y0 * to_y, (c.x1 - c.x0) * to_x, (c.y1 - c.y0) * to_y) for c in kept]
@@ -68,25 +65,70 @@ class _Candidate(NamedTuple):
         return across * down / self.area if self.area else 0.0
 
 
-def _peaks(heat: np.ndarray) -> np.ndarray:
-    """Cells (K, 2), row before column, that no neighbour tops: scikit-image's peak_local_max, borders included."""
-    top = ndimage.maximum_filter(heat, size=3, mode="constant")
-    return np.argwhere((heat == top) & (heat > PEAK * heat.max()))
+class _Pixels:
+    """A heat map resized to (width, height): bilinear, half-pixel centres, borders repeated; no more than is asked for.
+
+    Attributes:
+        cells: (M, M) float32 from 0 to 1.
+        shape: (height, width).
+    """
+
+    def __init__(self, cells: np.ndarray, width: int, height: int):
+        self.cells = cells
+        self.shape = (height, width)
+        self.rows, self.columns = (_bilinear(pixels, len(cells)) for pixels in self.shape)
+
+    def part(self, rows: slice, columns: slice) -> np.ndarray:
+        """The heat of some rows and columns."""
+        return self.rows[rows] @ self.cells @ self.columns[columns].T
+
+    def region(self, y: int, x: int, floor: float) -> tuple[slice, slice]:
+        """Rows and columns that hold all pixels above `floor` that are connected with a pixel.
+
+        Where there is heat, so there is at one of the four cells around; a path from pixel to pixel meets the edges
+        between cells with at least the floor, less what heat may change on the way to the next pixel.
+        """
+        step = len(self.cells) / min(self.shape)
+        hot, _ = ndimage.label(self.cells > floor - step, structure=np.ones((3, 3)))
+        around = np.nonzero(self.rows[y])[0], np.nonzero(self.columns[x])[0]
+        regions = np.unique(hot[np.ix_(*around)])
+        cells = np.isin(hot, regions[regions > 0])
+        ends = []
+        for weights, has in ((self.rows, cells.any(1)), (self.columns, cells.any(0))):
+            touched = np.nonzero(weights @ has)[0]
+            ends.append(slice(touched[0], touched[-1] + 1))
+        return ends[0], ends[1]
 
 
-def _hottest(peaks: np.ndarray, heat: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Pixels (K, 2), row before column, at the centres of peak cells: the hottest `CANDIDATES`, hottest first."""
-    centres = ((peaks + 0.5) * pixels.shape / heat.shape).astype(int)
-    value = pixels[tuple(centres.T)]
+def _bilinear(pixels: int, cells: int) -> np.ndarray:
+    """How much each cell weighs in each pixel of one axis: (pixels, cells) float32, rows sum to 1."""
+    position = np.clip((np.arange(pixels) + 0.5) * (cells / pixels) - 0.5, 0, cells - 1)
+    return np.clip(1 - abs(position[:, None] - np.arange(cells)), 0, None).astype(np.float32)
+
+
+def _hottest(pixels: _Pixels) -> list[tuple[int, int, float]]:
+    """(y, x, heat) of pixels at the centres of peak cells, the hottest `CANDIDATES` of them, hottest first.
+
+    A peak is a cell that no neighbour tops, as scikit-image's peak_local_max has it, borders included.
+    """
+    cells = pixels.cells
+    top = ndimage.maximum_filter(cells, size=3, mode="constant")
+    peaks = np.argwhere((cells == top) & (cells > PEAK * cells.max()))
+    y, x = ((peaks + 0.5) * pixels.shape / cells.shape).astype(int).T
+    value = ((pixels.rows[y] @ cells) * pixels.columns[x]).sum(1)
     order = np.argsort(-value, kind="stable")[:CANDIDATES]
-    return centres[order[value[order] > 0]]  # an image smaller than the grid may have no pixel on a peak
+    return [(y[i], x[i], value[i]) for i in order if value[i] > 0]  # a tiny image may have no pixel on a peak
 
 
-def _candidate(pixels: np.ndarray, y: int, x: int) -> _Candidate:
+def _candidate(pixels: _Pixels, y: int, x: int, value: float) -> _Candidate:
     """The box of the connected region around a peak."""
-    labels, _ = ndimage.label(pixels > pixels[y, x] * FLOOR)
-    rows, columns = ndimage.find_objects(labels)[labels[y, x] - 1]
-    return _Candidate(columns.start, rows.start, columns.stop - 1, rows.stop - 1, float(pixels[y, x]))
+    floor = value * FLOOR
+    rows, columns = pixels.region(y, x, floor)
+    labels, _ = ndimage.label(pixels.part(rows, columns) > floor)
+    own = labels == labels[y - rows.start, x - columns.start]
+    (top, bottom), (left, right) = (np.nonzero(own.any(axis))[0][[0, -1]] for axis in (1, 0))
+    x0, y0 = int(columns.start), int(rows.start)
+    return _Candidate(x0 + int(left), y0 + int(top), x0 + int(right), y0 + int(bottom), float(value))
 
 
 def _without_doubles(candidates: list[_Candidate]) -> list[_Candidate]:

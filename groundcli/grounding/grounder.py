@@ -1,6 +1,6 @@
 """Image and caption in, answer out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from groundcli.data.images import decode
+from groundcli.data.images import decode, resize
 from groundcli.data.markup import parse
 from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption
-from groundcli.data.words import tokenize, words_in
+from groundcli.data.words import Word, tokenize, words_in
 from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.grounding.boxes import authors_boxes
 from groundcli.grounding.points import peak
@@ -72,16 +72,20 @@ class Grounder:
         """
         return self.encode_batch([image if isinstance(image, np.ndarray) else decode(Path(image))])[0]
 
-    @torch.no_grad()
     def encode_batch(self, images: Sequence[np.ndarray]) -> list[EncodedImage]:
         """Encodes images of any sizes, each (H, W, 3) uint8 RGB, together; none gives none."""
-        if not images:
-            return []
         side = self.model.config.visual.image_size
-        batch = torch.cat([resize_image(image, side) for image in images]).to(self.device)
+        pixels = [resize(image, side) for image in images]
+        return self.encode_pixels(pixels, [(image.shape[1], image.shape[0]) for image in images])
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
+        """Encodes images that have the model's size already, (S, S, 3) uint8 RGB, of (width, height) pixels once."""
+        if not pixels:
+            return []
         with autocast(self.device, self.precision):
-            maps = self.model.backbone(batch)
-        return self.encode_maps(maps, [(image.shape[1], image.shape[0]) for image in images])
+            maps = self.model.backbone(as_batch(pixels).to(self.device))
+        return self.encode_maps(maps, sizes)
 
     @torch.no_grad()
     def encode_maps(self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
@@ -108,24 +112,44 @@ class Grounder:
             caption = parse(caption)
         return self.ground_captions(encoded, self.finder.find([caption], phrases))[0]
 
-    @torch.no_grad()
     def ground_captions(self, image: EncodedImage, captions: Sequence[Caption], boxes: bool = True) -> list[Answer]:
         """Grounds captions whose phrases are known already, on one image, all together; with boxes, or points alone."""
-        words = [tokenize(caption.text) for caption in captions]
-        spoken = [i for i, w in enumerate(words) if w]
+        return self.ground_batch([image], [captions], boxes)[0]
+
+    @torch.no_grad()
+    def ground_batch(
+        self, images: Sequence[EncodedImage], captions: Sequence[Sequence[Caption]], boxes: bool = True
+    ) -> list[list[Answer]]:
+        """Grounds the captions of several images; equal captions are encoded once."""
+        words = {c.text: tokenize(c.text) for own in captions for c in own}
+        spoken = [text for text, tokens in words.items() if tokens]
+        with autocast(self.device, self.precision):
+            s = self.model.map_words([[word.text for word in words[text]] for text in spoken]) if spoken else []
+        vectors = dict(zip(spoken, s, strict=True))
+        return [self._ground(image, own, words, vectors, boxes) for image, own in zip(images, captions, strict=True)]
+
+    def _ground(
+        self,
+        image: EncodedImage,
+        captions: Sequence[Caption],
+        words: Mapping[str, list[Word]],
+        vectors: Mapping[str, Tensor],
+        boxed: bool,
+    ) -> list[Answer]:
+        """Captions of one image, whose words are known, and their vectors (K, T, D) where there are any."""
+        spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
         if not spoken:
             return [Answer(caption.text, image.size, ()) for caption in captions]
         with autocast(self.device, self.precision):
-            s = self.model.map_words([[word.text for word in words[i]] for i in spoken])
-            heat, scores, levels = self.model.ground_words(image.cells, torch.cat(s, dim=1))  # (W, N), (W), (W)
-        heat = heat.float()
-        start = dict(zip(spoken, np.cumsum([0, *(words.shape[1] for words in s)]).tolist(), strict=False))
+            s = torch.cat([vectors[text] for text in spoken], dim=1)
+            heat, scores, levels = self.model.ground_words(image.cells, s)  # (W, N), (W), (W)
+        start = dict(zip(spoken, np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist(), strict=False))
         rows = [
-            range(start[i] + inside.start, start[i] + inside.stop) if inside else range(0)
-            for i, caption in enumerate(captions)
-            for inside in (words_in(words[i], phrase.span) for phrase in caption.phrases)
+            range(start[c.text] + inside.start, start[c.text] + inside.stop) if inside else range(0)
+            for c in captions
+            for inside in (words_in(words[c.text], phrase.span) for phrase in c.phrases)
         ]
-        grounded = iter(self._phrases(heat, scores, levels, rows, image.size, boxes))
+        grounded = iter(self._phrases(heat.float(), scores, levels, rows, image.size, boxed))
         return [
             Answer(
                 caption.text,
@@ -161,7 +185,6 @@ def smooth(maps: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(maps.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
 
 
-def resize_image(image: np.ndarray, side: int) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (1, 3, side, side) uint8, bilinear with antialiasing, without keeping the aspect ratio."""
-    pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0)
-    return F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:
+    """Images (S, S, 3) uint8 -> (B, 3, S, S) uint8."""
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)

@@ -16,11 +16,12 @@ from rich.progress import track
 from torch import Tensor
 
 from groundcli.data.ahead import ahead
-from groundcli.data.images import decode
+from groundcli.data.images import decode, resize
 from groundcli.data.sample import Sample
 from groundcli.errors import BadInput
-from groundcli.grounding.grounder import resize_image
-from groundcli.model.visual import Backbone, resize
+from groundcli.grounding.grounder import as_batch
+from groundcli.model.visual import Backbone
+from groundcli.model.visual import resize as resize_maps
 
 BATCH = 16
 INDEX = "index.json"
@@ -85,13 +86,13 @@ class LiveFeatures:
         """In the order of the list."""
         return [(self.samples[row].name, reason) for row, reason in sorted(self._failures.items())]
 
-    def _prepare(self, row: int) -> tuple[int, tuple[int, int], Tensor] | None:
+    def _prepare(self, row: int) -> tuple[int, tuple[int, int], np.ndarray] | None:
         try:
             image = decode(self.samples[row].image)
         except BadInput as error:
             self._failures[row] = str(error)
             return None
-        return row, (image.shape[1], image.shape[0]), resize_image(image, self.image_size)
+        return row, (image.shape[1], image.shape[0]), resize(image, self.image_size)
 
     def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
         """See `FeatureSource`."""
@@ -102,7 +103,7 @@ class LiveFeatures:
             usable = [image for image in islice(images, len(batch)) if image is not None]
             if usable:
                 rows, sizes, pixels = map(list, zip(*usable, strict=True))
-                yield MapBatch(rows, sizes, self.backbone(torch.cat(pixels).to(self.backbone.mean.device)))
+                yield MapBatch(rows, sizes, self.backbone(as_batch(pixels).to(self.backbone.mean.device)))
 
 
 class CachedFeatures:
@@ -169,7 +170,7 @@ def _compute(live: LiveFeatures, grid: int, folder: Path, console: Console) -> N
     for batch in track(live.read(batches), "features of the frozen CNN", total=len(batches), console=console):
         for file, maps in zip(files, batch.maps, strict=True):
             places = slice(len(usable), len(usable) + len(batch.rows))
-            file[places] = resize(maps, grid).permute(0, 2, 3, 1).half().cpu().numpy()
+            file[places] = resize_maps(maps, grid).permute(0, 2, 3, 1).half().cpu().numpy()
         usable += batch.rows
         sizes += batch.sizes
     index = folder / "index.partial"

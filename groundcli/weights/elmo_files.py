@@ -1,14 +1,16 @@
 """ELMo's file format, as AllenNLP published it: `options.json` for the sizes, HDF5 for the weights."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
 
-from groundcli.errors import GroundcliError
-from groundcli.model.elmo import Elmo, ElmoConfig
+from groundcli.errors import GroundcliError, first_line
+from groundcli.model.elmo import ACTIVATIONS, Elmo, ElmoConfig
 
 OPTIONS, WEIGHTS = "options.json", "lm_weights.hdf5"
 
@@ -20,6 +22,8 @@ def load_options(path: Path) -> ElmoConfig:
         lstm, cnn = options["lstm"], options["char_cnn"]
         if lstm["cell_clip"] != lstm["proj_clip"] or not lstm["use_skip_connections"]:
             raise ValueError("needs skip connections and one bound for cells and projections")
+        if cnn["activation"] not in ACTIVATIONS:
+            raise ValueError(f"activation is {' or '.join(ACTIVATIONS)}")
         return ElmoConfig(
             filters=tuple((int(k), int(n)) for k, n in cnn["filters"]),
             character_dim=cnn["embedding"]["dim"],
@@ -81,25 +85,68 @@ def file_views(elmo: Elmo) -> dict[str, torch.Tensor]:
     return views
 
 
-@torch.no_grad()
-def load_elmo(folder: Path) -> Elmo:
-    """Reads `options.json` and `lm_weights.hdf5` of a folder.
+def elmo_paths(folder: Path) -> tuple[Path, Path]:
+    """The options and the weights of a folder, by the names that we write or that they were published under.
+
+    Raises:
+        GroundcliError: it holds none or several of either.
+    """
+    return options_path(folder), _the_one(folder, "weights", WEIGHTS, "weights.hdf5", "*_weights.hdf5")
+
+
+def options_path(folder: Path) -> Path:
+    """The options of a folder. Raises GroundcliError where it holds none or several."""
+    return _the_one(folder, "options", OPTIONS, "*_options.json")
+
+
+def _the_one(folder: Path, what: str, *names: str) -> Path:
+    found = sorted({path for name in names for path in folder.glob(name)})
+    if len(found) != 1:
+        there = ", ".join(path.name for path in found) or "none"
+        expected = f"needs one file with an ELMo's {what}, {' or '.join(names)}"
+        raise GroundcliError(f"{folder}: {expected}; has {there}")
+    return found[0]
+
+
+@contextmanager
+def _opened(weights: Path) -> Iterator[h5py.File]:
+    """A weights file. A damaged one makes HDF5 raise nearly anything, as late as when an array is read."""
+    try:
+        with h5py.File(weights) as file:
+            yield file
+    except GroundcliError:
+        raise
+    except Exception as error:
+        raise GroundcliError(f"{weights}: can't be read as HDF5 ({first_line(error)})") from None
+
+
+def check_elmo(options: Path, weights: Path) -> ElmoConfig:
+    """The sizes of an ELMo, if the weights have all their arrays.
 
     Raises:
         GroundcliError: naming the file and the first array that is missing or has another shape.
     """
-    elmo, path = Elmo(load_options(folder / OPTIONS)), folder / WEIGHTS
-    try:
-        with h5py.File(path) as file:
-            for name, view in file_views(elmo).items():
-                if name not in file:
-                    raise GroundcliError(f"{path}: has no array {name}; it doesn't belong to {folder / OPTIONS}")
-                array = np.asarray(file[name])
-                if array.shape != view.shape:
-                    raise GroundcliError(f"{path}: {name} has shape {array.shape}, {OPTIONS} says {tuple(view.shape)}")
-                view.copy_(torch.from_numpy(array))
-    except OSError as error:
-        raise GroundcliError(f"{path}: can't be read as HDF5 ({error})") from None
+    config = load_options(options)
+    with torch.device("meta"):
+        shapes = {name: tuple(view.shape) for name, view in file_views(Elmo(config)).items()}
+    with _opened(weights) as file:
+        for name, shape in shapes.items():
+            found = getattr(file.get(name), "shape", None)
+            if found is None:
+                raise GroundcliError(f"{weights}: has no array {name}; it doesn't belong to {options}")
+            if found != shape:
+                raise GroundcliError(f"{weights}: {name} has shape {found}, {options.name} says {shape}")
+    return config
+
+
+@torch.no_grad()
+def load_elmo(folder: Path) -> Elmo:
+    """Reads an ELMo's folder. Raises GroundcliError where its files are no ELMo's or don't belong together."""
+    options, weights = elmo_paths(folder)
+    elmo = Elmo(check_elmo(options, weights))
+    with _opened(weights) as file:
+        for name, view in file_views(elmo).items():
+            view.copy_(torch.from_numpy(np.asarray(file[name])))
     return elmo
 
 

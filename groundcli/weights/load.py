@@ -20,7 +20,7 @@ from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import Recipe, recipe_from
 from groundcli.weights.elmo_allennlp import AllenNlpElmo, load_allennlp_elmo
-from groundcli.weights.elmo_files import OPTIONS, load_elmo, load_options
+from groundcli.weights.elmo_files import load_elmo, load_options, options_path
 from groundcli.weights.files import BEST, SHIPPED, find, kind_of, sha256, store
 from groundcli.weights.published import PUBLISHED
 
@@ -124,7 +124,7 @@ def _elmo_sizes(name: str) -> ElmoConfig | None:
     if name in PUBLISHED:
         return PUBLISHED[name].elmo
     path = find(name)
-    return load_options(path / OPTIONS) if path.is_dir() else None
+    return load_options(options_path(path)) if path.is_dir() else None
 
 
 def _digest(module: nn.Module) -> str:

@@ -1,13 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-from groundcli.errors import GroundcliError
-from groundcli.model.elmo import Elmo, ElmoConfig, character_ids
-from groundcli.weights.elmo_files import load_elmo, save_elmo
+from groundcli.model.elmo import BiLstmLayer, Elmo, ElmoConfig, character_ids
+from groundcli.weights.elmo_files import load_elmo
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=2, activation="relu", hidden=16, projection=8)
 
@@ -59,25 +58,26 @@ def test_a_sentence_is_both_ends() -> None:
         torch.testing.assert_close(sentence[0, 8:], layer[2, :8])  # forward at the last word
 
 
-def test_files_round_trip(tmp_path: Path) -> None:
+def test_words_out_of_context_are_the_first_layer() -> None:
     elmo = Elmo(TINY)
-    save_elmo(elmo, tmp_path)
-    again = load_elmo(tmp_path)
-    assert again.config == TINY
-    assert all(torch.equal(a, b) for a, b in zip(elmo.state_dict().values(), again.state_dict().values(), strict=True))
+    with torch.no_grad():
+        words, _ = elmo([["two", "brown", "dogs"], ["a" * 60]])
+        vectors = elmo.word_vectors(["two", "brown", "dogs", "a" * 60])
+        torch.testing.assert_close(words[0], torch.cat([vectors, vectors], -1))
+        torch.testing.assert_close(vectors[1:2], elmo.word_vectors(["brown"]))
 
 
-def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
-    save_elmo(Elmo(TINY), tmp_path)
-    options = json.loads((tmp_path / "options.json").read_text())
-    options["lstm"]["dim"] = 32
-    (tmp_path / "options.json").write_text(json.dumps(options))
-    with pytest.raises(GroundcliError, match=r"lm_weights.hdf5: RNN_0.*LSTMCell/W_0 has shape"):
-        load_elmo(tmp_path)
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    layer = BiLstmLayer(replace(TINY, hidden=6, projection=3, clip=0.3)).double()
+    torch.nn.init.normal_(layer.projection)
+    x = torch.randn(2, 8, 3, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
 
+    def outputs(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, [3, 2, 2, 1]))
 
-@pytest.mark.parametrize("content", ["", "{}", '{"lstm": 1}'])
-def test_options_of_something_else_are_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "options.json").write_text(content)
-    with pytest.raises(GroundcliError, match=r"options.json: not the options of an ELMo"):
-        load_elmo(tmp_path)
+    clipped = outputs(x, *layer.parameters()).abs() == layer.clip
+    assert clipped.any()
+    assert not clipped.all()
+    assert torch.autograd.gradcheck(outputs, (x, *layer.parameters()))

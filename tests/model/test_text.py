@@ -49,7 +49,7 @@ def test_a_mix_begins_as_the_mean(softmax: bool, expected: float) -> None:
 def test_equal_captions_are_encoded_once() -> None:
     elmo = Elmo(TINY)
     encoders, seen = TextEncoders(elmo, [table()]), []
-    elmo.lstm[0].register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
+    elmo.lstm[0].register_forward_hook(lambda _, given, __: seen.append(given[1][0]))
     captions = [["a", "dog"], ["a", "red", "dog"], ["a", "dog"]]
     text = encoders(captions)
     assert seen == [2]
