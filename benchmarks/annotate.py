@@ -1,46 +1,77 @@
-"""Where annotate's time goes, image by image: seconds of each stage over a folder, and the CNN's share.
+"""What annotate takes, end to end, over the bare forward of the CNN on the same images: seconds and their ratio.
 
-python benchmarks/annotate.py FOLDER [WEIGHTS]
+    python benchmarks/annotate.py FOLDER [--weights NAME] [--device cuda] [--workers N] [--repeats N]
+
+Both, and annotate with overlays, run in turn, so that a machine that slows down slows all; printed are the medians. The
+CNN's images are decoded and resized beforehand.
 """
 
-import sys
+import argparse
+import statistics
+import tempfile
 import time
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from groundcli import Grounder
+from groundcli.annotation.outputs import Outputs
+from groundcli.annotation.run import Settings, annotate
+from groundcli.annotation.work import Pictures
 from groundcli.data import folder
-from groundcli.data.images import decode
-from groundcli.grounding.grounder import resize_image
-from groundcli.output.overlays import draw
+from groundcli.data.images import decode, resize
+from groundcli.grounding.grounder import as_batch
+from groundcli.model.precision import autocast
+
+BATCH = 8
 
 
 def main() -> None:
-    samples, _, _ = folder.load([Path(sys.argv[1])])
-    grounder = Grounder.load(sys.argv[2] if len(sys.argv) > 2 else "lite")
-    grounder.ground(samples[0].image, samples[0].captions[0])  # loads spaCy, warms up
-    seconds: Counter[str] = Counter()
-
-    def timed(name: str, work, *arguments):
-        start = time.perf_counter()
-        result = work(*arguments)
-        seconds[name] += time.perf_counter() - start
-        return result
-
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", default="lite")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    found = folder.load([options.folder])
+    grounder = Grounder.load(options.weights, options.device)
     side = grounder.model.config.visual.image_size
-    for sample in samples:
-        image = timed("decode", decode, sample.image)
-        pixels = timed("resize", resize_image, image, side)
-        timed("CNN forward (again, alone)", grounder.model.backbone, pixels.to(grounder.device))
-        encoded = timed("encode: resize, CNN, mapping", grounder.encode, image)
-        captions = timed("find phrases", grounder.finder.find, sample.captions, "auto")
-        answers = timed("ground", grounder.ground_captions, encoded, captions)
-        timed("overlay", draw, image, answers)
-    print(f"{len(samples)} images, {torch.get_num_threads()} threads; milliseconds an image")
-    for name, total in seconds.items():
-        print(f"{1000 * total / len(samples):8.1f}  {name}")
+    pixels = [resize(decode(sample.image), side) for sample in found.samples]
+
+    def forward() -> None:
+        with autocast(grounder.device, grounder.precision):
+            for i in range(0, len(pixels), BATCH):
+                grounder.model.backbone(as_batch(pixels[i : i + BATCH]).to(grounder.device))
+        if grounder.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def whole(overlays: bool) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            pictures = Pictures(Path(place), overlays=overlays, report=False)
+            settings = Settings(BATCH, options.workers)
+            annotate(
+                grounder, found, Path(place), phrases="auto", pictures=pictures, outputs=Outputs(report=False),
+                settings=settings, run={}, progress=iter,
+            )  # fmt: skip
+
+    forms: dict[str, Callable[[], None]] = {
+        "CNN forward": forward,
+        "annotate, JSON only": lambda: whole(False),
+        "annotate, overlays": lambda: whole(True),
+    }
+    whole(True)  # loads spaCy, warms up
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(options.repeats):
+        for name, form in forms.items():
+            start = time.perf_counter()
+            form()
+            seconds[name].append(time.perf_counter() - start)
+    print(f"{len(pixels)} images, {torch.get_num_threads()} threads, {options.workers} workers; milliseconds an image")
+    for name, times in seconds.items():
+        ratio = statistics.median(own / cnn for own, cnn in zip(times, seconds["CNN forward"], strict=True))
+        print(f"{1000 * statistics.median(times) / len(pixels):8.1f}  {ratio:5.2f} x  {name}")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ from PIL import Image
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from groundcli.annotation.outputs import Outputs
+from groundcli.annotation.run import Settings, annotate
+from groundcli.annotation.work import Pictures
 from groundcli.data import folder
 from groundcli.data.sample import Sample
 from groundcli.grounding.grounder import Grounder
 from groundcli.model.visual import Backbone
-from groundcli.output.annotate import annotate
 from groundcli.recipe import RECIPES, Recipe, load_recipe
 from groundcli.training.loop import train
 from groundcli.weights.load import new_model
@@ -80,11 +82,18 @@ def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Na
     device = torch.device(options.device)
     grounder = Grounder(new_model(recipe.model, 0)[0], device, options.precision)
     found = folder.load([sample.image for sample in samples])
-    settings = {"phrases": "auto", "batch_size": 8, "overlays": False, "on_existing": "overwrite", "run": {}}
-    annotate(grounder, found._replace(samples=found.samples[:8], images=8), out, progress=iter, **settings)  # warms up
+    few = found._replace(samples=found.samples[:8], positions=found.positions[:8], images=8)
+    how: dict = {
+        "phrases": "auto",
+        "pictures": Pictures(out, overlays=False, report=False),
+        "progress": iter,
+        "run": {},
+    }
+    how |= {"outputs": Outputs(report=False), "settings": Settings(on_existing="overwrite")}
+    annotate(grounder, few, out, **how)  # warms up
     clock = CnnClock(device)
     start = clock.now()
-    annotate(grounder, found, out, progress=iter, **settings)
+    annotate(grounder, found, out, **how)
     seconds = clock.now() - start
     return {"annotate_images_per_s": len(samples) / seconds, "annotate_cnn_share": clock.seconds / seconds}
 

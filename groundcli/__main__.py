@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 
 from groundcli.cli.app import app
-from groundcli.errors import GroundcliError
+from groundcli.errors import GroundcliError, Interrupted
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     try:
         app()
     except GroundcliError as error:
-        stderr.print("[red]error:[/red]", end=" ")
+        if not isinstance(error, Interrupted):
+            stderr.print("[red]error:[/red]", end=" ")
         stderr.print(str(error), markup=False)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

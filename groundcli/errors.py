@@ -19,6 +19,12 @@ class BadInput(GroundcliError):
     exit_code = 1
 
 
+class Interrupted(GroundcliError):
+    """Ctrl-C or SIGTERM; what was done is kept."""
+
+    exit_code = 130
+
+
 def first_line(error: Exception) -> str:
     """What another library's error says, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

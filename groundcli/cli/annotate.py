@@ -18,7 +18,7 @@ from groundcli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from groundcli.data.sample import Sample
 
@@ -36,14 +36,33 @@ class PhraseChoice(str, Enum):
 class OnExisting(str, Enum):
     """What to do with a folder that holds a run."""
 
-    error = "error"
-    overwrite = "overwrite"
     resume = "resume"
+    overwrite = "overwrite"
+    error = "error"
+
+
+class Categories(str, Enum):
+    """What an annotation's category is."""
+
+    phrase = "phrase"
+    head = "head"
+    single = "single"
+
+
+class Format(str, Enum):
+    """File formats beside COCO."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    yolo = "yolo"
+    labelstudio = "labelstudio"
 
 
 def annotate(
-    images: Annotated[list[Path], typer.Argument(help="Folders (searched to the bottom) and image files.")],
-    out: Annotated[Path, typer.Option(help="Folder for annotations.json, results.json and overlays.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Folders, image files, lists of files (.txt, .lst) and quoted patterns.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for all results.")],
     captions: Annotated[
         Path | None, typer.Option(help="File or folder of captions. Default: found beside the images.")
     ] = None,
@@ -51,30 +70,55 @@ def annotate(
     phrases: Annotated[PhraseChoice, typer.Option(help="auto: those marked in brackets, else noun phrases.")] = (
         PhraseChoice.auto
     ),
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search folders to the bottom.")] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Every N-th image from the I-th on; see merge.")] = (
+        None
+    ),
+    categories: Annotated[Categories, typer.Option(help="What an annotation's category is: head is its noun.")] = (
+        Categories.phrase
+    ),
+    formats: Annotated[list[Format] | None, typer.Option("--format", help="A format beside COCO; repeatable.")] = None,
+    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Draw a picture an image.")] = True,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Make report.html, to look through.")] = True,
+    save_heatmaps: Annotated[bool, typer.Option("--save-heatmaps", help="Keep the heat maps, .npz an image.")] = False,
+    on_existing: Annotated[OnExisting, typer.Option(help="What to do where OUT holds a run already.")] = (
+        OnExisting.resume
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it would take.")] = False,
     weights: Weights = "lite",
     batch_size: Annotated[int, typer.Option(min=1, help="Images encoded together.")] = 8,
-    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Draw a picture an image.")] = True,
-    on_existing: Annotated[OnExisting, typer.Option(help="What to do where OUT holds a run already.")] = (
-        OnExisting.error
-    ),
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode and draw. Default: by cores and images.")
+    ] = None,
     device: Device = "auto",
+    devices: Annotated[
+        str | None, typer.Option(metavar="D,D", help="Several devices at once, such as cuda:0,cuda:1.")
+    ] = None,
     precision: Precision = PrecisionChoice.auto,
     elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
 ) -> None:
-    """Points at every phrase of every caption: COCO annotations and overlay pictures."""
+    """Points at every phrase of every caption: COCO annotations, overlay pictures, a page to look through."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     import groundcli
+    from groundcli.annotation import devices as several
+    from groundcli.annotation.outputs import FAILURES, Outputs
+    from groundcli.annotation.plan import plan
+    from groundcli.annotation.pool import default_workers
+    from groundcli.annotation.run import Settings
+    from groundcli.annotation.run import annotate as run
+    from groundcli.annotation.work import Pictures
     from groundcli.data import folder
     from groundcli.grounding.grounder import Grounder
-    from groundcli.output.annotate import FAILURES
-    from groundcli.output.annotate import annotate as run
     from groundcli.weights.files import sha256
     from groundcli.weights.load import load_model
 
     console = Console(soft_wrap=True, highlight=False)
-    found = folder.load(images, captions, phrase or ())
+    if devices:
+        raise typer.Exit(several.annotate(devices, out))
+    part = folder.parse_shard(shard) if shard else None
+    found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part)
     loaded = load_model(weights, elmo_backend.value)
     warn_untrained(loaded, console)
     grounder = Grounder(loaded.model, torch_device(device), precision.value)
@@ -86,33 +130,58 @@ def annotate(
             "captions": captions and str(captions),
             "phrase": phrase or [],
             "phrases": phrases.value,
+            "recursive": recursive,
+            "limit": limit,
+            "shard": shard,
+            "categories": categories.value,
+            "format": [chosen.value for chosen in formats or ()],
             "overlays": overlays,
+            "report": report,
+            "save_heatmaps": save_heatmaps,
             "precision": precision.value,
             "elmo_backend": elmo_backend.value,
         },
     }
-    columns = (TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
-
-    def progress(todo: "Iterable[Sample]") -> "Iterable[Sample]":
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            yield from bar.track(todo)
-
+    pictures = Pictures(out, overlays, report, save_heatmaps)
+    outputs = Outputs(categories.value, tuple(chosen.value for chosen in formats or ()), report)
+    settings = Settings(
+        batch_size, default_workers(len(found.samples)) if workers is None else workers, on_existing.value
+    )
+    if dry_run:
+        for line in plan(grounder, found, phrases.value, pictures, settings):
+            console.print(line, markup=False)
+        return
     count = run(
         grounder,
         found,
         out,
         phrases=phrases.value,
-        batch_size=batch_size,
-        overlays=overlays,
-        on_existing=on_existing.value,
+        pictures=pictures,
+        outputs=outputs,
+        settings=settings,
         run=about,
-        progress=progress,
+        progress=_progress,
     )
     problems = (out / FAILURES).read_text("utf-8").splitlines()
     if problems:
         console.print(f"{len(problems)} images or captions could not be used: see {out / FAILURES}")
+    if report:
+        console.print(f"look through the results: {out / 'report.html'}")
     console.print(
         f"{out}: {count.found} images found, {count.done} done, {count.resumed} resumed, {count.failed} failed"
     )
     if problems:
         raise typer.Exit(1)
+
+
+def _progress(batches: "Sequence[Sequence[Sample]]") -> "Iterable[Sequence[Sample]]":
+    """Shows how many images are taken up, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
+        task = bar.add_task("annotating", total=sum(map(len, batches)))
+        for batch in batches:
+            yield batch
+            bar.advance(task, len(batch))

@@ -59,7 +59,7 @@ def train(
         samples, validation = flickr30k.load(data, "train"), flickr30k.load(data, "val")
         source = "Flickr30k Entities, train split"
     else:
-        samples, failures, _ = folder.load([data])
+        samples, failures, *_ = folder.load([data])
         validation = []
         for failure in failures:
             console.print(f"skipped {failure.path}: {failure.reason}", markup=False)

@@ -2,17 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from groundcli.data.captions import Matched, match_captions
-
-
-def write(root: Path, files: dict[str, str | bytes]) -> list[Path]:
-    paths = []
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        paths.append(path)
-    return paths
+from groundcli.data.captions.match import Matched, match_captions
+from tests.data.files import write
 
 
 @pytest.mark.parametrize(
@@ -90,7 +81,8 @@ def test_files_that_are_no_captions_are_passed_over(tmp_path: Path, name: str) -
     [
         ({"dog.txt": "caf\xe9".encode("latin-1")}, "dog.jpg"),  # the image is what can't be used
         ({"dog.txt": "\n \n"}, "dog.jpg"),
-        ({"a.token": b"dog.jpg#0\tcaf\xe9\n"}, "a.token"),
+        ({"a.token": b"dog.jpg#0\tcaf\xe9\n"}, "a.token:1"),
+        ({"a.token": b"dog.jpg#0\ta\0b\n"}, "a.token"),
     ],
 )
 def test_unusable_files(tmp_path: Path, files: dict[str, str | bytes], failed: str) -> None:
@@ -120,3 +112,58 @@ def test_sidecars_in_a_tree_of_their_own(tmp_path: Path) -> None:
         "sub/cat.jpg": ["a cat"],
     }
     assert set(match_captions(files, tmp_path, images).captions) == {"sub/cat.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "expected"),
+    [
+        ("./sub//dog.jpg", ["sub/dog.jpg"], "sub/dog.jpg"),
+        ("sub\\dog.jpg", ["sub/dog.jpg"], "sub/dog.jpg"),
+        ("C:\\photos\\sub\\dog.jpg", ["sub/dog.jpg", "more/dog.jpg"], "sub/dog.jpg"),
+        ("/data/photos/sub/dog.jpg", ["sub/dog.jpg", "more/dog.jpg"], "sub/dog.jpg"),
+        ("a/sub/dog.jpg", ["sub/dog.jpg", "b/sub/dog.jpg"], ""),  # either shares as much
+        ("dog.JPG", ["dog.jpg"], "dog.jpg"),
+        ("dog.jpg", ["dog.jpg", "dog.JPG"], "dog.jpg"),  # spelled just so
+        ("dog.Jpg", ["dog.jpg", "dog.JPG"], ""),
+        ("Dog.jpg", ["dog.jpg"], None),  # another name
+        ("dog.png", ["dog.jpg"], None),
+        ("dog", ["dog.jpg"], "dog.jpg"),  # an identifier
+        ("dog", ["sub/dog.jpg"], "sub/dog.jpg"),
+        ("dog", ["dog.jpg", "dog.png"], ""),
+        ("caf\u00e9.jpg", ["cafe\u0301.jpg"], "cafe\u0301.jpg"),
+        ("cafe\u0301.jpg", ["sub/caf\u00e9.JPG"], "sub/caf\u00e9.JPG"),
+        ("caf\u00e9.jpg", ["cafe\u0301.jpg", "caf\u00e9.jpg"], "caf\u00e9.jpg"),
+    ],
+)
+def test_names_in_a_file(tmp_path: Path, name: str, images: list[str], expected: str | None) -> None:
+    matched = match_captions(write(tmp_path, {"a.token": f"{name}#0\ta dog\n"}), tmp_path, images)
+    assert list(matched.captions) == ([expected] if expected else [])
+    assert [failure.path for failure in matched.failures] == ([name] if expected == "" else [])
+    assert [orphan.path for orphan in matched.orphans] == ([name] if expected is None else [])
+
+
+def test_two_spellings_in_one_file_are_one_image(tmp_path: Path) -> None:
+    files = write(tmp_path, {"a.token": "dog.jpg#0\tone\n./dog.jpg#1\ttwo\n"})
+    assert match_captions(files, tmp_path, ["dog.jpg"]).captions == {"dog.jpg": ["one", "two"]}
+
+
+def test_only_wanted_images_are_kept_and_reported(tmp_path: Path) -> None:
+    files = write(tmp_path, {"a.token": "dog.jpg#0\ta\ncat.jpg#0\tb\n", "cow.txt": "", "hen.txt": ""})
+    matched = match_captions(files, tmp_path, ["dog.jpg", "cat.jpg", "cow.jpg", "hen.jpg"], {"dog.jpg", "hen.jpg"})
+    assert matched.captions == {"dog.jpg": ["a"]}
+    assert [failure.path for failure in matched.failures] == ["hen.jpg"]
+    assert not matched.orphans
+
+
+def test_a_sidecar_that_names_images_is_in_doubt(tmp_path: Path) -> None:
+    matched = match_captions(
+        write(tmp_path, {"captions.txt": "image,caption\ndog.jpg,a dog"}), tmp_path, ["captions.jpg"]
+    )
+    assert not matched.captions
+    assert "rename" in matched.failures[0].reason
+
+
+def test_sentences_may_lie_anywhere(tmp_path: Path) -> None:
+    files = write(tmp_path, {"Entities/Sentences/12.txt": "[/EN#1/people A man] runs .", "Entities/other/13.txt": "x"})
+    matched = match_captions(files, tmp_path, ["Images/12.jpg", "Images/13.jpg"])
+    assert set(matched.captions) == {"Images/12.jpg"}

@@ -27,7 +27,7 @@ def texts(sample: Sample) -> list[str]:
 
 def test_a_folder_is_searched_to_the_bottom_in_order(tmp_path: Path) -> None:
     fill(tmp_path, "b.jpg", "a.PNG", "sub/deep/c.webp", ".hidden.jpg", ".cache/d.jpg", "sub/.e.jpg", "notes.md")
-    samples, failures, _ = load([tmp_path], phrases=["a dog"])
+    samples, failures, *_ = load([tmp_path], phrases=["a dog"])
     assert names(samples) == ["a.PNG", "b.jpg", "sub/deep/c.webp"]
     assert [sample.image.relative_to(tmp_path).as_posix() for sample in samples] == names(samples)
     assert not failures
@@ -35,7 +35,7 @@ def test_a_folder_is_searched_to_the_bottom_in_order(tmp_path: Path) -> None:
 
 def test_captions_are_found_beside_the_images(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "sub/b.jpg", "c.jpg", a_txt="a dog\ntwo dogs", sub__b_txt="a cat", x_token="c.jpg#0\ta cow")
-    samples, failures, _ = load([tmp_path])
+    samples, failures, *_ = load([tmp_path])
     assert [texts(sample) for sample in samples] == [["a dog", "two dogs"], ["a cow"], ["a cat"]]
     assert names(samples) == ["a.jpg", "c.jpg", "sub/b.jpg"]
     assert not failures
@@ -51,7 +51,7 @@ def test_marked_phrases_are_read(tmp_path: Path) -> None:
 
 def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.jpg", "c.jpg", a_txt="a dog", c_txt="", d_txt="a cat", x_token="e.jpg#0\ta cow")
-    samples, failures, _ = load([tmp_path])
+    samples, failures, *_ = load([tmp_path])
     assert names(samples) == ["a.jpg"]
     assert {failure.path for failure in failures} == {"b.jpg", "c.jpg", "d.txt", "e.jpg"}
     assert len(failures) == 4
@@ -63,7 +63,7 @@ def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
 
 def test_phrases_are_captions_of_every_image(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.jpg", a_txt="not asked for")
-    samples, failures, _ = load([tmp_path], phrases=["a red car", " someone "])
+    samples, failures, *_ = load([tmp_path], phrases=["a red car", " someone "])
     assert [texts(sample) for sample in samples] == [["a red car", "someone"]] * 2
     assert [(phrase.text, phrase.span) for c in samples[0].captions for phrase in c.phrases] == [
         ("a red car", (0, 9)),
@@ -75,7 +75,7 @@ def test_phrases_are_captions_of_every_image(tmp_path: Path) -> None:
 def test_named_captions_and_phrases_add_up(tmp_path: Path) -> None:
     fill(tmp_path / "images", "a.jpg", "b.jpg")
     fill(tmp_path, x_token="a.jpg#0\ta dog")
-    samples, failures, _ = load([tmp_path / "images"], tmp_path / "x.token", ["a car"])
+    samples, failures, *_ = load([tmp_path / "images"], tmp_path / "x.token", ["a car"])
     assert [texts(sample) for sample in samples] == [["a dog", "a car"], ["a car"]]
     assert not failures
 
@@ -83,14 +83,14 @@ def test_named_captions_and_phrases_add_up(tmp_path: Path) -> None:
 def test_captions_in_a_folder_of_their_own(tmp_path: Path) -> None:
     fill(tmp_path / "images", "a.jpg", "sub/b.jpg")
     fill(tmp_path / "texts", "x", a_txt="a dog", b_txt="a cat", c_txt="nobody's")
-    samples, failures, _ = load([tmp_path / "images"], tmp_path / "texts")
+    samples, failures, *_ = load([tmp_path / "images"], tmp_path / "texts")
     assert [texts(sample) for sample in samples] == [["a dog"], ["a cat"]]
     assert [failure.path for failure in failures] == ["c.txt"]
 
 
 def test_single_files(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.jpg", "c.jpg", a_txt="a dog", c_txt="a cow", x_token="b.jpg#0\ta cat\nz.jpg#0\tfar away")
-    samples, failures, _ = load([tmp_path / "b.jpg", tmp_path / "a.jpg"])
+    samples, failures, *_ = load([tmp_path / "b.jpg", tmp_path / "a.jpg"])
     assert names(samples) == ["b.jpg", "a.jpg"]  # in the order asked for
     assert [texts(sample) for sample in samples] == [["a cat"], ["a dog"]]
     assert not failures  # nobody asked for c.jpg or z.jpg
@@ -116,7 +116,7 @@ def test_names_of_several_inputs(tmp_path: Path, inputs: list[str], expected: li
     fill(tmp_path, "one/a.jpg", "two/a.jpg", "two/b.jpg", "two/sub/c.jpg")
     for name in ("one/a.txt", "two/a.txt", "two/b.txt", "two/sub/c.txt"):
         (tmp_path / name).write_text(name)
-    samples, failures, _ = load([tmp_path / name for name in inputs])
+    samples, failures, *_ = load([tmp_path / name for name in inputs])
     assert names(samples) == expected
     assert all(texts(sample)[0].endswith(Path(sample.name).with_suffix(".txt").name) for sample in samples)
     assert len({texts(sample)[0] for sample in samples}) == len(samples)

@@ -1,14 +1,19 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import supervision
+from PIL import Image
 from pycocotools.coco import COCO
 
+from groundcli.annotation.record import Record, image_record
 from groundcli.data.sample import Box
-from groundcli.errors import GroundcliError
 from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.output.coco import CocoWriter, hot_region
+from groundcli.output.coco import write_coco
+from tests.shapes import SIDE, write_shapes
+from tests.shapes import SIZE as SHAPES_SIZE
 
 SIZE = (60, 40)  # width, height
 
@@ -27,13 +32,15 @@ def phrase(
     return GroundedPhrase(text, span, (52.25, 5.0), boxes, scores, 0.61803398875, 2, heat)
 
 
-def write(folder: Path) -> Path:
-    with CocoWriter(folder) as writer:
-        dog = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40.123, 2, 15, 12), (0, 0, 10, 10))),))
-        two = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
-        writer.add("sub/a.jpg", SIZE, [dog, two])
-        writer.add("nothing.jpg", (7, 9), [])
-        writer.add("b.jpg", SIZE, [two])
+DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40.123, 2, 15, 12), (0, 0, 10, 10))),))
+TWO = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
+IMAGES = [("sub/a.jpg", SIZE, [DOG, TWO]), ("nothing.jpg", (7, 9), []), ("b.jpg", SIZE, [TWO])]
+
+
+def write(folder: Path, records: Sequence[Record] | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    records = [image_record(*image) for image in IMAGES] if records is None else records
+    write_coco(folder, lambda: iter(records))
     return folder
 
 
@@ -77,35 +84,6 @@ def test_results_are_detections(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert loaded.annToMask(loaded.anns[1]).sum() > 0
 
 
-@pytest.mark.parametrize(
-    ("heat", "box"),
-    [
-        (heat_at(0, 3), [50, 0, 10, 9]),  # the hot region around the point, in the upper right corner
-        (heat_at(3, 0), [52, 5, 1, 1]),  # hot elsewhere: the point's own pixel
-        (np.zeros((4, 4), dtype=np.float32), [52, 5, 1, 1]),  # no heat at all
-    ],
-)
-def test_box_where_none_was_found(tmp_path: Path, heat: np.ndarray, box: list[float]) -> None:
-    with CocoWriter(tmp_path) as writer:
-        writer.add("a.jpg", SIZE, [Answer("a dog", SIZE, (phrase("a dog", (0, 5), (), heat),))])
-    (annotation,) = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
-    x, y, width, height = annotation["bbox"]
-    if box[2] > 1:
-        assert x <= 52 < x + width <= 60
-        assert y <= 5 < y + height <= 40
-        assert width > 5
-    else:
-        assert annotation["bbox"] == box
-    assert annotation["boxes"] == []
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (640, 480)])
-def test_hot_region_covers_the_image(size: tuple[int, int]) -> None:
-    assert hot_region(np.ones((9, 9), dtype=np.float32), size).shape == size[::-1]
-    assert hot_region(np.ones((9, 9), dtype=np.float32), size).all()
-    assert not hot_region(np.zeros((9, 9), dtype=np.float32), size).any()
-
-
 def test_equal_answers_give_equal_bytes(tmp_path: Path) -> None:
     first, second = write(tmp_path / "one"), write(tmp_path / "two")
     for name in ("annotations.json", "results.json"):
@@ -113,50 +91,108 @@ def test_equal_answers_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_an_empty_run_is_a_valid_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    CocoWriter(tmp_path).close()
+    write(tmp_path, [])
     assert COCO(tmp_path / "annotations.json").getImgIds() == []
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
-def test_nothing_is_replaced_before_the_end(tmp_path: Path) -> None:
-    (tmp_path / "annotations.json").write_text("older")
-    writer = CocoWriter(tmp_path)
-    writer.add("a.jpg", SIZE, [])
-    assert (tmp_path / "annotations.json").read_text() == "older"
-    writer.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations.json", "annotations.jsonl", "results.json"]
+def test_without_phrases_it_is_a_valid_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, [image_record("a.jpg", SIZE, [Answer("well", SIZE, ())])])
+    coco = COCO(tmp_path / "annotations.json")
+    assert (coco.getImgIds(), coco.getAnnIds(), coco.getCatIds()) == ([1], [], [])
+    assert coco.dataset["captions"] == [{"id": 1, "image_id": 1, "caption": "well"}]
+    assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
-def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
-    whole = write(tmp_path / "whole")
-    lines = (whole / "annotations.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "killed").mkdir()
-    (tmp_path / "killed" / "annotations.jsonl").write_bytes(lines[0] + lines[1] + lines[2][:50])  # killed as it wrote
-    writer = CocoWriter(tmp_path / "killed", resume=True)
-    assert writer.done == {"sub/a.jpg", "nothing.jpg"}
-    two = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
-    writer.add("b.jpg", SIZE, [two])
-    writer.close()
+def test_what_a_record_has_beside_stays_out(tmp_path: Path) -> None:
+    first = write(tmp_path / "one")
+    more = [{"key": "0f", **image_record(*image), "index": i} for i, image in enumerate(IMAGES)]
+    for record in more:
+        for caption in record["captions"]:
+            for said in caption["phrases"]:
+                said.pop("heat")
+    second = write(tmp_path / "two", more)
     for name in ("annotations.json", "results.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (whole / name).read_bytes()
+        assert "heat" not in (first / name).read_text()
+        assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+def test_categories_are_named_by_a_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [image_record(*image) for image in IMAGES]
+    write_coco(tmp_path, lambda: iter(records), lambda phrase: phrase.split()[-1])
+    coco = COCO(tmp_path / "annotations.json")
+    assert [(cat["id"], cat["name"]) for cat in coco.cats.values()] == [(1, "dog"), (2, "bird")]
+    assert coco.anns[1]["phrase"] == "A dog"
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [r["category_id"] for r in results] == [1, 1, 1, 2, 1, 2]
+
+
+HOSTILE = ['a "dog", or\nso', "ein Ärger 😀", "熊 # 1", "back\\slash\u2028</script>", "\t,;'"]
+
+
+def test_any_text_and_any_name_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = 'a folder/ü "熊", #1 %20.jpg'
+    phrases = tuple(phrase(text, (0, len(text))) for text in HOSTILE)
+    write(tmp_path, [image_record(name, SIZE, [Answer("\n".join(HOSTILE), SIZE, phrases)])])
+    coco = COCO(tmp_path / "annotations.json")
+    assert coco.imgs[1]["file_name"] == name
+    assert coco.dataset["captions"][0]["caption"] == "\n".join(HOSTILE)
+    assert [annotation["phrase"] for annotation in coco.anns.values()] == HOSTILE
+    assert [cat["name"] for cat in coco.cats.values()] == [text.lower() for text in HOSTILE]
+
+
+def test_no_heat_is_an_empty_mask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cold = phrase("a dog", (0, 5), (), np.zeros((4, 4), dtype=np.float32))
+    write(tmp_path, [image_record("a.jpg", SIZE, [Answer("a dog", SIZE, (cold,))])])
+    coco = COCO(tmp_path / "annotations.json")
+    assert coco.anns[1]["area"] == 0
+    mask = coco.annToMask(coco.anns[1])
+    assert mask.shape == (40, 60)
+    assert not mask.any()
+
+
+def test_another_tool_imports_it(tmp_path: Path) -> None:
+    folder = tmp_path / "some photos"
+    true = write_shapes(folder / "sub", copies=1)
+    records = []
+    for name, (x0, y0, _, _) in true.items():
+        text = (folder / "sub" / name).with_suffix(".txt").read_text().strip()
+        # A heat map as large as the picture is the shape itself.
+        heat = np.zeros((SHAPES_SIZE[0], SHAPES_SIZE[0]), dtype=np.float32)
+        heat[y0 * 4 // 3 : (y0 + SIDE) * 4 // 3, x0 : x0 + SIDE] = 1
+        box = (float(x0), float(y0), float(SIDE), float(SIDE))
+        centre = (x0 + SIDE / 2, y0 + SIDE / 2)
+        said = GroundedPhrase(text, (0, len(text)), centre, (box,), (0.9,), 0.5, 0, heat)
+        records.append(image_record(f"sub/{name}", SHAPES_SIZE, [Answer(text, SHAPES_SIZE, (said,))]))
+    with Image.open(folder / "sub" / next(iter(true))) as picture:
+        picture.save(folder / "empty.png")
+    records.append(image_record("empty.png", SHAPES_SIZE, [Answer("well", SHAPES_SIZE, ())]))
+    write(tmp_path / "out", records)
+
+    dataset = supervision.DetectionDataset.from_coco(
+        images_directory_path=str(folder), annotations_path=str(tmp_path / "out" / "annotations.json")
+    )
+    assert len(dataset) == len(true) + 1
+    assert dataset.classes == [record["captions"][0]["caption"] for record in records[:-1]]
+    for path, image, found in dataset:
+        assert image.shape == (SHAPES_SIZE[1], SHAPES_SIZE[0], 3)
+        if Path(path).name == "empty.png":
+            assert len(found) == 0
+            continue
+        x0, y0, x1, y1 = true[Path(path).name]
+        assert found.xyxy.tolist() == [[x0, y0, x1, y1]]
+        colour, shape, _ = Path(path).stem.split("_")
+        assert dataset.classes[found.class_id[0]] == f"a {colour} {shape}"
+        rows, columns = np.nonzero(found.mask[0])
+        assert np.allclose(
+            [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], true[Path(path).name], atol=1
+        )
+
+
+def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text("older")
+    with pytest.raises(KeyError):
+        write(tmp_path, [image_record(*IMAGES[0]), {"file_name": "torn.jpg"}])
+    assert (tmp_path / "annotations.json").read_text() == "older"
     write(tmp_path)
-    writer = CocoWriter(tmp_path)
-    assert writer.done == set()
-    writer.close()
-    assert json.loads((tmp_path / "annotations.json").read_text())["images"] == []
-
-
-@pytest.mark.parametrize("content", ["nonsense\n", '{"no": "name"}\n', "[]\n"])
-def test_a_damaged_journal_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "annotations.jsonl").write_text(content)
-    with pytest.raises(GroundcliError, match=r"annotations\.jsonl: damaged"):
-        CocoWriter(tmp_path, resume=True)
-
-
-def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("")
-    with pytest.raises(GroundcliError, match="--out"):
-        CocoWriter(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations.json", "results.json"]

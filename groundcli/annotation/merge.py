@@ -1,0 +1,89 @@
+"""The shards of a run, each annotated by itself, made one."""
+
+import heapq
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from groundcli.annotation.outputs import FAILURES, JOURNAL, POSITIONS, RUN, Outputs, write_json, write_outputs
+from groundcli.annotation.work import FOLDERS
+from groundcli.data.sample import Failure
+from groundcli.errors import GroundcliError, UsageError
+from groundcli.output.files import replacing
+
+
+def merge(shards: Sequence[Path], out: Path) -> dict[str, int]:
+    """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
+
+    Args:
+        shards: folders of finished runs, one for each `--shard I/N`, in any order.
+        out: the folder to make.
+
+    Returns:
+        The sums of the shards' counts.
+
+    Raises:
+        GroundcliError: a folder holds no finished run.
+        UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
+    """
+    runs = [_finished(shard) for shard in shards]
+    parts = [run["arguments"].pop("shard") for run in runs]
+    wanted = [f"{i}/{len(shards)}" for i in range(1, len(shards) + 1)]
+    if sorted(map(str, parts)) != sorted(wanted):
+        raise UsageError(f"these folders are shards {', '.join(map(str, parts))}; expected {', '.join(wanted)}")
+    same = ("version", "weights", "arguments")
+    for shard, run in zip(shards, runs, strict=True):
+        differs = [key for key in same if run[key] != runs[0][key]]
+        if differs:
+            raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
+    if (out / RUN).exists():
+        raise UsageError(f"{out} holds a run already; name another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / JOURNAL) as journal:
+        journal.writelines(line for _, line in heapq.merge(*map(_placed_lines, shards)))
+    failures = [
+        Failure(**json.loads(line)) for shard in shards for line in (shard / FAILURES).read_text("utf-8").splitlines()
+    ]
+    for folder in FOLDERS:
+        for shard in shards:
+            _link(shard / folder, out / folder)
+    arguments = runs[0]["arguments"]
+    outputs = Outputs(arguments["categories"], tuple(arguments["format"]), arguments["report"])
+    problems = write_outputs(out, failures, outputs)
+    counts = {key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]}
+    seconds = sum(run["seconds"] for run in runs)
+    about = {key: runs[0][key] for key in same}
+    write_json(out / RUN, {**about, "counts": counts, "problems": problems, "seconds": seconds, "finished": True})
+    return {**counts, "problems": problems}
+
+
+def _finished(shard: Path) -> dict[str, Any]:
+    try:
+        run = json.loads((shard / RUN).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise GroundcliError(f"{shard}: holds no run of `groundcli annotate`") from None
+    if not run.get("finished"):
+        raise GroundcliError(f"{shard}: its run isn't finished; run its command again")
+    return run
+
+
+def _placed_lines(shard: Path) -> Iterator[tuple[int, str]]:
+    """The journal's lines, each with its image's place among all images."""
+    places = json.loads((shard / POSITIONS).read_text("utf-8"))
+    with (shard / JOURNAL).open(encoding="utf-8") as lines:
+        yield from zip(places, lines, strict=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same files at another place; copies where the file system has no links."""
+    for path in source.rglob("*") if source.is_dir() else ():
+        if path.is_file():
+            to = target / path.relative_to(source)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, to)
+            except OSError:
+                shutil.copyfile(path, to)

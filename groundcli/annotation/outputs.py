@@ -1,0 +1,73 @@
+"""The files of a run, made of its journal."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundcli.annotation.journal import Record, read_errors, read_records
+from groundcli.data.sample import Failure
+from groundcli.output.categories import CATEGORIES
+from groundcli.output.coco import write_coco
+from groundcli.output.files import replacing
+from groundcli.output.formats import FORMATS
+from groundcli.output.report import write_report
+
+RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which files.
+
+    Attributes:
+        categories: what an annotation's category is: `phrase`, its `head` noun, or a `single` one.
+        formats: beside COCO.
+        report: whether to make the page to look through.
+    """
+
+    categories: str = "phrase"
+    formats: tuple[str, ...] = ()
+    report: bool = True
+
+
+def write_outputs(out: Path, failures: Sequence[Failure], outputs: Outputs) -> int:
+    """Makes all files of a finished journal, and `failures.jsonl` in the order of the paths.
+
+    Args:
+        out: the run's folder.
+        failures: what couldn't be used from the start, beside what the journal knows.
+        outputs: which files.
+
+    Returns:
+        How many failures there are.
+    """
+
+    def records() -> Iterator[Record]:
+        return read_records(out / JOURNAL)
+
+    broken = [Failure(name, reason) for name, reason in read_errors(out / JOURNAL)]
+    wordless = [
+        Failure(record["file_name"], f"no phrases in the caption {caption['caption']!r}")
+        for record in records()
+        for caption in record["captions"]
+        if not caption["phrases"]
+    ]
+    everything = sorted({*failures, *broken, *wordless}, key=lambda failure: (failure.path, failure.reason))
+    with replacing(out / FAILURES) as file:
+        for failure in everything:
+            file.write(json.dumps({"path": failure.path, "reason": failure.reason}, ensure_ascii=False) + "\n")
+    category = CATEGORIES[outputs.categories]()
+    write_coco(out, records, category)
+    for name in outputs.formats:
+        FORMATS[name](out, records, category)
+    if outputs.report:
+        write_report(out, records, [(failure.path, failure.reason) for failure in everything], out.resolve().name)
+    return len(everything)
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """A small file for people and programs, whole or not at all."""
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,59 @@
+"""What a run would do, found out by doing a little of it."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from groundcli.annotation.outputs import Outputs
+from groundcli.annotation.run import Settings, annotate
+from groundcli.annotation.work import Pictures
+from groundcli.data.folder import Found
+from groundcli.data.phrases import How, PhraseFinder
+from groundcli.grounding.grounder import Grounder
+
+TRIED = 8  # images that time and disk are estimated by
+SHOWN = 3  # captions whose phrases are shown
+
+
+def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, settings: Settings) -> Iterator[str]:
+    """Lines to read: counts, phrases of the first captions, and the time and disk that all images would take.
+
+    Some images, from the whole list, are annotated into a temporary folder; nothing else is written.
+    """
+    captions = sum(len(sample.captions) for sample in found.samples)
+    yield f"{found.images} images found, {len(found.samples)} with captions; {captions} captions"
+    yield f"{len(found.failures)} images or captions can't be used" + (
+        f", the first: {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
+    )
+    if not found.samples:
+        return
+    first = [sample.captions[0] for sample in found.samples[:SHOWN]]
+    for caption in PhraseFinder().find(first, phrases):
+        yield f"{caption.text}  ->  {' | '.join(p.text for p in caption.phrases) or 'no phrases'}"
+    step = max(1, len(found.samples) // TRIED)
+    some = found._replace(samples=found.samples[::step][:TRIED], failures=[], positions=[])
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place)
+        started = time.perf_counter()
+        annotate(
+            grounder,
+            some,
+            out,
+            phrases=phrases,
+            pictures=replace(pictures, out=out),
+            outputs=Outputs(report=pictures.report),
+            settings=replace(settings, workers=0),
+            run={},
+            progress=list,
+        )
+        seconds = (time.perf_counter() - started) / len(some.samples) * len(found.samples)
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / len(some.samples)
+    megabytes = size * len(found.samples) / 1e6
+    yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(some.samples)} images tried"
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -1,0 +1,70 @@
+"""Boxes as YOLO is trained on."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from groundcli.errors import GroundcliError
+from groundcli.output.coco import Record
+from groundcli.output.files import replacing
+
+LABELS = "labels"
+
+
+def write_yolo(out: Path, records: Callable[[], Iterator[Record]], category: Callable[[str], str]) -> None:
+    """Writes `labels/PATH.txt` for each image and `data.yaml`.
+
+    A line a phrase: `class cx cy width height`, of its best box (where none was found, of the hot region around its
+    point). (cx, cy) is the middle of the box; cx and width are shares of the image's width, cy and height of its
+    height, from the upper left corner of the upright image on. Classes are numbered from 0 as they appear, in
+    `names` of `data.yaml`: the id of COCO's category less one. An image without phrases has an empty file.
+
+    `data.yaml` has its images in `images` beside `labels`, for training and validation alike: copy them there, folders
+    and all. YOLO finds the labels of `images/a/b.jpg` in `labels/a/b.txt`, but not of a folder of yours that is called
+    `images` itself.
+
+    Args:
+        out: the run's folder.
+        records: an iterator over the images in order, as `annotations.jsonl` has them.
+        category: the name of a phrase's class.
+
+    Raises:
+        GroundcliError: two images differ in nothing but their suffix, so that YOLO would read the labels of one for
+            both.
+        OSError: the folder can't be written to.
+    """
+    numbers: dict[str, int] = {}
+    names: dict[Path, str] = {}
+    for record in records():
+        path, name = label_path(out, record["file_name"]), record["file_name"]
+        if names.setdefault(path, name) != name:
+            raise GroundcliError(f"{names[path]} and {name}: YOLO can't tell them apart; rename one of them")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            for caption in record["captions"]:
+                for phrase in caption["phrases"]:
+                    number = numbers.setdefault(category(phrase["phrase"]), len(numbers))
+                    file.write(f"{number} {_normalised(phrase['bbox'], record['width'], record['height'])}\n")
+    with replacing(out / "data.yaml") as file:
+        file.write("train: images\nval: images\n")
+        file.write("names:\n" if numbers else "names: {}\n")
+        file.writelines(f"  {number}: {_quoted(name)}\n" for name, number in numbers.items())
+
+
+def label_path(out: Path, name: str) -> Path:
+    """Where an image's labels are.
+
+    Args:
+        out: the run's folder.
+        name: the image's relative path with forward slashes.
+    """
+    return out / LABELS / f"{name.rsplit('.', 1)[0]}.txt"
+
+
+def _normalised(box: list[float], width: int, height: int) -> str:
+    x, y, w, h = box
+    return f"{(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} {w / width:.6f} {h / height:.6f}"
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML's double quotes; what can't be printed is escaped."""
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
