@@ -30,7 +30,9 @@ def merge(shards: Sequence[Path], out: Path) -> dict[str, int]:
         UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
     """
     runs = [_finished(shard) for shard in shards]
-    parts = [run["arguments"].pop("shard") for run in runs]
+    parts = [run["arguments"]["shard"] for run in runs]
+    for run in runs:
+        run["arguments"]["shard"] = None
     wanted = [f"{i}/{len(shards)}" for i in range(1, len(shards) + 1)]
     if sorted(map(str, parts)) != sorted(wanted):
         raise UsageError(f"these folders are shards {', '.join(map(str, parts))}; expected {', '.join(wanted)}")

@@ -33,7 +33,9 @@ def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, set
     for caption in PhraseFinder().find(first, phrases):
         yield f"{caption.text}  ->  {' | '.join(p.text for p in caption.phrases) or 'no phrases'}"
     step = max(1, len(found.samples) // TRIED)
-    some = found._replace(samples=found.samples[::step][:TRIED], failures=[], positions=[])
+    some = found._replace(
+        samples=found.samples[::step][:TRIED], failures=[], positions=[*range(len(found.samples[::step][:TRIED]))]
+    )
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
         started = time.perf_counter()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -99,8 +100,7 @@ def annotate(
             keys = {sample.name: _key(sample) for sample in found.samples}
             current = {name for name, key in journal.keys.items() if keys.get(name) == key}
             resumed = current - journal.failed
-            size = settings.batch_size
-            batches = [found.samples[i : i + size] for i in range(0, len(found.samples), size)]
+            batches = _batches(found, settings.batch_size)
             todo = [batch for batch in batches if any(sample.name not in current for sample in batch)]
             again = {sample.name for batch in todo for sample in batch}
             with _interruptible() as stopped:
@@ -127,6 +127,12 @@ def annotate(
 
 
 # --- The way of a batch
+
+
+def _batches(found: Found, size: int) -> list[list[Sample]]:
+    """Images whose places among all that were found are of one batch; the same ones in every shard, or in none."""
+    groups = groupby(zip(found.positions, found.samples, strict=True), key=lambda placed: placed[0] // size)
+    return [[sample for _, sample in group] for _, group in groups]
 
 
 def _lines(

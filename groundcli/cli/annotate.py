@@ -72,9 +72,9 @@ def annotate(
     ),
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search folders to the bottom.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Every N-th image from the I-th on; see merge.")] = (
-        None
-    ),
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Every N-th batch of images from the I-th on; see merge.")
+    ] = (None),
     categories: Annotated[Categories, typer.Option(help="What an annotation's category is: head is its noun.")] = (
         Categories.phrase
     ),
@@ -118,7 +118,7 @@ def annotate(
     if devices:
         raise typer.Exit(several.annotate(devices, out))
     part = folder.parse_shard(shard) if shard else None
-    found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part)
+    found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part, chunk=batch_size)
     loaded = load_model(weights, elmo_backend.value)
     warn_untrained(loaded, console)
     grounder = Grounder(loaded.model, torch_device(device), precision.value)
@@ -133,6 +133,7 @@ def annotate(
             "recursive": recursive,
             "limit": limit,
             "shard": shard,
+            "batch_size": batch_size if shard else None,  # shards are dealt out in batches
             "categories": categories.value,
             "format": [chosen.value for chosen in formats or ()],
             "overlays": overlays,

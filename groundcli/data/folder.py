@@ -49,6 +49,7 @@ def load(
     recursive: bool = True,
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
+    chunk: int = 1,
 ) -> Found:
     """The images of folders and files, with what is said about them.
 
@@ -66,8 +67,9 @@ def load(
         phrases: given to every image, each as a caption of its own that is one phrase.
         recursive: whether folders are searched to the bottom.
         limit: take the first images only, at least 1.
-        shard: (i, n), the i-th of n parts of these images: every n-th, from the i-th on. What is wrong with no image in
-            particular is reported with every part.
+        shard: (i, n), the i-th of n parts of these images: every n-th chunk of them, from the i-th on. What is wrong
+            with no image in particular is reported with every part.
+        chunk: how many images are one chunk.
 
     Raises:
         GroundcliError: an input or `captions` doesn't exist or can't be read, or an input holds no images.
@@ -79,7 +81,8 @@ def load(
         inventory.take(path, recursive)
     named = _named(inventory.images)
     part, parts = shard or (1, 1)
-    chosen = dict(islice(named.items(), part - 1, limit, parts))
+    places = {name: place for place, name in enumerate(islice(named, limit)) if place // chunk % parts == part - 1}
+    chosen = {name: named[name] for name in places}
     if captions is not None:
         found = _named_captions(captions, list(named), chosen)
         if not any(source.whole for source in inventory.sources.values()):
@@ -89,7 +92,6 @@ def load(
     else:
         found = _captions_beside(inventory.sources.values(), named, chosen)
     samples, failures = _samples(chosen, found, everywhere)
-    places = {name: part - 1 + k * parts for k, name in enumerate(chosen)}
     problems = [_legible(failure) for failure in [*inventory.failures, *failures]]
     return Found(samples, problems, len(chosen), [places[sample.name] for sample in samples])
 

@@ -51,6 +51,7 @@ def test_every_failure_is_named(out: Path) -> None:
     lines = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     reasons = {line["path"]: line["reason"] for line in lines}
     assert reasons.keys() == {"broken.jpg", "silent.png", "gone.jpg"}
+    assert list(reasons) == sorted(reasons)
     assert "no caption" in reasons["silent.png"]
 
 
@@ -71,19 +72,22 @@ def test_run_says_what_ran(out: Path) -> None:
 
 
 def test_a_second_run_gives_the_same_bytes(photos: Path, out: Path, groundcli: Run, tmp_path: Path) -> None:
-    groundcli("annotate", photos, "--out", tmp_path, "--no-overlays", code=1)
+    groundcli("annotate", photos, "--out", tmp_path, "--no-overlays", "--no-report", "--workers", 1, code=1)
     for name in ("annotations.json", "results.json", "failures.jsonl"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
     assert not (tmp_path / "overlays").exists()
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_folder_that_holds_a_run(photos: Path, out: Path, groundcli: Run, tmp_path: Path) -> None:
-    refused = groundcli("annotate", photos, "--out", out, code=2)
+    refused = groundcli("annotate", photos, "--out", out, "--on-existing", "error", code=2)
     assert refused.stderr.startswith(f"error: {out} holds a run already")
-    resumed = groundcli("annotate", photos, "--out", out, "--on-existing", "resume", code=1)
+    before = (out / "annotations.json").read_bytes()
+    resumed = groundcli("annotate", photos, "--out", out, code=1)
     assert "0 done, 2 resumed, 2 failed" in resumed.stdout
-    changed = groundcli("annotate", photos, "--out", out, "--on-existing", "resume", "--phrases", "words", code=2)
-    assert "was run with another arguments" in changed.stderr
+    assert (out / "annotations.json").read_bytes() == before
+    changed = groundcli("annotate", photos, "--out", out, "--phrases", "words", code=2)
+    assert "holds a run with phrases auto, not words; add --on-existing overwrite" in changed.stderr
 
 
 def test_phrases_for_every_image(photos: Path, groundcli: Run, tmp_path: Path) -> None:
