@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ def write_report(
 
     `report/index.js` has a line an image: name, size, captions, and of each phrase where in the caption it is and its
     score; then the failures. `report/data-0001.js` and so on have the details of `CHUNK` images each: points, boxes
-    and heat maps. Nothing is kept in memory. Equal records give equal bytes.
+    and heat maps; no more of them are in memory at a time. Equal records give equal bytes.
 
     Args:
         out: the run's folder.
@@ -84,7 +85,7 @@ def write_thumbnail(image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     small = Image.fromarray(image)
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    partial = path.with_name(".thumbnail.partial")
+    partial = path.with_name(f".{threading.get_native_id()}.partial")  # several processes may write into one folder
     small.save(partial, "JPEG", quality=80)
     partial.replace(path)
 

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -538,6 +539,20 @@ def test_thumbnails_fit(tmp_path: Path, size: tuple[int, int], small: tuple[int,
     with Image.open(tmp_path / "sub" / "a.jpg") as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", small)
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.jpg"]
+
+
+def test_thumbnails_are_written_side_by_side(tmp_path: Path) -> None:
+    greys = range(0, 256, 4)
+
+    def thumbnail(grey: int) -> None:
+        write_thumbnail(np.full((480, 640, 3), grey, dtype=np.uint8), tmp_path / f"{grey}.jpg")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(thumbnail, greys))
+    for grey in greys:
+        with Image.open(tmp_path / f"{grey}.jpg") as picture:
+            assert abs(np.asarray(picture).mean() - grey) < 2
+    assert len(list(tmp_path.iterdir())) == len(greys)
 
 
 def test_heat_in_bytes() -> None:
