@@ -35,9 +35,9 @@ def default_workers(images: int) -> int:
 
 
 def _begin() -> None:
-    """Ctrl-C is for the main process to act on; without a main process there is nothing to do."""
+    """Signals are for the main process to act on; without a main process there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, as schedulers do
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

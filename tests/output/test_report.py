@@ -404,7 +404,7 @@ def test_the_large_view(tmp_path: Path, open_page: Open) -> None:
     assert "red_circle_0.png" in str(browser.switch_to.active_element.get_attribute("aria-label"))
     open_page(tmp_path, "#image=8&q=yellow")
     assert texts(browser, "#large-place") == ["2 of 2"]
-    browser.execute_script("document.getElementById('close').click()")
+    find(browser, "#close")[0].click()
     wait(browser, lambda: state(browser) == "#q=yellow")
 
 
@@ -442,6 +442,8 @@ def test_hostile_texts_stay_texts(tmp_path: Path, open_page: Open) -> None:
     open_page(tmp_path, "#view=failures")
     assert texts(browser, "#results b") == [HOSTILE]
     assert texts(browser, "h1") == [HOSTILE]
+    for path in (tmp_path / "report").glob("*.js"):
+        assert not {"<", "\u2028"} & set(path.read_text("utf-8"))
     assert browser.execute_script("return typeof hacked") == "undefined"
 
 
