@@ -17,14 +17,18 @@ from groundcli.errors import GroundcliError
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all: an older one under this name lives until the new one is on disk."""
     partial = path.with_name(path.name + ".partial")
-    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    partial.touch()
-    mode = partial.stat().st_mode  # that of any new file; safetensors makes its own readable by their owner alone
-    save_file(plain, partial, {"groundcli": json.dumps(metadata)})
-    partial.chmod(mode)
+    write_tensors(partial, tensors, {"groundcli": json.dumps(metadata)})
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes safetensors with the permissions of any new file; the library's own are for their owner alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path, metadata)
+    path.chmod(mode)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -44,6 +48,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if metadata is None:
         raise GroundcliError(f"{path}: was not written by groundcli: it has no recipe in its metadata")
     return tensors, json.loads(metadata)
+
+
+def load_trained(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what training made of a model, and the metadata. Raises GroundcliError where the file holds no model."""
+    tensors, metadata = load(path)
+    trained = part("model", tensors)
+    if "recipe" not in metadata or not trained:
+        raise GroundcliError(f"{path}: written by groundcli, but not a trained model")
+    return trained, metadata
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

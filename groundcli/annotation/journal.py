@@ -4,12 +4,20 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from groundcli.errors import GroundcliError
 from groundcli.output.files import replacing
+from groundcli.output.records import Record
 
-Record = dict[str, Any]
+
+class Line(NamedTuple):
+    """An image's record as it is written, and what the journal notes of it."""
+
+    name: str
+    key: str
+    failed: bool
+    text: str
 
 
 class Journal:
@@ -45,29 +53,27 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break  # half a line: the run before was killed as it wrote
                 try:
-                    self._note(json.loads(line), end)
+                    record = json.loads(line)
+                    self._note(record["file_name"], record["key"], "error" in record, end)
                 except (ValueError, KeyError, TypeError):
                     raise GroundcliError(f"{self.path}: damaged; start over with --on-existing overwrite") from None
                 end += len(line)
             file.truncate(end)
 
-    def _note(self, record: Record, offset: int) -> None:
-        name = record["file_name"]
-        self.keys[name], self._offsets[name] = record["key"], offset
-        self.failed.discard(name)
-        if "error" in record:
-            self.failed.add(name)
+    def _note(self, name: str, key: str, failed: bool, offset: int) -> None:
+        self.keys[name], self._offsets[name] = key, offset
+        (self.failed.add if failed else self.failed.discard)(name)
         self._lines += 1
 
-    def add(self, lines: Sequence[str]) -> None:
+    def add(self, lines: Sequence[Line]) -> None:
         """Writes records down, all or (killed in between) the first of them."""
         offset = self._file.tell()
-        encoded = [line.encode() + b"\n" for line in lines]
+        encoded = [line.text.encode() + b"\n" for line in lines]
         self._file.write(b"".join(encoded))
         self._file.flush()
-        for line in encoded:
-            self._note(json.loads(line), offset)
-            offset += len(line)
+        for line, written in zip(lines, encoded, strict=True):
+            self._note(line.name, line.key, line.failed, offset)
+            offset += len(written)
 
     def close(self, order: Sequence[str] | None = None) -> None:
         """Closes the journal; with an order, first brings the records of these images into it and drops all others."""
@@ -83,17 +89,8 @@ class Journal:
                 new.write(old.readline().decode())
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of all images that could be used, of a journal that is closed."""
-    return (record for record in _lines(path) if "error" not in record)
-
-
-def read_errors(path: Path) -> Iterator[tuple[str, str]]:
-    """(image, reason) of all images that could not."""
-    return ((record["file_name"], record["error"]) for record in _lines(path) if "error" in record)
-
-
-def _lines(path: Path) -> Iterator[Record]:
+def read(path: Path) -> Iterator[Record]:
+    """All records of a journal that is closed, errors among them."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundcli.annotation.outputs import FAILURES, JOURNAL, POSITIONS, RUN, Outputs, write_json, write_outputs
+from groundcli.annotation.outputs import FAILURES, JOURNAL, POSITIONS, RUN, Count, Outputs, write_json, write_outputs
 from groundcli.annotation.work import FOLDERS
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.output.files import replacing
 
 
-def merge(shards: Sequence[Path], out: Path) -> dict[str, int]:
+def merge(shards: Sequence[Path], out: Path) -> tuple[Count, int]:
     """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
 
     Args:
@@ -23,7 +23,7 @@ def merge(shards: Sequence[Path], out: Path) -> dict[str, int]:
         out: the folder to make.
 
     Returns:
-        The sums of the shards' counts.
+        The sums of the shards' counts, and how many lines `failures.jsonl` has.
 
     Raises:
         GroundcliError: a folder holds no finished run.
@@ -55,11 +55,11 @@ def merge(shards: Sequence[Path], out: Path) -> dict[str, int]:
     arguments = runs[0]["arguments"]
     outputs = Outputs(arguments["categories"], tuple(arguments["format"]), arguments["report"])
     problems = write_outputs(out, failures, outputs)
-    counts = {key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]}
+    count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
     seconds = sum(run["seconds"] for run in runs)
     about = {key: runs[0][key] for key in same}
-    write_json(out / RUN, {**about, "counts": counts, "problems": problems, "seconds": seconds, "finished": True})
-    return {**counts, "problems": problems}
+    write_json(out / RUN, {**about, "counts": vars(count), "problems": problems, "seconds": seconds, "finished": True})
+    return count, problems
 
 
 def _finished(shard: Path) -> dict[str, Any]:

@@ -6,15 +6,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundcli.annotation.journal import Record, read_errors, read_records
+from groundcli.annotation.journal import read
 from groundcli.data.sample import Failure
 from groundcli.output.categories import CATEGORIES
 from groundcli.output.coco import write_coco
 from groundcli.output.files import replacing
 from groundcli.output.formats import FORMATS
+from groundcli.output.records import Record
 from groundcli.output.report import write_report
 
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What became of the images: found = done + resumed + failed."""
+
+    found: int
+    done: int
+    resumed: int
+    failed: int
+
+    def __str__(self) -> str:
+        return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
 
 
 @dataclass(frozen=True)
@@ -45,16 +59,10 @@ def write_outputs(out: Path, failures: Sequence[Failure], outputs: Outputs) -> i
     """
 
     def records() -> Iterator[Record]:
-        return read_records(out / JOURNAL)
+        return (record for record in read(out / JOURNAL) if "error" not in record)
 
-    broken = [Failure(name, reason) for name, reason in read_errors(out / JOURNAL)]
-    wordless = [
-        Failure(record["file_name"], f"no phrases in the caption {caption['caption']!r}")
-        for record in records()
-        for caption in record["captions"]
-        if not caption["phrases"]
-    ]
-    everything = sorted({*failures, *broken, *wordless}, key=lambda failure: (failure.path, failure.reason))
+    known = (failure for record in read(out / JOURNAL) for failure in _failures(record))
+    everything = sorted({*failures, *known}, key=lambda failure: (failure.path, failure.reason))
     with replacing(out / FAILURES) as file:
         for failure in everything:
             file.write(json.dumps({"path": failure.path, "reason": failure.reason}, ensure_ascii=False) + "\n")
@@ -65,6 +73,15 @@ def write_outputs(out: Path, failures: Sequence[Failure], outputs: Outputs) -> i
     if outputs.report:
         write_report(out, records, [(failure.path, failure.reason) for failure in everything], out.resolve().name)
     return len(everything)
+
+
+def _failures(record: Record) -> Iterator[Failure]:
+    """Why an image couldn't be used, or which of its captions."""
+    if "error" in record:
+        yield Failure(record["file_name"], record["error"])
+    for caption in record.get("captions", ()):
+        if not caption["phrases"]:
+            yield Failure(record["file_name"], f"no phrases in the caption {caption['caption']!r}")
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

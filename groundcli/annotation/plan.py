@@ -33,9 +33,8 @@ def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, set
     for caption in PhraseFinder().find(first, phrases):
         yield f"{caption.text}  ->  {' | '.join(p.text for p in caption.phrases) or 'no phrases'}"
     step = max(1, len(found.samples) // TRIED)
-    some = found._replace(
-        samples=found.samples[::step][:TRIED], failures=[], positions=[*range(len(found.samples[::step][:TRIED]))]
-    )
+    tried = found.samples[::step][:TRIED]
+    some = found._replace(samples=tried, failures=[], positions=[*range(len(tried))])
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
         started = time.perf_counter()
@@ -50,10 +49,10 @@ def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, set
             run={},
             progress=list,
         )
-        seconds = (time.perf_counter() - started) / len(some.samples) * len(found.samples)
-        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / len(some.samples)
+        seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / len(tried)
     megabytes = size * len(found.samples) / 1e6
-    yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(some.samples)} images tried"
+    yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(tried)} images tried"
 
 
 def _duration(seconds: float) -> str:

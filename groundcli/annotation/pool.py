@@ -4,21 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from itertools import islice
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
-R = TypeVar("R", covariant=True)
-
-
-class Waitable(Protocol[R]):
-    """A future, or several of them."""
-
-    def result(self) -> R:
-        """Waits for it."""
 
 
 def pool(workers: int) -> Executor:
@@ -46,13 +32,3 @@ def _end_with_parent() -> None:
     if parent:
         parent.join()
         os._exit(1)
-
-
-def in_order(submit: Callable[[T], Waitable[R]], items: Iterable[T], count: int) -> Iterator[R]:
-    """Results in order, at most `count` of them worked on or waiting: memory stays bounded."""
-    source = iter(items)
-    waiting = deque(submit(item) for item in islice(source, count))
-    while waiting:
-        result = waiting.popleft().result()
-        waiting.extend(submit(item) for item in islice(source, 1))
-        yield result

@@ -1,7 +1,6 @@
 """What a run writes down of an image. It is made in worker processes: nothing here imports torch."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,11 +9,10 @@ from scipy import ndimage
 
 from groundcli.data.sample import Box
 from groundcli.grounding.answer import Answer, GroundedPhrase
+from groundcli.output.records import Record
 from groundcli.output.report import quantised_heat
 
 HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to the phrase
-
-Record = dict[str, Any]
 
 
 def image_record(name: str, size: tuple[int, int], answers: Sequence[Answer]) -> Record:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from groundcli.annotation.journal import Journal
-from groundcli.annotation.outputs import JOURNAL, POSITIONS, RUN, Outputs, write_json, write_outputs
-from groundcli.annotation.pool import in_order, pool
-from groundcli.annotation.work import Pictures, Prepared, finish, prepare
+from groundcli.annotation.journal import Journal, Line
+from groundcli.annotation.outputs import JOURNAL, POSITIONS, RUN, Count, Outputs, write_json, write_outputs
+from groundcli.annotation.pool import pool
+from groundcli.annotation.work import Pictures, Prepared, finish, prepare, unusable
+from groundcli.data.ahead import in_order
 from groundcli.data.folder import Found
 from groundcli.data.phrases import How
 from groundcli.data.sample import Sample
@@ -29,16 +30,7 @@ from groundcli.grounding.grounder import EncodedImage, Grounder
 
 LOCK = ".lock"
 Batch = Sequence[Sample]
-
-
-@dataclass
-class Count:
-    """What became of the images: found = done + resumed + failed."""
-
-    found: int = 0
-    done: int = 0
-    resumed: int = 0
-    failed: int = 0
+Progress = Callable[[Sequence[Batch]], Iterable[Batch]]
 
 
 @dataclass(frozen=True)
@@ -67,8 +59,8 @@ def annotate(
     outputs: Outputs,
     settings: Settings,
     run: Mapping[str, Any],
-    progress: Callable[[Sequence[Batch]], Iterable[Batch]],
-) -> Count:
+    progress: Progress,
+) -> tuple[Count, int]:
     """Annotates images into a folder; an image that can't be used is reported there, and the rest goes on.
 
     Images are worked on in the batches in which they were found, and a batch is written down as a whole: a run that
@@ -84,6 +76,9 @@ def annotate(
         settings: how to go about it.
         run: what `run.json` says of this run: version, weights, arguments; another one is not gone on with.
         progress: shown each batch as it is taken up.
+
+    Returns:
+        What became of the images, and how many lines `failures.jsonl` has.
 
     Raises:
         UsageError: the folder holds another run, or another process is at work there.
@@ -104,7 +99,7 @@ def annotate(
             todo = [batch for batch in batches if any(sample.name not in current for sample in batch)]
             again = {sample.name for batch in todo for sample in batch}
             with _interruptible() as stopped:
-                for lines in _lines(grounder, progress(todo), phrases, pictures, settings, keys):
+                for lines in _lines(grounder, todo, phrases, pictures, settings, keys, progress):
                     journal.add(lines)
                     if stopped():
                         journal.close()
@@ -123,7 +118,7 @@ def annotate(
             write_json(out / RUN, {**run, "counts": vars(count), "problems": problems, **times})
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return count
+    return count, problems
 
 
 # --- The way of a batch
@@ -137,22 +132,22 @@ def _batches(found: Found, size: int) -> list[list[Sample]]:
 
 def _lines(
     grounder: Grounder,
-    batches: Iterable[Batch],
+    batches: Sequence[Batch],
     phrases: How,
     pictures: Pictures,
     settings: Settings,
     keys: Mapping[str, str],
-) -> Iterator[list[str]]:
+    progress: Progress,
+) -> Iterator[list[Line]]:
     """The journal's lines of each batch. Decoding runs ahead of the model, boxes and pictures after it."""
     side = grounder.model.config.visual.image_size
     with pool(settings.workers) as workers:
-
-        def prepared(batch: Batch) -> "_Gathered":
-            return _Gathered(batch, [workers.submit(prepare, sample, side, phrases) for sample in batch])
-
-        ahead = in_order(prepared, batches, 2 + settings.workers // settings.batch_size)
-        finishing: deque[list[Future[str] | str]] = deque()
-        for batch, ready in ahead:
+        everything = chain.from_iterable(batches)
+        count = 2 * settings.batch_size + settings.workers
+        ahead = in_order(lambda sample: workers.submit(prepare, sample, side, phrases), everything, count)
+        finishing: deque[list[Future[Line] | Line]] = deque()
+        for batch in progress(batches):
+            ready = list(islice(ahead, len(batch)))
             finishing.append(_ground(grounder, workers, batch, ready, pictures, keys))
             while len(finishing) > 2:
                 yield _results(finishing.popleft())
@@ -160,29 +155,18 @@ def _lines(
             yield _results(finishing.popleft())
 
 
-class _Gathered:
-    """The futures of a batch's images, as one."""
-
-    def __init__(self, batch: Batch, futures: "Sequence[Future[Prepared | str]]"):
-        self.batch = batch
-        self.futures = futures
-
-    def result(self) -> "tuple[Batch, list[Prepared | str]]":
-        return self.batch, [future.result() for future in self.futures]
-
-
-def _results(batch: "list[Future[str] | str]") -> list[str]:
-    return [line if isinstance(line, str) else line.result() for line in batch]
+def _results(batch: "list[Future[Line] | Line]") -> list[Line]:
+    return [line if isinstance(line, Line) else line.result() for line in batch]
 
 
 def _ground(
     grounder: Grounder,
     workers: Executor,
     batch: Batch,
-    ready: "Sequence[Prepared | str]",
+    ready: Sequence[Prepared | str],
     pictures: Pictures,
     keys: Mapping[str, str],
-) -> "list[Future[str] | str]":
+) -> "list[Future[Line] | Line]":
     """Points, and hands each image over to be finished; an image that can't be used is a line at once."""
     good = [image for image in ready if isinstance(image, Prepared)]
     encoded = _encode(grounder, good)
@@ -190,7 +174,7 @@ def _ground(
     return [
         workers.submit(finish, sample, keys[sample.name], next(answers), pictures)
         if isinstance(image, Prepared)
-        else json.dumps({"file_name": sample.name, "key": keys[sample.name], "error": image})
+        else unusable(sample, keys[sample.name], image)
         for sample, image in zip(batch, ready, strict=True)
     ]
 

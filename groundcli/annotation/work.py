@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from groundcli.annotation.journal import Line
 from groundcli.annotation.record import image_record
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import How, PhraseFinder
@@ -17,10 +18,10 @@ from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.grounding.boxes import authors_boxes
 from groundcli.output.heatmaps import write_heatmaps
 from groundcli.output.overlays import draw
-from groundcli.output.report import thumbnail_path, write_thumbnail
+from groundcli.output.report import THUMBNAILS, thumbnail_path, write_thumbnail
 
 OVERLAYS, HEATMAPS = "overlays", "heatmaps"
-FOLDERS = (OVERLAYS, HEATMAPS, "report/thumbnails")  # of what is drawn of each image
+FOLDERS = (OVERLAYS, HEATMAPS, THUMBNAILS)  # of what is drawn of each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def prepare(sample: Sample, side: int, how: How) -> Prepared | str:
     return Prepared((image.shape[1], image.shape[0]), resize(image, side), captions)
 
 
-def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictures) -> str:
+def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictures) -> Line:
     """Finds the boxes, draws the pictures, and gives the image's line of the journal.
 
     Args:
@@ -82,7 +83,12 @@ def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictur
     if pictures.heatmaps:
         write_heatmaps(_made(pictures.out / HEATMAPS / f"{sample.name}.npz"), answers)
     record = image_record(sample.name, answers[0].size, answers)
-    return json.dumps({"key": key, **record}, allow_nan=False)
+    return Line(sample.name, key, False, json.dumps({"key": key, **record}, allow_nan=False))
+
+
+def unusable(sample: Sample, key: str, reason: str) -> Line:
+    """The journal's line of an image that can't be used."""
+    return Line(sample.name, key, True, json.dumps({"file_name": sample.name, "key": key, "error": reason}))
 
 
 def _boxed(phrase: GroundedPhrase, size: tuple[int, int]) -> GroundedPhrase:

@@ -2,20 +2,12 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import (
-    Device,
-    ElmoBackend,
-    ElmoBackendChoice,
-    Precision,
-    PrecisionChoice,
-    Weights,
-    torch_device,
-    warn_untrained,
-)
+from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder
+from groundcli.data.phrases import How
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,33 +15,7 @@ if TYPE_CHECKING:
     from groundcli.data.sample import Sample
 
 
-class PhraseChoice(str, Enum):
-    """Which phrases of a caption."""
-
-    auto = "auto"
-    marked = "marked"
-    noun = "noun"
-    words = "words"
-    caption = "caption"
-
-
-class OnExisting(str, Enum):
-    """What to do with a folder that holds a run."""
-
-    resume = "resume"
-    overwrite = "overwrite"
-    error = "error"
-
-
-class Categories(str, Enum):
-    """What an annotation's category is."""
-
-    phrase = "phrase"
-    head = "head"
-    single = "single"
-
-
-class Format(str, Enum):
+class Format(str, Enum):  # typer takes no list of a Literal
     """File formats beside COCO."""
 
     jsonl = "jsonl"
@@ -67,24 +33,22 @@ def annotate(
         Path | None, typer.Option(help="File or folder of captions. Default: found beside the images.")
     ] = None,
     phrase: Annotated[list[str] | None, typer.Option(help="A phrase to look for in every image; repeatable.")] = None,
-    phrases: Annotated[PhraseChoice, typer.Option(help="auto: those marked in brackets, else noun phrases.")] = (
-        PhraseChoice.auto
-    ),
+    phrases: Annotated[How, typer.Option(help="auto: those marked in brackets, else noun phrases.")] = "auto",
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Search folders to the bottom.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Every N-th batch of images from the I-th on; see merge.")
-    ] = (None),
-    categories: Annotated[Categories, typer.Option(help="What an annotation's category is: head is its noun.")] = (
-        Categories.phrase
-    ),
+    ] = None,
+    categories: Annotated[
+        Literal["phrase", "head", "single"], typer.Option(help="What an annotation's category is: head is its noun.")
+    ] = "phrase",
     formats: Annotated[list[Format] | None, typer.Option("--format", help="A format beside COCO; repeatable.")] = None,
     overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Draw a picture an image.")] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Make report.html, to look through.")] = True,
     save_heatmaps: Annotated[bool, typer.Option("--save-heatmaps", help="Keep the heat maps, .npz an image.")] = False,
-    on_existing: Annotated[OnExisting, typer.Option(help="What to do where OUT holds a run already.")] = (
-        OnExisting.resume
-    ),
+    on_existing: Annotated[
+        Literal["resume", "overwrite", "error"], typer.Option(help="What to do where OUT holds a run already.")
+    ] = "resume",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it would take.")] = False,
     weights: Weights = "lite",
     batch_size: Annotated[int, typer.Option(min=1, help="Images encoded together.")] = 8,
@@ -95,14 +59,18 @@ def annotate(
     devices: Annotated[
         str | None, typer.Option(metavar="D,D", help="Several devices at once, such as cuda:0,cuda:1.")
     ] = None,
-    precision: Precision = PrecisionChoice.auto,
-    elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
+    precision: Precision = "auto",
+    elmo_backend: ElmoBackend = "groundcli",
 ) -> None:
     """Points at every phrase of every caption: COCO annotations, overlay pictures, a page to look through."""
+    if devices:
+        from groundcli.annotation import devices as several
+
+        raise typer.Exit(several.annotate(devices, out))
+
     from rich.console import Console
 
     import groundcli
-    from groundcli.annotation import devices as several
     from groundcli.annotation.outputs import FAILURES, Outputs
     from groundcli.annotation.plan import plan
     from groundcli.annotation.pool import default_workers
@@ -110,18 +78,13 @@ def annotate(
     from groundcli.annotation.run import annotate as run
     from groundcli.annotation.work import Pictures
     from groundcli.data import folder
-    from groundcli.grounding.grounder import Grounder
     from groundcli.weights.files import sha256
-    from groundcli.weights.load import load_model
 
     console = Console(soft_wrap=True, highlight=False)
-    if devices:
-        raise typer.Exit(several.annotate(devices, out))
     part = folder.parse_shard(shard) if shard else None
     found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part, chunk=batch_size)
-    loaded = load_model(weights, elmo_backend.value)
-    warn_untrained(loaded, console)
-    grounder = Grounder(loaded.model, torch_device(device), precision.value)
+    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
+    names = [chosen.value for chosen in formats or ()]
     about = {
         "version": groundcli.__version__,
         "weights": {"name": loaded.name, "sha256": sha256(loaded.path), "untrained": loaded.untrained},
@@ -129,48 +92,43 @@ def annotate(
             "images": [str(path) for path in images],
             "captions": captions and str(captions),
             "phrase": phrase or [],
-            "phrases": phrases.value,
+            "phrases": phrases,
             "recursive": recursive,
             "limit": limit,
             "shard": shard,
             "batch_size": batch_size if shard else None,  # shards are dealt out in batches
-            "categories": categories.value,
-            "format": [chosen.value for chosen in formats or ()],
+            "categories": categories,
+            "format": names,
             "overlays": overlays,
             "report": report,
             "save_heatmaps": save_heatmaps,
-            "precision": precision.value,
-            "elmo_backend": elmo_backend.value,
+            "precision": precision,
+            "elmo_backend": elmo_backend,
         },
     }
     pictures = Pictures(out, overlays, report, save_heatmaps)
-    outputs = Outputs(categories.value, tuple(chosen.value for chosen in formats or ()), report)
-    settings = Settings(
-        batch_size, default_workers(len(found.samples)) if workers is None else workers, on_existing.value
-    )
+    outputs = Outputs(categories, tuple(names), report)
+    settings = Settings(batch_size, default_workers(len(found.samples)) if workers is None else workers, on_existing)
     if dry_run:
-        for line in plan(grounder, found, phrases.value, pictures, settings):
+        for line in plan(grounder, found, phrases, pictures, settings):
             console.print(line, markup=False)
         return
-    count = run(
+    count, problems = run(
         grounder,
         found,
         out,
-        phrases=phrases.value,
+        phrases=phrases,
         pictures=pictures,
         outputs=outputs,
         settings=settings,
         run=about,
         progress=_progress,
     )
-    problems = (out / FAILURES).read_text("utf-8").splitlines()
     if problems:
-        console.print(f"{len(problems)} images or captions could not be used: see {out / FAILURES}")
+        console.print(f"{problems} images or captions could not be used: see {out / FAILURES}")
     if report:
         console.print(f"look through the results: {out / 'report.html'}")
-    console.print(
-        f"{out}: {count.found} images found, {count.done} done, {count.resumed} resumed, {count.failed} failed"
-    )
+    console.print(f"{out}: {count}")
     if problems:
         raise typer.Exit(1)
 

@@ -1,50 +1,28 @@
 """`groundcli eval`: how well a model points."""
 
 import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import (
-    Device,
-    ElmoBackend,
-    ElmoBackendChoice,
-    Precision,
-    PrecisionChoice,
-    Weights,
-    torch_device,
-    warn_untrained,
-)
-
-
-class Dataset(str, Enum):
-    """Data sets with boxes."""
-
-    flickr30k = "flickr30k"
-
-
-class ProtocolName(str, Enum):
-    """Which phrases count."""
-
-    default = "default"
-    authors = "authors"
+from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder
 
 
 def evaluate(
-    dataset: Annotated[Dataset, typer.Option(help="The data set, in the layout that it is published in.")],
+    dataset: Annotated[Literal["flickr30k"], typer.Option(help="The data set, in the layout that it is published in.")],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
     split: Annotated[str, typer.Option(help="Name of a list of images.")] = "val",
     weights: Weights = "lite",
     protocol: Annotated[
-        ProtocolName, typer.Option(help="Which phrases count; `authors` filters as their code does.")
-    ] = (ProtocolName.default),
+        Literal["default", "authors"],
+        typer.Option(help="Which phrases count; `authors` filters as their code does."),
+    ] = "default",
     tolerance: Annotated[float, typer.Option(min=0, help="Pixels that a point may lie outside its box.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all numbers to this file.")] = None,
     device: Device = "auto",
-    precision: Precision = PrecisionChoice.auto,
-    elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
+    precision: Precision = "auto",
+    elmo_backend: ElmoBackend = "groundcli",
 ) -> None:
     """Evaluates a model: pointing accuracy, boxes and heat, beside the baselines of the same phrases."""
     from rich.console import Console
@@ -54,17 +32,13 @@ def evaluate(
     from groundcli.errors import GroundcliError
     from groundcli.evaluation.run import evaluate_samples
     from groundcli.evaluation.tables import tables
-    from groundcli.grounding.grounder import Grounder
-    from groundcli.weights.load import load_model
 
     console = Console()
     samples = flickr30k.load(data, split)
-    loaded = load_model(weights, elmo_backend.value)
-    warn_untrained(loaded, console)
-    grounder = Grounder(loaded.model, torch_device(device), precision.value)
-    steps = track(samples, f"{dataset.value} {split}", console=Console(stderr=True))
-    summary = evaluate_samples(grounder, steps, protocol.value, tolerance)
-    result = {"dataset": dataset.value, "split": split, "weights": loaded.name, **summary}
+    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
+    steps = track(samples, f"{dataset} {split}", console=Console(stderr=True))
+    summary = evaluate_samples(grounder, steps, protocol, tolerance)
+    result = {"dataset": dataset, "split": split, "weights": loaded.name, **summary}
     if loaded.untrained:
         result["untrained"] = True
     console.print(tables(result))

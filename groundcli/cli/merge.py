@@ -15,10 +15,7 @@ def merge(
 
     from groundcli.annotation.merge import merge as run
 
-    count = run(shards, out)
-    Console(soft_wrap=True, highlight=False).print(
-        f"{out}: {count['found']} images found, {count['done']} done, {count['resumed']} resumed, "
-        f"{count['failed']} failed"
-    )
-    if count["problems"]:
+    count, problems = run(shards, out)
+    Console(soft_wrap=True, highlight=False).print(f"{out}: {count}")
+    if problems:
         raise typer.Exit(1)

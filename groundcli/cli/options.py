@@ -1,7 +1,6 @@
 """Options that several commands share."""
 
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,29 +10,19 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from groundcli.grounding.grounder import Grounder
     from groundcli.weights.load import Loaded
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
 Weights = Annotated[str, typer.Option(help="Name of weights (`groundcli weights list`), or path of a checkpoint.")]
 
 
-class PrecisionChoice(str, Enum):
-    """What convolutions and matrix products are computed in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bf16 = "bf16"
-
-
-class ElmoBackendChoice(str, Enum):
-    """Whose code runs an ELMo."""
-
-    groundcli = "groundcli"
-    allennlp = "allennlp"
-
-
-Precision = Annotated[PrecisionChoice, typer.Option(help="auto: bf16 on a GPU that has it, else float32.")]
-ElmoBackend = Annotated[ElmoBackendChoice, typer.Option(help="Whose code runs an ELMo, where the model has one.")]
+Precision = Annotated[
+    Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 on a GPU that has it, else float32.")
+]
+ElmoBackend = Annotated[
+    Literal["groundcli", "allennlp"], typer.Option(help="Whose code runs an ELMo, where the model has one.")
+]
 
 
 def torch_device(name: str) -> "torch.device":
@@ -51,10 +40,21 @@ def torch_device(name: str) -> "torch.device":
     return device
 
 
-def warn_untrained(loaded: "Loaded", console: "Console") -> None:
-    """Says loudly where points mean nothing."""
+def load_grounder(
+    weights: str,
+    device: str,
+    precision: 'Literal["auto", "float32", "bf16"]',
+    elmo_backend: 'Literal["groundcli", "allennlp"]',
+    console: "Console",
+) -> "tuple[Loaded, Grounder]":
+    """A trained model, ready to point; says loudly where its points mean nothing."""
+    from groundcli.grounding.grounder import Grounder
+    from groundcli.weights.load import load_model
+
+    loaded = load_model(weights, elmo_backend)
     if loaded.untrained:
         console.print(
             f"WARNING: {loaded.name} stands on a random CNN and ELMo (--untrained): its points mean nothing.",
             style="bold red",
         )
+    return loaded, Grounder(loaded.model, torch_device(device), precision)

@@ -1,31 +1,18 @@
 """`groundcli train`: a model from image-caption pairs."""
 
 import math
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import (
-    Device,
-    ElmoBackend,
-    ElmoBackendChoice,
-    Precision,
-    PrecisionChoice,
-    torch_device,
-)
-
-
-class Dataset(str, Enum):
-    """Sources of image-caption pairs."""
-
-    flickr30k = "flickr30k"
-    folder = "folder"
+from groundcli.cli.options import Device, ElmoBackend, Precision, torch_device
 
 
 def train(
-    dataset: Annotated[Dataset, typer.Option(help="flickr30k, or a folder of images with captions.")],
+    dataset: Annotated[
+        Literal["flickr30k", "folder"], typer.Option(help="flickr30k, or a folder of images with captions.")
+    ],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoints, metrics, cached features.")],
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of its file.")] = "lite",
@@ -42,8 +29,8 @@ def train(
         typer.Option("--untrained", help="Try it without weights: a random CNN and ELMo; points mean nothing."),
     ] = False,
     device: Device = "auto",
-    precision: Precision = PrecisionChoice.auto,
-    elmo_backend: ElmoBackend = ElmoBackendChoice.groundcli,
+    precision: Precision = "auto",
+    elmo_backend: ElmoBackend = "groundcli",
 ) -> None:
     """Trains a model; boxes of the validation split, where there are any, choose the best epoch and nothing else."""
     from rich.console import Console
@@ -55,7 +42,7 @@ def train(
 
     console = Console()
     chosen = load_recipe(recipe, settings or ())
-    if dataset is Dataset.flickr30k:
+    if dataset == "flickr30k":
         samples, validation = flickr30k.load(data, "train"), flickr30k.load(data, "val")
         source = "Flickr30k Entities, train split"
     else:
@@ -81,9 +68,9 @@ def train(
         resume=resume,
         console=console,
         source=source,
-        precision=precision.value,
+        precision=precision,
         untrained=untrained,
-        elmo_backend=elmo_backend.value,
+        elmo_backend=elmo_backend,
     )
     note = "" if math.isnan(accuracy) else f", validation pointing accuracy {100 * accuracy:.2f} %"
     note += "; on a RANDOM CNN and ELMo (--untrained)" if untrained else ""

@@ -3,16 +3,15 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from groundcli.output.files import replacing
+from groundcli.output.records import Record, Records
 
 INFO = {"description": "Phrases of captions, pointed at by groundcli", "version": "1.0"}
 
-Record = dict[str, Any]
 
-
-def write_coco(out: Path, records: Callable[[], Iterator[Record]], category: Callable[[str], str] = str.lower) -> None:
+def write_coco(out: Path, records: Records, category: Callable[[str], str] = str.lower) -> None:
     """Writes `annotations.json` (a COCO data set) and `results.json` (COCO detections), each at once.
 
     In `annotations.json`, ids count from 1 in the order of the records. One annotation a phrase: bbox is its best box

@@ -5,7 +5,7 @@ import html
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,17 @@ from PIL import Image
 
 from groundcli.output.files import replacing
 from groundcli.output.overlays import COLORS
+from groundcli.output.records import Record, Records
 
 REPORT, FOLDER = "report.html", "report"
+THUMBNAILS = f"{FOLDER}/thumbnails"
 THUMBNAIL = 640  # longer side, in pixels; a card of the page shows some 340, twice as many on a screen of a phone
 CHUNK = 100  # images whose details are in one file
-
-Record = dict[str, Any]
 
 _PAGE = Path(__file__).parent / "report_page"
 
 
-def write_report(
-    out: Path, records: Callable[[], Iterator[Record]], failures: Iterable[tuple[str, str]], title: str
-) -> None:
+def write_report(out: Path, records: Records, failures: Iterable[tuple[str, str]], title: str) -> None:
     """Writes `report.html` and what it loads from the folder `report` beside it.
 
     `report/index.js` has a line an image: name, size, captions, and of each phrase where in the caption it is and its
@@ -72,7 +70,7 @@ def thumbnail_path(out: Path, name: str) -> Path:
         out: the run's folder.
         name: the image's relative path with forward slashes.
     """
-    return out / FOLDER / "thumbnails" / f"{name}.jpg"
+    return out / THUMBNAILS / f"{name}.jpg"
 
 
 def write_thumbnail(image: np.ndarray, path: Path) -> None:

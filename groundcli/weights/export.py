@@ -8,7 +8,7 @@ from typing import Any
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.recipe import recipe_from
-from groundcli.weights.files import BEST, PARTIAL, SHIPPED, entries, find, here, sha256
+from groundcli.weights.files import PARTIAL, SHIPPED, entries, find, find_model, here, sha256
 from groundcli.weights.published import PUBLISHED
 
 SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "untrained")
@@ -35,17 +35,13 @@ def export(run: str, out: Path) -> Exported:
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
-    path = find(run)
-    path = path / BEST if path.is_dir() else path
-    tensors, metadata = checkpoint.load(path)
-    trained = checkpoint.prefixed("model", checkpoint.part("model", tensors))
-    if "recipe" not in metadata or not trained:
-        raise GroundcliError(f"{path}: written by groundcli, but not a trained model")
+    path = find_model(run)
+    trained, metadata = checkpoint.load_trained(path)
     shared = _with_names({key: metadata[key] for key in SHARED if key in metadata}, path)
     out.parent.mkdir(parents=True, exist_ok=True)
     new = out.with_name(out.name + PARTIAL)
     try:
-        checkpoint.save(new, trained, shared)
+        checkpoint.save(new, checkpoint.prefixed("model", trained), shared)
         if out.exists() and sha256(out) != sha256(new):
             raise UsageError(f"--out {out}: exists and holds something else; name another file")
         new.replace(out)

@@ -52,6 +52,12 @@ def find(name: str) -> Path:
     raise GroundcliError(f"{name}: not here; run `groundcli weights fetch {name}`, or {PUBLISHED[name].by_hand}")
 
 
+def find_model(name: str) -> Path:
+    """The file of a trained model, by its name or path, or by its run's folder. Raises GroundcliError as `find`."""
+    path = find(name)
+    return path / BEST if path.is_dir() else path
+
+
 def fetchable() -> list[str]:
     """Names of the published weights that don't ship."""
     return [part.name for part in PUBLISHED.values() if part.urls]

@@ -12,7 +12,7 @@ import timm
 import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from groundcli import checkpoint
@@ -159,19 +159,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes safetensors with the permissions of any new file, not for its owner alone: a store may be shared."""
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(tensors, path, metadata)
-    path.chmod(mode)
-
-
 def _import_cnn(file: Path, name: str) -> Imported:
     part, tensors = match_cnn(read_tensors(file), file)
     name = name or part.name
     with _entry(name, ".safetensors", [part]) as partial:
-        _save(tensors, partial)
+        checkpoint.write_tensors(partial, tensors)
     return Imported(name, f"CNN {part.cnn}, {len(tensors)} tensors", find(name))
 
 
@@ -261,7 +253,7 @@ def _import_words(folder: Path, name: str) -> Imported:
     tensors, pieces = read_word_pieces(folder)
     name = name or "minilm_words"
     with _entry(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
-        _save(tensors, partial, {"pieces": json.dumps(pieces)})
+        checkpoint.write_tensors(partial, tensors, {"pieces": json.dumps(pieces)})
     return Imported(name, f"table of {len(pieces)} word pieces", find(name))
 
 
@@ -289,9 +281,7 @@ def read_word_pieces(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _import_model(file: Path, name: str) -> Imported:
-    tensors, metadata = checkpoint.load(file)
-    if "recipe" not in metadata or not checkpoint.part("model", tensors):
-        raise GroundcliError(f"{file}: written by groundcli, but not a trained model")
+    _, metadata = checkpoint.load_trained(file)
     recipe_from(metadata["recipe"], str(file))
     needs = []
     for part, digest in metadata["frozen"].items():

@@ -21,7 +21,7 @@ from groundcli.model.visual import Backbone
 from groundcli.recipe import Recipe, recipe_from
 from groundcli.weights.elmo_allennlp import AllenNlpElmo, load_allennlp_elmo
 from groundcli.weights.elmo_files import load_elmo, load_options, options_path
-from groundcli.weights.files import BEST, SHIPPED, find, kind_of, sha256, store
+from groundcli.weights.files import SHIPPED, find, find_model, kind_of, sha256, store
 from groundcli.weights.published import PUBLISHED
 
 ElmoBackend = Literal["groundcli", "allennlp"]
@@ -141,9 +141,7 @@ def load_model(name: str, elmo_backend: ElmoBackend = "groundcli") -> Loaded:
     Raises:
         GroundcliError: no such weights, not a checkpoint, or it stands on other frozen weights than those here.
     """
-    path = find(name)
-    if path.is_dir():
-        path = path / BEST
+    path = find_model(name)
     tensors, metadata = checkpoint.load(path)
     if "recipe" not in metadata:
         raise GroundcliError(f"{path}: a part of a model, not a model; shipped models are listed by `weights list`")

@@ -10,7 +10,7 @@ from torch import Tensor
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, first_line
 from groundcli.weights.elmo_files import load_elmo
-from groundcli.weights.files import BEST, find, kind_of, megabytes, sha256
+from groundcli.weights.files import find, find_model, kind_of, megabytes, sha256
 from groundcli.weights.imports import match_cnn, read_tensors
 from groundcli.weights.inventory import recipes
 from groundcli.weights.load import load_backbone, load_model, load_word_pieces
@@ -32,7 +32,7 @@ def verify(name: str) -> Iterator[Check]:
     try:
         path = find(name)
         kind = kind_of(path)
-        path = path / BEST if kind == "model" and path.is_dir() else path
+        path = find_model(name) if kind == "model" else path
         yield Check("file", f"{megabytes(path):.1f} MB, {path}")
         yield Check("SHA-256", sha256(path))
         yield from {"cnn": _cnn, "elmo": _elmo, "words": _words, "model": _model}[kind](path)
@@ -78,7 +78,7 @@ def _model(path: Path) -> Iterator[Check]:
     loaded = load_model(str(path))
     frozen = ", ".join(f"{part} {digest[:12]}" for part, digest in loaded.metadata["frozen"].items())
     yield Check("recipe", f"valid; its frozen parts are those that it learned on: {frozen}")
-    tensors = checkpoint.part("model", checkpoint.load(path)[0])
+    tensors, _ = checkpoint.load_trained(path)
     _check_finite(tensors.items())
     yield Check("tensors", f"the {len(tensors)} that its recipe asks for, all finite")
     model, visual = loaded.model, loaded.recipe.model.visual

@@ -1,12 +1,12 @@
 """A table of phrases, for spreadsheets and data frames."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from groundcli.output.coco import Record
 from groundcli.output.files import replacing
+from groundcli.output.records import Record, Records, phrases
 
 COLUMNS = (
     *("file_name", "width", "height", "caption", "phrase", "start", "end", "x", "y"),
@@ -14,7 +14,7 @@ COLUMNS = (
 )
 
 
-def write_csv(out: Path, records: Callable[[], Iterator[Record]], category: Callable[[str], str]) -> None:
+def write_csv(out: Path, records: Records, category: Callable[[str], str]) -> None:
     """Writes `phrases.csv`, a row a phrase under a row of names, as RFC 4180 has it: commas, quotes, CRLF; UTF-8.
 
     Coordinates are pixels of the upright image, x before y, from the upper left corner of the upper left pixel on.
@@ -35,9 +35,7 @@ def write_csv(out: Path, records: Callable[[], Iterator[Record]], category: Call
     with replacing(out / "phrases.csv") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        for record in records():
-            for caption in record["captions"]:
-                table.writerows(_row(record, caption["caption"], phrase) for phrase in caption["phrases"])
+        table.writerows(_row(*phrase) for phrase in phrases(records))
 
 
 def _row(record: Record, caption: str, phrase: Record) -> list[Any]:

@@ -1,14 +1,14 @@
 """A JSON object a phrase."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from groundcli.output.coco import Record
 from groundcli.output.files import replacing
+from groundcli.output.records import Record, Records, phrases
 
 
-def write_jsonl(out: Path, records: Callable[[], Iterator[Record]], category: Callable[[str], str]) -> None:
+def write_jsonl(out: Path, records: Records, category: Callable[[str], str]) -> None:
     """Writes `phrases.jsonl`, a line a phrase, image by image and caption by caption, in ASCII.
 
     Coordinates are pixels of the upright image, x before y, from the upper left corner of the upper left pixel on.
@@ -27,10 +27,8 @@ def write_jsonl(out: Path, records: Callable[[], Iterator[Record]], category: Ca
         OSError: the folder can't be written to.
     """
     with replacing(out / "phrases.jsonl") as file:
-        for record in records():
-            for caption in record["captions"]:
-                for phrase in caption["phrases"]:
-                    file.write(json.dumps(_row(record, caption["caption"], phrase), allow_nan=False) + "\n")
+        for phrase in phrases(records):
+            file.write(json.dumps(_row(*phrase), allow_nan=False) + "\n")
 
 
 def _row(record: Record, caption: str, phrase: Record) -> Record:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from groundcli.output.coco import Record, write_items
+from groundcli.output.coco import write_items
 from groundcli.output.files import replacing
+from groundcli.output.records import Record, Records
 
 POINT_SIZE = 0.5  # per cent of the image's width that a point is drawn with
 
 
-def write_labelstudio(out: Path, records: Callable[[], Iterator[Record]], category: Callable[[str], str]) -> None:
+def write_labelstudio(out: Path, records: Records, category: Callable[[str], str]) -> None:
     """Writes `labelstudio.json`, pre-annotated tasks to import, and `labelstudio.xml`, the labelling interface for it.
 
     A task a caption: `data` has the image's relative path in `image` (Label Studio wants an address: put its own

@@ -1,16 +1,16 @@
 """Boxes as YOLO is trained on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from groundcli.errors import GroundcliError
-from groundcli.output.coco import Record
 from groundcli.output.files import replacing
+from groundcli.output.records import Records
 
 LABELS = "labels"
 
 
-def write_yolo(out: Path, records: Callable[[], Iterator[Record]], category: Callable[[str], str]) -> None:
+def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> None:
     """Writes `labels/PATH.txt` for each image and `data.yaml`.
 
     A line a phrase: `class cx cy width height`, of its best box (where none was found, of the hot region around its
