@@ -28,13 +28,13 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from groundcli.data import flickr30k
+    from groundcli.data import datasets
     from groundcli.errors import GroundcliError
     from groundcli.evaluation.run import evaluate_samples
     from groundcli.evaluation.tables import tables
 
     console = Console()
-    samples = flickr30k.load(data, split)
+    samples = datasets.load(dataset, data, split)
     loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
     steps = track(samples, f"{dataset} {split}", console=Console(stderr=True))
     summary = evaluate_samples(grounder, steps, protocol, tolerance)

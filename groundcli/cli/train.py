@@ -35,16 +35,16 @@ def train(
     """Trains a model; boxes of the validation split, where there are any, choose the best epoch and nothing else."""
     from rich.console import Console
 
-    from groundcli.data import flickr30k, folder
+    from groundcli.data import datasets, folder
     from groundcli.recipe import load_recipe
     from groundcli.training.loop import train as run
     from groundcli.weights.files import BEST
 
     console = Console()
     chosen = load_recipe(recipe, settings or ())
-    if dataset == "flickr30k":
-        samples, validation = flickr30k.load(data, "train"), flickr30k.load(data, "val")
-        source = "Flickr30k Entities, train split"
+    if dataset != "folder":
+        samples, validation = datasets.load(dataset, data, "train"), datasets.load(dataset, data, "val")
+        source = f"{dataset}, train split"
     else:
         samples, failures, *_ = folder.load([data])
         validation = []

@@ -1,5 +1,6 @@
 """Boxes from a heat map, as the authors of the paper draw them (`heat2bbox` of their utils.py)."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -141,3 +142,8 @@ def _without_doubles(candidates: list[_Candidate]) -> list[_Candidate]:
             if max(of_worse, of_better) > COVERED:
                 dropped.add(i if of_worse >= of_better else j)
     return [candidate for i, candidate in enumerate(candidates) if i not in dropped]
+
+
+METHODS: Mapping[str, Callable[[np.ndarray, tuple[int, int]], tuple[list[Box], list[float]]]] = {
+    "authors": authors_boxes
+}
