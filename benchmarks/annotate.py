@@ -11,14 +11,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from groundcli import Grounder
+from groundcli.annotation.local import annotate_batches
 from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
-from groundcli.annotation.work import Pictures
+from groundcli.annotation.work import Job
 from groundcli.data import folder
 from groundcli.data.images import decode, resize
 from groundcli.grounding.grounder import as_batch
@@ -49,11 +51,11 @@ def main() -> None:
 
     def whole(overlays: bool) -> None:
         with tempfile.TemporaryDirectory() as place:
-            pictures = Pictures(Path(place), overlays=overlays, report=False)
-            settings = Settings(BATCH, options.workers)
+            job = Job(Path(place), overlays=overlays, report=False)
+            engine = partial(annotate_batches, grounder=grounder, job=job, workers=options.workers)
             annotate(
-                grounder, found, Path(place), phrases="auto", pictures=pictures, outputs=Outputs(report=False),
-                settings=settings, run={}, progress=iter,
+                engine, found, Path(place), outputs=Outputs(report=False), settings=Settings(BATCH), run={},
+                progress=lambda lines, _: lines,
             )  # fmt: skip
 
     forms: dict[str, Callable[[], None]] = {

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,10 @@ from PIL import Image
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from groundcli.annotation.local import annotate_batches
 from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
-from groundcli.annotation.work import Pictures
+from groundcli.annotation.work import Job
 from groundcli.data import folder
 from groundcli.data.sample import Sample
 from groundcli.grounding.grounder import Grounder
@@ -83,17 +85,13 @@ def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Na
     grounder = Grounder(new_model(recipe.model, 0)[0], device, options.precision)
     found = folder.load([sample.image for sample in samples])
     few = found._replace(samples=found.samples[:8], positions=found.positions[:8], images=8)
-    how: dict = {
-        "phrases": "auto",
-        "pictures": Pictures(out, overlays=False, report=False),
-        "progress": iter,
-        "run": {},
-    }
-    how |= {"outputs": Outputs(report=False), "settings": Settings(on_existing="overwrite")}
-    annotate(grounder, few, out, **how)  # warms up
+    engine = partial(annotate_batches, grounder=grounder, job=Job(out, overlays=False, report=False), workers=0)
+    how: dict = {"outputs": Outputs(report=False), "settings": Settings(on_existing="overwrite"), "run": {}}
+    how["progress"] = lambda lines, _: lines
+    annotate(engine, few, out, **how)  # warms up
     clock = CnnClock(device)
     start = clock.now()
-    annotate(grounder, found, out, **how)
+    annotate(engine, found, out, **how)
     seconds = clock.now() - start
     return {"annotate_images_per_s": len(samples) / seconds, "annotate_cnn_share": clock.seconds / seconds}
 

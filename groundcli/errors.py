@@ -25,6 +25,6 @@ class Interrupted(GroundcliError):
     exit_code = 130
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another library's error says, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

@@ -1,55 +1,78 @@
-"""Several devices of one machine: a process each for a shard of the images, then merged."""
+"""Batches on several devices of this machine: a process with a model of its own for each."""
 
-import subprocess
-import sys
-from pathlib import Path
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 
-from groundcli.annotation.merge import merge
-from groundcli.annotation.outputs import RUN
-from groundcli.errors import UsageError
+from groundcli.annotation.journal import Line
+from groundcli.annotation.local import annotate_batches
+from groundcli.annotation.pool import live_with_parent
+from groundcli.annotation.work import Job, Task
+from groundcli.errors import GroundcliError
+from groundcli.grounding.grounder import Grounder
 
-SHARDS = "shards"
 
-
-def annotate(devices: str, out: Path) -> int:
-    """Runs this process's own command once for each device, on a shard each, and merges what comes of it.
+def annotate_on_devices(
+    batches: Sequence[Sequence[Task]],
+    devices: Sequence[str],
+    load: Callable[[str], Grounder],
+    job: Job,
+    workers: int,
+) -> Iterator[list[Line]]:
+    """The journal's lines of each batch, in order; batches are dealt out in turn.
 
     Args:
-        devices: their names with commas between.
-        out: the folder; shards are kept below it until they are merged, so that a broken run goes on.
+        batches: images, encoded together.
+        devices: their names; one that is there twice has two processes.
+        load: makes the grounder of a device, in its process.
+        job: what is done with each image.
+        workers: processes of each device for all but the model.
 
-    Returns:
-        The exit code: the worst of all.
+    Raises:
+        GroundcliError: what a device's process raised, or that it was killed.
+        OSError: a picture can't be written.
     """
-    names = [name.strip() for name in devices.split(",") if name.strip()]
-    own = _without(sys.argv[1:], {"--devices", "--out", "--device"})
-    if any(argument.split("=")[0] == "--shard" for argument in own):
-        raise UsageError("--devices makes shards itself; leave out --shard")
-    if (out / RUN).exists():
-        raise UsageError(f"{out} holds a run already; name another --out")
-    folders = [out / SHARDS / f"{i}-of-{len(names)}" for i in range(1, len(names) + 1)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "groundcli", *own, "--device", name, "--shard", f"{i}/{len(names)}", "--out", folder]
-        )
-        for i, (name, folder) in enumerate(zip(names, folders, strict=True), start=1)
-    ]
-    codes = [process.wait() for process in processes]
-    worst = max(codes, key=lambda code: (code not in (0, 1), code))
-    if worst in (0, 1):
-        merge(folders, out)
-    return worst
+    context = multiprocessing.get_context("spawn")
+    ends: list[Connection] = []
+    processes = []
+    for i, device in enumerate(devices):
+        end, other = context.Pipe(duplex=False)
+        process = context.Process(target=_serve, args=(other, batches[i :: len(devices)], device, load, job, workers))
+        process.start()
+        other.close()  # so that the end of the process is seen
+        ends.append(end)
+        processes.append(process)
+    try:
+        for i in range(len(batches)):
+            yield _received(ends[i % len(ends)], devices[i % len(ends)])
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
-def _without(arguments: list[str], options: set[str]) -> list[str]:
-    """Arguments without these options and their values."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument in options:
-            skip = True
-        elif argument.split("=")[0] not in options:
-            kept.append(argument)
-    return kept
+def _received(end: Connection, device: str) -> list[Line]:
+    try:
+        lines = end.recv()
+    except EOFError:
+        raise GroundcliError(f"the process of {device} has been killed; run the same command again to go on") from None
+    if isinstance(lines, Exception):
+        raise lines
+    return lines
+
+
+def _serve(
+    end: Connection,
+    batches: Sequence[Sequence[Task]],
+    device: str,
+    load: Callable[[str], Grounder],
+    job: Job,
+    workers: int,
+) -> None:
+    """Sends lines; waits where they aren't taken, so that memory doesn't grow."""
+    live_with_parent()
+    try:
+        for lines in annotate_batches(batches, load(device), job, workers):
+            end.send(lines)
+    except (GroundcliError, OSError) as error:
+        end.send(error)

@@ -1,7 +1,7 @@
 """What a run has done, a line an image: an interrupted run goes on after it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +75,7 @@ class Journal:
             self._note(line.name, line.key, line.failed, offset)
             offset += len(written)
 
-    def close(self, order: Sequence[str] | None = None) -> None:
+    def close(self, order: Iterable[str] | None = None) -> None:
         """Closes the journal; with an order, first brings the records of these images into it and drops all others."""
         self._file.close()
         if order is None:

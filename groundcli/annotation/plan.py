@@ -4,20 +4,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from groundcli.annotation.local import annotate_batches
 from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
-from groundcli.annotation.work import Pictures
+from groundcli.annotation.work import Job
 from groundcli.data.folder import Found
-from groundcli.data.phrases import How, PhraseFinder
+from groundcli.data.phrases import PhraseFinder
 from groundcli.grounding.grounder import Grounder
 
 TRIED = 8  # images that time and disk are estimated by
 SHOWN = 3  # captions whose phrases are shown
 
 
-def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, settings: Settings) -> Iterator[str]:
+def plan(grounder: Grounder, found: Found, job: Job, settings: Settings) -> Iterator[str]:
     """Lines to read: counts, phrases of the first captions, and the time and disk that all images would take.
 
     Some images, from the whole list, are annotated into a temporary folder; nothing else is written.
@@ -30,7 +32,7 @@ def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, set
     if not found.samples:
         return
     first = [sample.captions[0] for sample in found.samples[:SHOWN]]
-    for caption in PhraseFinder().find(first, phrases):
+    for caption in PhraseFinder().find(first, job.phrases):
         yield f"{caption.text}  ->  {' | '.join(p.text for p in caption.phrases) or 'no phrases'}"
     step = max(1, len(found.samples) // TRIED)
     tried = found.samples[::step][:TRIED]
@@ -39,15 +41,13 @@ def plan(grounder: Grounder, found: Found, phrases: How, pictures: Pictures, set
         out = Path(place)
         started = time.perf_counter()
         annotate(
-            grounder,
+            partial(annotate_batches, grounder=grounder, job=replace(job, out=out), workers=0),
             some,
             out,
-            phrases=phrases,
-            pictures=replace(pictures, out=out),
-            outputs=Outputs(report=pictures.report),
-            settings=replace(settings, workers=0),
+            outputs=Outputs(report=job.report),
+            settings=settings,
             run={},
-            progress=list,
+            progress=lambda lines, _: lines,
         )
         seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / len(tried)

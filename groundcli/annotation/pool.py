@@ -1,30 +1,50 @@
-"""Worker processes, or a thread where there are none."""
+"""Worker processes, or this process itself where there are none."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any
 
 
 def pool(workers: int) -> Executor:
-    """Processes that share no state with this one; 0 workers are a single thread of this process."""
+    """Processes that share no state with this one; with 0 workers, work is done when it is handed over."""
     if not workers:
-        return ThreadPoolExecutor(1)
+        return _AtOnce()
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads, and no GPU
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
 
 
-def default_workers(images: int) -> int:
-    """Processes start slowly: a few images have none; else every core has one, but for the first, up to 8."""
-    return min(8, (os.cpu_count() or 1) - 1) if images >= 100 else 0
+def default_workers(images: int, models: int = 1) -> int:
+    """Of each model. Processes start slowly: a few images have none; else every core has one, up to 8 a model."""
+    return min(8, max(1, (os.cpu_count() or 1) // models)) if images >= 100 else 0
 
 
-def _begin() -> None:
-    """Signals are for the main process to act on; without a main process there is nothing to do."""
+class _AtOnce(Executor):
+    """No thread of its own: one that runs Python holds up the model's at every step, as both want the GIL."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def live_with_parent() -> None:
+    """For a process to begin with: signals are for its parent to act on; without the parent there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, as schedulers do
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _begin() -> None:
+    live_with_parent()
+    if hasattr(os, "nice"):
+        os.nice(10)  # a core that a worker takes from the model holds up the model's other cores too
 
 
 def _end_with_parent() -> None:

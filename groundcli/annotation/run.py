@@ -2,35 +2,30 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from groundcli.annotation.journal import Journal, Line
 from groundcli.annotation.outputs import JOURNAL, POSITIONS, RUN, Count, Outputs, write_json, write_outputs
-from groundcli.annotation.pool import pool
-from groundcli.annotation.work import Pictures, Prepared, finish, prepare, unusable
-from groundcli.data.ahead import in_order
+from groundcli.annotation.work import FOLDERS, Task
 from groundcli.data.folder import Found
-from groundcli.data.phrases import How
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
-from groundcli.grounding.grounder import EncodedImage, Grounder
+from groundcli.output.formats.yolo import check_names
 
 LOCK = ".lock"
-Batch = Sequence[Sample]
-Progress = Callable[[Sequence[Batch]], Iterable[Batch]]
+Engine = Callable[[Sequence[Sequence[Task]]], Iterable[list[Line]]]
+Progress = Callable[[Iterable[list[Line]], int], Iterable[list[Line]]]
 
 
 @dataclass(frozen=True)
@@ -39,23 +34,19 @@ class Settings:
 
     Attributes:
         batch_size: images encoded together.
-        workers: processes that decode, draw and write; 0 is a thread.
         on_existing: `resume` goes on with what the folder holds, if it was run the same way; `overwrite` starts it
             over; `error` refuses it.
     """
 
     batch_size: int = 8
-    workers: int = 0
     on_existing: str = "resume"
 
 
 def annotate(
-    grounder: Grounder,
+    engine: Engine,
     found: Found,
     out: Path,
     *,
-    phrases: How,
-    pictures: Pictures,
     outputs: Outputs,
     settings: Settings,
     run: Mapping[str, Any],
@@ -67,15 +58,13 @@ def annotate(
     was killed and goes on computes the same as one that wasn't, byte for byte (on the same machine).
 
     Args:
-        grounder: points.
+        engine: turns batches into their lines of the journal, in order; one at a time, or several ahead.
         found: images with captions, and what couldn't be used already, to be reported with the rest.
         out: the folder, which is made where needed.
-        phrases: which phrases of a caption.
-        pictures: what to draw of each image.
         outputs: the files to make of what was found.
         settings: how to go about it.
         run: what `run.json` says of this run: version, weights, arguments; another one is not gone on with.
-        progress: shown each batch as it is taken up.
+        progress: passes on the engine's lines, and knows how many images there are.
 
     Returns:
         What became of the images, and how many lines `failures.jsonl` has.
@@ -90,16 +79,21 @@ def annotate(
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             _admit(out, settings.on_existing, run)
+            if "yolo" in outputs.formats:
+                check_names(sample.name for sample in found.samples)
+            if settings.on_existing == "overwrite" and (out / RUN).exists():
+                for folder in FOLDERS:
+                    shutil.rmtree(out / folder, ignore_errors=True)
             journal = Journal(out / JOURNAL, resume=settings.on_existing == "resume")
             write_json(out / RUN, {**run, "finished": False})
-            keys = {sample.name: _key(sample) for sample in found.samples}
+            batches = _batches(found, settings.batch_size)
+            keys = {task.sample.name: task.key for batch in batches for task in batch}
             current = {name for name, key in journal.keys.items() if keys.get(name) == key}
             resumed = current - journal.failed
-            batches = _batches(found, settings.batch_size)
-            todo = [batch for batch in batches if any(sample.name not in current for sample in batch)]
-            again = {sample.name for batch in todo for sample in batch}
+            todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
+            again = {task.sample.name for batch in todo for task in batch}
             with _interruptible() as stopped:
-                for lines in _lines(grounder, todo, phrases, pictures, settings, keys, progress):
+                for lines in progress(engine(todo), len(again)):
                     journal.add(lines)
                     if stopped():
                         journal.close()
@@ -108,7 +102,7 @@ def annotate(
                             f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
                             "run the same command again to go on"
                         )
-            journal.close([sample.name for sample in found.samples])
+            journal.close(keys)
             write_json(out / POSITIONS, found.positions)
             problems = write_outputs(out, found.failures, outputs)
             usable = len(keys) - len(journal.failed & keys.keys())
@@ -121,74 +115,10 @@ def annotate(
     return count, problems
 
 
-# --- The way of a batch
-
-
-def _batches(found: Found, size: int) -> list[list[Sample]]:
+def _batches(found: Found, size: int) -> list[list[Task]]:
     """Images whose places among all that were found are of one batch; the same ones in every shard, or in none."""
     groups = groupby(zip(found.positions, found.samples, strict=True), key=lambda placed: placed[0] // size)
-    return [[sample for _, sample in group] for _, group in groups]
-
-
-def _lines(
-    grounder: Grounder,
-    batches: Sequence[Batch],
-    phrases: How,
-    pictures: Pictures,
-    settings: Settings,
-    keys: Mapping[str, str],
-    progress: Progress,
-) -> Iterator[list[Line]]:
-    """The journal's lines of each batch. Decoding runs ahead of the model, boxes and pictures after it."""
-    side = grounder.model.config.visual.image_size
-    with pool(settings.workers) as workers:
-        everything = chain.from_iterable(batches)
-        count = 2 * settings.batch_size + settings.workers
-        ahead = in_order(lambda sample: workers.submit(prepare, sample, side, phrases), everything, count)
-        finishing: deque[list[Future[Line] | Line]] = deque()
-        for batch in progress(batches):
-            ready = list(islice(ahead, len(batch)))
-            finishing.append(_ground(grounder, workers, batch, ready, pictures, keys))
-            while len(finishing) > 2:
-                yield _results(finishing.popleft())
-        while finishing:
-            yield _results(finishing.popleft())
-
-
-def _results(batch: "list[Future[Line] | Line]") -> list[Line]:
-    return [line if isinstance(line, Line) else line.result() for line in batch]
-
-
-def _ground(
-    grounder: Grounder,
-    workers: Executor,
-    batch: Batch,
-    ready: Sequence[Prepared | str],
-    pictures: Pictures,
-    keys: Mapping[str, str],
-) -> "list[Future[Line] | Line]":
-    """Points, and hands each image over to be finished; an image that can't be used is a line at once."""
-    good = [image for image in ready if isinstance(image, Prepared)]
-    encoded = _encode(grounder, good)
-    answers = iter(grounder.ground_batch(encoded, [image.captions for image in good], boxes=False))
-    return [
-        workers.submit(finish, sample, keys[sample.name], next(answers), pictures)
-        if isinstance(image, Prepared)
-        else unusable(sample, keys[sample.name], image)
-        for sample, image in zip(batch, ready, strict=True)
-    ]
-
-
-def _encode(grounder: Grounder, images: Sequence[Prepared]) -> list[EncodedImage]:
-    """Encodes images together, in halves where a GPU's memory doesn't suffice."""
-    try:
-        return grounder.encode_pixels([image.pixels for image in images], [image.size for image in images])
-    except torch.OutOfMemoryError:
-        if len(images) < 2:
-            raise GroundcliError("the GPU's memory doesn't suffice for a single image; try --device cpu") from None
-    torch.cuda.empty_cache()
-    middle = len(images) // 2
-    return [*_encode(grounder, images[:middle]), *_encode(grounder, images[middle:])]
+    return [[Task(sample, _key(sample)) for _, sample in group] for _, group in groups]
 
 
 # --- The run's folder

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,32 @@ OVERLAYS, HEATMAPS = "overlays", "heatmaps"
 FOLDERS = (OVERLAYS, HEATMAPS, THUMBNAILS)  # of what is drawn of each image
 
 
+class Task(NamedTuple):
+    """An image to annotate, and what tells whether the image or its captions have changed since."""
+
+    sample: Sample
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done with each image.
+
+    Attributes:
+        out: the run's folder, for the pictures.
+        phrases: which phrases of a caption.
+        overlays: whether to draw what was found on the image.
+        report: whether to draw what the page to look through shows.
+        heatmaps: whether to keep the heat maps.
+    """
+
+    out: Path
+    phrases: How = "auto"
+    overlays: bool = True
+    report: bool = True
+    heatmaps: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """An image as the model wants it.
@@ -39,56 +67,59 @@ class Prepared:
     captions: list[Caption]
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """What is drawn of each image, into the run's folder."""
-
-    out: Path
-    overlays: bool = True
-    report: bool = True
-    heatmaps: bool = False
-
-
 @lru_cache(maxsize=1)
 def _finder() -> PhraseFinder:
     return PhraseFinder()
 
 
-def prepare(sample: Sample, side: int, how: How) -> Prepared | str:
-    """Decodes an image and finds its captions' phrases; or why the image can't be used."""
+def prepare(batch: Sequence[Task], side: int, how: How) -> list[Prepared | str]:
+    """Decodes images and finds the phrases of all their captions; of an image that can't be used, why."""
+    decoded = [_decode(task.sample, side) for task in batch]
+    captions = iter(_finder().find([caption for task in batch for caption in task.sample.captions], how))
+    found = [list(islice(captions, len(task.sample.captions))) for task in batch]
+    return [
+        image if isinstance(image, str) else Prepared(*image, own) for image, own in zip(decoded, found, strict=True)
+    ]
+
+
+def _decode(sample: Sample, side: int) -> tuple[tuple[int, int], np.ndarray] | str:
+    """(width, height) of the upright image, and its pixels at the model's size; or why it can't be used."""
     try:
         image = decode(sample.image)
     except BadInput as error:
         return str(error)
-    captions = _finder().find(sample.captions, how)
-    return Prepared((image.shape[1], image.shape[0]), resize(image, side), captions)
+    return (image.shape[1], image.shape[0]), resize(image, side)
 
 
-def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictures) -> Line:
+def finish(task: Task, answers: Sequence[Answer], job: Job) -> Line:
     """Finds the boxes, draws the pictures, and gives the image's line of the journal.
 
     Args:
-        sample: the image.
-        key: tells whether the image or its captions have changed since.
+        task: the image.
         answers: one a caption, without boxes.
-        pictures: what to draw.
+        job: what to draw.
     """
+    name = task.sample.name
     answers = [replace(answer, phrases=tuple(_boxed(p, answer.size) for p in answer.phrases)) for answer in answers]
-    if pictures.overlays or pictures.report:
-        image = decode(sample.image)
-        if pictures.overlays:
-            draw(image, answers).save(_made(pictures.out / OVERLAYS / as_jpeg(sample.name)), quality=88)
-        if pictures.report:
-            write_thumbnail(image, thumbnail_path(pictures.out, sample.name))
-    if pictures.heatmaps:
-        write_heatmaps(_made(pictures.out / HEATMAPS / f"{sample.name}.npz"), answers)
-    record = image_record(sample.name, answers[0].size, answers)
-    return Line(sample.name, key, False, json.dumps({"key": key, **record}, allow_nan=False))
+    if job.overlays or job.report:
+        try:
+            image = decode(task.sample.image)
+        except BadInput as error:  # gone since the model saw it
+            return unusable(task, str(error))
+        if job.overlays:
+            draw(image, answers).save(_made(job.out / OVERLAYS / as_jpeg(name)), quality=88)
+        if job.report:
+            write_thumbnail(image, thumbnail_path(job.out, name))
+    if job.heatmaps:
+        write_heatmaps(_made(job.out / HEATMAPS / f"{name}.npz"), answers)
+    record = image_record(name, answers[0].size, answers)
+    return Line(name, task.key, False, json.dumps({"key": task.key, **record}, allow_nan=False))
 
 
-def unusable(sample: Sample, key: str, reason: str) -> Line:
+def unusable(task: Task, reason: str) -> Line:
     """The journal's line of an image that can't be used."""
-    return Line(sample.name, key, True, json.dumps({"file_name": sample.name, "key": key, "error": reason}))
+    error = {"file_name": task.sample.name, "key": task.key, "error": reason}
+    return Line(task.sample.name, task.key, True, json.dumps(error))
 
 
 def _boxed(phrase: GroundedPhrase, size: tuple[int, int]) -> GroundedPhrase:

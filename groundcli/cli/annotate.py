@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder
+from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder, torch_device
 from groundcli.data.phrases import How
+from groundcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from groundcli.data.sample import Sample
+    from groundcli.annotation.journal import Line
 
 
 class Format(str, Enum):  # typer takes no list of a Literal
@@ -59,31 +60,36 @@ def annotate(
     devices: Annotated[
         str | None, typer.Option(metavar="D,D", help="Several devices at once, such as cuda:0,cuda:1.")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray: on the cluster of RAY_ADDRESS, or a Ray of this machine.")
+    ] = "local",
     precision: Precision = "auto",
     elmo_backend: ElmoBackend = "groundcli",
 ) -> None:
     """Points at every phrase of every caption: COCO annotations, overlay pictures, a page to look through."""
-    if devices:
-        from groundcli.annotation import devices as several
-
-        raise typer.Exit(several.annotate(devices, out))
+    from functools import partial
 
     from rich.console import Console
 
     import groundcli
+    from groundcli.annotation.devices import annotate_on_devices
+    from groundcli.annotation.local import annotate_batches
     from groundcli.annotation.outputs import FAILURES, Outputs
     from groundcli.annotation.plan import plan
     from groundcli.annotation.pool import default_workers
-    from groundcli.annotation.run import Settings
+    from groundcli.annotation.run import Engine, Settings
     from groundcli.annotation.run import annotate as run
-    from groundcli.annotation.work import Pictures
+    from groundcli.annotation.work import Job
     from groundcli.data import folder
+    from groundcli.grounding.grounder import Grounder
     from groundcli.weights.files import sha256
 
     console = Console(soft_wrap=True, highlight=False)
+    if out.resolve() in {path.resolve() for path in images}:
+        raise UsageError(f"--out {out}: holds your own files; name another folder, such as {out / 'groundcli'}")
     part = folder.parse_shard(shard) if shard else None
     found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part, chunk=batch_size)
-    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
+    loaded, grounder = load_grounder(weights, "cpu" if devices else device, precision, elmo_backend, console)
     names = [chosen.value for chosen in formats or ()]
     about = {
         "version": groundcli.__version__,
@@ -106,24 +112,25 @@ def annotate(
             "elmo_backend": elmo_backend,
         },
     }
-    pictures = Pictures(out, overlays, report, save_heatmaps)
-    outputs = Outputs(categories, tuple(names), report)
-    settings = Settings(batch_size, default_workers(len(found.samples)) if workers is None else workers, on_existing)
+    job = Job(out, phrases, overlays, report, save_heatmaps)
+    settings = Settings(batch_size, on_existing)
     if dry_run:
-        for line in plan(grounder, found, phrases, pictures, settings):
+        for line in plan(grounder, found, job, settings):
             console.print(line, markup=False)
         return
-    count, problems = run(
-        grounder,
-        found,
-        out,
-        phrases=phrases,
-        pictures=pictures,
-        outputs=outputs,
-        settings=settings,
-        run=about,
-        progress=_progress,
-    )
+    load = partial(Grounder.load, str(loaded.path.absolute()), precision=precision, elmo_backend=elmo_backend)
+    parts = [str(torch_device(part.strip())) for part in devices.split(",")] if devices else []
+    processes = default_workers(len(found.samples), len(parts) or 1) if workers is None else workers
+    if engine == "ray":
+        from groundcli.annotation.cluster import Cluster
+
+        way: Engine = Cluster(grounder.device, load, job)
+    elif parts:
+        way = partial(annotate_on_devices, devices=parts, load=load, job=job, workers=processes)
+    else:
+        way = partial(annotate_batches, grounder=grounder, job=job, workers=processes)
+    outputs = Outputs(categories, tuple(names), report)
+    count, problems = run(way, found, out, outputs=outputs, settings=settings, run=about, progress=_progress)
     if problems:
         console.print(f"{problems} images or captions could not be used: see {out / FAILURES}")
     if report:
@@ -133,14 +140,14 @@ def annotate(
         raise typer.Exit(1)
 
 
-def _progress(batches: "Sequence[Sequence[Sample]]") -> "Iterable[Sequence[Sample]]":
-    """Shows how many images are taken up, on stderr."""
+def _progress(lines: "Iterable[list[Line]]", images: int) -> "Iterable[list[Line]]":
+    """Shows how many images are done, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
-        task = bar.add_task("annotating", total=sum(map(len, batches)))
-        for batch in batches:
+        task = bar.add_task("annotating", total=images)
+        for batch in lines:
             yield batch
             bar.advance(task, len(batch))

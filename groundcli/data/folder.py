@@ -21,6 +21,7 @@ from groundcli.errors import BadInput, GroundcliError, UsageError
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 WILDCARD = re.compile(r"[*?\[]")
 HIDDEN = re.compile(r"(^|/)\.")
+OWN = {"run.json", "annotations.jsonl"}  # a folder that holds these is what annotate made of others
 MISSING, A_FOLDER = "no such file", "a folder, not an image"
 
 
@@ -53,10 +54,11 @@ def load(
 ) -> Found:
     """The images of folders and files, with what is said about them.
 
-    Folders are searched in order of their names, files before subfolders; hidden files and folders are passed over. An
-    image is named by its path relative to its folder, to its list's folder, or to the part of a pattern before the
-    first wildcard; a single file by its own name. Where two inputs would give one name twice, all names are relative to
-    the inputs' common parent. An image reached twice is taken once.
+    Folders are searched in order of their names, files before subfolders; hidden files and folders, and subfolders
+    that `annotate` has made, are passed over. An image is named by its path relative to its folder, to its list's
+    folder, or to the part of a pattern before the first wildcard; a single file by its own name. Where two inputs
+    would give one name twice, all names are relative to the inputs' common parent. An image reached twice is taken
+    once.
 
     Args:
         inputs: folders, image files, lists of image files (.txt, .lst, .list: a path a line, relative to the list or
@@ -261,6 +263,8 @@ class _Files:
                 visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
         except OSError as error:
             self.unreadable[here] = error.strerror or "error"
+            return []
+        if here and {entry.name for entry in visible} >= OWN:
             return []
         folders: list[tuple[str, os.DirEntry[str]]] = []
         for entry in visible:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,18 +52,23 @@ class Grounder:
 
     @classmethod
     def load(
-        cls, weights: str = "lite", device: torch.device | str = "cpu", precision: Precision = "auto"
+        cls,
+        weights: str = "lite",
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        elmo_backend: Literal["groundcli", "allennlp"] = "groundcli",
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
         `precision` is float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
+        `elmo_backend` is whose code runs an ELMo, where the model has one.
 
         Raises:
             GroundcliError: the weights are missing or damaged.
         """
         from groundcli.weights.load import load_model
 
-        return cls(load_model(weights).model, device, precision)
+        return cls(load_model(weights, elmo_backend).model, device, precision)
 
     def encode(self, image: str | Path | np.ndarray) -> EncodedImage:
         """Encodes one image: a file, or (H, W, 3) uint8 RGB, upright.

@@ -17,37 +17,40 @@ def gram(v: Tensor) -> Tensor:
     return v @ v.transpose(-1, -2)
 
 
-def scores(heat: Tensor, gram: Tensor) -> Tensor:
+def scores(heat: Tensor, squared_length: Tensor) -> Tensor:
     """How well a word fits the place that it attends to: the cosine of word and attended feature. Equations 6 and 7.
 
-    The attended feature a = sum_n h_n v_n is never formed: as h = max(0, v . s), a . s = sum_n h_n^2, and
-    |a|^2 = h' G h.
+    Of the attended feature a = sum_n h_n v_n only the length is needed: as h = max(0, v . s), a . s = sum_n h_n^2.
 
     Args:
         heat: (..., T, N).
-        gram: (..., N, N), of the cells that the heat was taken from.
+        squared_length: (..., T), |a|^2 in float32.
 
     Returns:
         (..., T) in [0, 1]; 0 where there is no heat.
     """
-    wide = heat.float()  # sums and roots in float32, whatever the products were computed in
-    fit = wide.square().sum(-1)
-    length = ((heat @ gram).float() * wide).sum(-1).clamp_min(1e-12).sqrt()
-    return fit / length
+    # sums and roots in float32, whatever the products were computed in
+    return heat.float().square().sum(-1) / squared_length.clamp_min(1e-12).sqrt()
 
 
 def attend(v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells (B, L, N, D) and each image's own words (B, K, T, D) -> heat (B, T, L, N) and level scores (B, T, L)."""
+    """Cells (B, L, N, D) and each image's own words (B, K, T, D) -> heat (B, T, L, N) and level scores (B, T, L).
+
+    For a few words on many cells: the attended features are formed, which takes T N D products.
+    """
     heat = heatmaps(v, s)
-    return heat, scores(heat.transpose(1, 2), gram(v)).transpose(1, 2)
+    attended = heat.transpose(1, 2) @ v  # (B, L, T, D)
+    return heat, scores(heat.transpose(1, 2), attended.float().square().sum(-1)).transpose(1, 2)
 
 
 def pairwise_scores(v: Tensor, s: Tensor) -> Tensor:
     """Every image with every word: cells (B, L, N, D), words (K, U, D) -> (B, U, L).
 
-    One matrix product for each image and level, against all words at once.
+    For many words: the attended features are never formed, as |a|^2 = h' G h, which takes N N (D + T) products. One
+    matrix product for each image and level, against all words at once.
     """
-    return attend(v, s)[1]  # the same words for every image
+    heat = heatmaps(v, s).transpose(1, 2)  # (B, L, U, N)
+    return scores(heat, ((heat @ gram(v)).float() * heat.float()).sum(-1)).transpose(1, 2)
 
 
 def best_level(heat: Tensor, level_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from timm.models import create_feature_extractor
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,32 @@ class Backbone(nn.Module):
         """Frozen: batch norm and dropout always behave as in evaluation."""
         return super().train(False)
 
+    def fold(self) -> None:
+        """Folds batch norms into the convolutions before them: the same maps, with less to compute.
+
+        Weights can't be loaded any more afterwards: tensors of the network have other values and other names.
+        """
+        modules = dict(self.network.named_modules())
+        for node in self.network.graph.nodes:
+            norm = modules.get(str(node.target))
+            before = modules.get(str(node.args[0].target)) if isinstance(norm, nn.BatchNorm2d) else None
+            if isinstance(norm, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and len(node.args[0].users) == 1:
+                statistics: Any = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+                before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *statistics)
+                self.network.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
+        self.requires_grad_(False).to(memory_format=torch.channels_last)
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Uint8 RGB images (B, 3, S, S) -> one feature map (B, C_l, H_l, W_l) a level."""
+        """Uint8 RGB images (B, 3, S, S) -> one feature map (B, C_l, H_l, W_l) a level.
+
+        On a CPU images go through one by one: what passes between layers stays in the cache, up to twice as fast.
+        """
+        if images.device.type != "cpu" or len(images) == 1:
+            return self._maps(images)
+        return [torch.cat(level) for level in zip(*map(self._maps, images.split(1)), strict=True)]
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
         x = ((images.to(self.mean.dtype) / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         out = self.network(x)
         return [out[level] for level in self.levels]

@@ -58,6 +58,7 @@ def load_backbone(config: ModelConfig) -> Backbone:
     lacking = [name for name in missing if not name.endswith("num_batches_tracked")]
     if lacking:
         raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: has no {lacking[0]}")
+    backbone.fold()
     return backbone
 
 
@@ -115,8 +116,9 @@ def new_model(
         ]
     drawn = {name: f"random {_digest(e)}" for name, e, size in zip(names[1:], encoders, sizes, strict=True) if size}
     read = {name: sha256(find(name)) for name, size in zip(names[1:], sizes, strict=True) if not size}
-    model = GroundingModel(config, backbone, _text_encoders(config, encoders))
-    return model, {names[0]: f"random {_digest(backbone)}", **drawn, **read}
+    frozen = {names[0]: f"random {_digest(backbone)}", **drawn, **read}
+    backbone.fold()
+    return GroundingModel(config, backbone, _text_encoders(config, encoders)), frozen
 
 
 def _elmo_sizes(name: str) -> ElmoConfig | None:

@@ -95,9 +95,23 @@ def test_shards_merged_are_the_whole(photos: Path, whole: Path, groundcli: Run, 
     assert "these folders are shards 2/3, 3/3; expected 1/2, 2/2" in missing.stderr
 
 
-def test_several_devices_are_shards(photos: Path, whole: Path, groundcli: Run, tmp_path: Path) -> None:
-    groundcli("annotate", photos, "--devices", "cpu,cpu", *QUIET, "--out", tmp_path / "out", code=1)
+def test_several_devices_give_the_same(photos: Path, whole: Path, groundcli: Run, tmp_path: Path) -> None:
+    command = ("annotate", photos, "--devices", "cpu,cpu", *QUIET, "--out", tmp_path / "out")
+    groundcli(*command, code=1)
     same(whole, tmp_path / "out")
+    again = groundcli(*command, code=1)
+    assert "32 images found, 0 done, 31 resumed, 1 failed" in again.stdout
+
+
+def test_a_device_that_is_gone_is_one_line(photos: Path, groundcli: Run, tmp_path: Path) -> None:
+    process = start("annotate", photos, "--devices", "cpu,cpu", *QUIET, "--out", tmp_path)
+    wait_for_lines(tmp_path / "annotations.jsonl", 4, process)
+    children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True)
+    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    _, stderr = process.communicate()
+    assert process.returncode == 3
+    assert "the process of cpu has been killed; run the same command again to go on" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_what_has_changed_is_done_again(groundcli: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Boxes as YOLO is trained on."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from groundcli.errors import GroundcliError
@@ -32,12 +33,11 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
             both.
         OSError: the folder can't be written to.
     """
+    shutil.rmtree(out / LABELS, ignore_errors=True)  # an earlier run's, with images that are gone
     numbers: dict[str, int] = {}
-    names: dict[Path, str] = {}
+    taken: dict[Path, str] = {}
     for record in records():
-        path, name = label_path(out, record["file_name"]), record["file_name"]
-        if names.setdefault(path, name) != name:
-            raise GroundcliError(f"{names[path]} and {name}: YOLO can't tell them apart; rename one of them")
+        path = _claimed(label_path(out, record["file_name"]), record["file_name"], taken)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             for caption in record["captions"]:
@@ -50,6 +50,13 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
         file.writelines(f"  {number}: {_quoted(name)}\n" for name, number in numbers.items())
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raises GroundcliError where two images would have one file of labels."""
+    taken: dict[Path, str] = {}
+    for name in names:
+        _claimed(label_path(Path(), name), name, taken)
+
+
 def label_path(out: Path, name: str) -> Path:
     """Where an image's labels are.
 
@@ -58,6 +65,13 @@ def label_path(out: Path, name: str) -> Path:
         name: the image's relative path with forward slashes.
     """
     return out / LABELS / f"{name.rsplit('.', 1)[0]}.txt"
+
+
+def _claimed(path: Path, name: str, taken: dict[Path, str]) -> Path:
+    other = taken.setdefault(path, name)
+    if other != name:
+        raise GroundcliError(f"{other} and {name}: YOLO can't tell them apart; rename one of them")
+    return path
 
 
 def _normalised(box: list[float], width: int, height: int) -> str:

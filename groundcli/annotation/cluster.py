@@ -1,0 +1,100 @@
+"""Batches on a Ray cluster, by actors that hold the model."""
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from groundcli.annotation.journal import Line
+from groundcli.annotation.local import annotate_batches
+from groundcli.annotation.work import Job, Task
+from groundcli.errors import GroundcliError, first_line
+from groundcli.grounding.grounder import Grounder
+
+
+class Cluster:
+    """An engine of `groundcli.annotation.run`, made of Ray Data: lines come back in the order of their batches.
+
+    Actors read the images and write the pictures themselves, so all nodes see the same files under the same paths, and
+    have groundcli and its weights. There is one for each GPU of the cluster; on CPUs each has as many cores as torch
+    has threads here, as sums come out otherwise with other threads: so each gives what the local engine gives.
+    """
+
+    def __init__(self, device: torch.device, load: Callable[[str], Grounder], job: Job):
+        """Joins the cluster of the environment's RAY_ADDRESS, or starts one on this machine.
+
+        Args:
+            device: of which kind the actors' devices are.
+            load: makes the grounder of a device, in its actor.
+            job: what is done with each image.
+
+        Raises:
+            GroundcliError: Ray isn't installed, there is no cluster at RAY_ADDRESS, or it has no such device.
+        """
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        try:
+            import ray
+        except ImportError:
+            raise GroundcliError("--engine ray needs Ray; install it with: pip install 'groundcli[ray]'") from None
+        try:
+            ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            raise GroundcliError(f"Ray can't be reached or started: {first_line(error)}") from None
+        resource, needed = ("GPU", 1) if device.type == "cuda" else ("CPU", torch.get_num_threads())
+        self.resources: dict[str, Any] = {f"num_{resource.lower()}s": needed}
+        self.actors = int(ray.cluster_resources().get(resource, 0)) // needed
+        if not self.actors:
+            raise GroundcliError(f"the Ray cluster has fewer than {needed} {resource}s; choose another --device")
+        self.arguments = {
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "load": load,
+            "job": replace(job, out=job.out.absolute()),
+        }
+
+    def __call__(self, batches: Sequence[Sequence[Task]]) -> Iterator[list[Line]]:
+        """The journal's lines of each batch, in order."""
+        if not batches:
+            return
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        logging.disable(logging.WARNING)  # Ray's own; what it logs is in its session's folder all the same
+        rows = ray.data.from_items(
+            [{"batch": pickle.dumps([_placed(task) for task in batch])} for batch in batches],
+            override_num_blocks=len(batches),
+        )
+        actors = ray.data.ActorPoolStrategy(size=min(self.actors, len(batches)))
+        actor: Any = _Actor
+        done = rows.map(actor, fn_constructor_kwargs=self.arguments, compute=actors, **self.resources)
+        try:
+            for row in done.iter_rows():
+                yield pickle.loads(row["lines"])
+        except ray.exceptions.RayError as error:
+            raise GroundcliError(
+                f"Ray stopped ({first_line(error.__cause__ or error)}); run the same command again to go on"
+            ) from None
+
+
+class _Actor:
+    """A process of the cluster with a model of its own."""
+
+    def __init__(self, device: str, threads: int, load: Callable[[str], Grounder], job: Job):
+        torch.set_num_threads(threads)
+        self.grounder = load(device)
+        self.job = job
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        batch = pickle.loads(row["batch"])
+        return {"lines": pickle.dumps(next(annotate_batches([batch], self.grounder, self.job, workers=0)))}
+
+
+def _placed(task: Task) -> Task:
+    """Its file by a path that holds wherever an actor runs."""
+    return task._replace(sample=replace(task.sample, image=task.sample.image.absolute()))
