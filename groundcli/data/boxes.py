@@ -1,12 +1,22 @@
 """Boxes that were drawn on an image of another size than the file on the disk has."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import ExifTags, Image
 
 from groundcli.data.sample import Box
 
 SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
+
+
+def size_of(record: Mapping[str, Any]) -> tuple[float, float]:
+    """The (width, height) that a record of an image states. Raises KeyError or ValueError where it states none."""
+    size = float(record["width"]), float(record["height"])
+    if min(size) <= 0:
+        raise ValueError(f"an image of {size[0]:g} x {size[1]:g} pixels")
+    return size
 
 
 def scale_of(image: Path, size: tuple[float, float]) -> tuple[float, float]:

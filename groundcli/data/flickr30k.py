@@ -43,7 +43,7 @@ def _ids(root: Path, split: str) -> list[str]:
     path = folder / f"{split}.txt"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
-        raise GroundcliError(f"{path}: no such file; this folder has the splits {known or 'of no name'}")
+        raise GroundcliError(f"{path}: no such file; this folder has the splits {known or '(none)'}")
     return _read(path).split()
 
 

@@ -31,7 +31,8 @@ def load(path: Path) -> Any:
     """What a pickle holds: dict, list, tuple, str, int, float, bool and None.
 
     Text that Python 2 wrote is read as Latin-1. The opcodes are looked through before anything is built, so a file
-    can't run code, and can't take more memory than in proportion to its own size.
+    can't run code, nor take more memory than in proportion to its own size. (One whose keys are tuples nested without
+    end can still stall or crash Python, as it could anywhere.)
 
     Raises:
         GroundcliError: it can't be read, is damaged, or holds anything but plain data.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from groundcli.data import plain_pickle
-from groundcli.data.boxes import scale_of, scaled
+from groundcli.data.boxes import scale_of, scaled, size_of
 from groundcli.data.layout import find, reading
 from groundcli.data.lazy import Lazy
 from groundcli.data.sample import Box, Caption, Sample
@@ -18,8 +18,8 @@ LISTS = ("berkeley", "unc")
 
 
 class _Image(NamedTuple):
-    name: str
-    size: tuple[int, int]
+    path: Path
+    size: tuple[float, float]
     expressions: list[tuple[str, str, Box]]  # text, category, box
 
 
@@ -59,7 +59,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     refs = plain_pickle.load(refs_path)
     with reading(instances_path, "RefClef's instances"):
         content = json.loads(instances_path.read_bytes())
-        files = {i["id"]: (i["file_name"], (i["width"], i["height"])) for i in content["images"]}
+        files = {i["id"]: (images / i["file_name"], size_of(i)) for i in content["images"]}
         things = {a["id"]: tuple(map(float, a["bbox"])) for a in content["annotations"]}
         labels = {c["id"]: c["name"] for c in content["categories"]}
     expressions: dict[Any, list[tuple[str, str, Box]]] = defaultdict(list)
@@ -73,7 +73,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     if not keys:
         known = ", ".join(sorted({ref["split"] for ref in refs}))
         raise GroundcliError(f"{refs_path}: no expressions of the split {name}; it has the splits {known}")
-    return Lazy(keys, partial(_sample, root, images))
+    return Lazy(keys, partial(_sample, root))
 
 
 def _is_in(name: str, split: str) -> bool:
@@ -85,10 +85,9 @@ def _is_in(name: str, split: str) -> bool:
     return split == name
 
 
-def _sample(root: Path, images: Path, image: _Image) -> Sample:
-    path = images / image.name
-    scale = scale_of(path, image.size)
+def _sample(root: Path, image: _Image) -> Sample:
+    scale = scale_of(image.path, image.size)
     captions = tuple(
         Caption.of_phrase(text, category=label, boxes=(scaled(box, scale),)) for text, label, box in image.expressions
     )
-    return Sample(path.relative_to(root).as_posix(), path, captions)
+    return Sample(image.path.relative_to(root).as_posix(), image.path, captions)

@@ -66,3 +66,11 @@ def test_a_malicious_pickle_is_refused(groundcli: Run, tmp_path: Path) -> None:
     assert "refs(berkeley).p: refused (it holds more than plain data, GLOBAL)" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not touched.exists()
+
+
+def test_real_photographs_of_coco(real_data: Path, groundcli: Run, tmp_path: Path) -> None:
+    file = tmp_path / "numbers.json"
+    groundcli("eval", "--dataset", "coco", "--data", real_data / "coco", "--json", file)
+    numbers = json.loads(file.read_text())
+    assert numbers["skipped"] == {}
+    assert numbers["pointing"]["accuracy"] > numbers["pointing"]["center"] + 0.15

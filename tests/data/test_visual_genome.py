@@ -69,9 +69,15 @@ def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
         ("region_descriptions.json", '[{"id": 1, "regions": [', "not Visual Genome's region descriptions"),
         ("region_descriptions.json", '[{"id": 1}]', "no 'regions'"),
         ("region_descriptions.json", '[{"id": 1, "regions": [{"phrase": "a"}]}]', "no 'x'"),
+        (
+            "region_descriptions.json",
+            '[{"id": 1, "regions": [{"phrase": "a", "x": "left", "y": 1, "width": 2, "height": 3}]}]',
+            "left",
+        ),
         ("region_descriptions.json", '[{"id": 9, "regions": []}]', "none of the images of the split all"),
         ("image_data.json", "{}", "none of the images of the split all"),
         ("image_data.json", '[{"image_id": 1}]', "no 'width'"),
+        ("image_data.json", '[{"image_id": 1, "width": 0, "height": 9}]', "an image of 0 x 9 pixels"),
     ],
 )
 def test_bad_files_are_named(root: Path, file: str, content: str, words: str) -> None:
