@@ -10,9 +10,12 @@ from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_
 
 
 def evaluate(
-    dataset: Annotated[Literal["flickr30k"], typer.Option(help="The data set, in the layout that it is published in.")],
+    dataset: Annotated[
+        Literal["flickr30k", "coco", "coco_categories", "referit", "visual_genome", "folder"],
+        typer.Option(help="The data set, in the layout that it is published in; folder: images and a COCO file."),
+    ],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
-    split: Annotated[str, typer.Option(help="Name of a list of images.")] = "val",
+    split: Annotated[str, typer.Option(help="Name of a list of images; a folder's NAME.json.")] = "val",
     weights: Weights = "lite",
     protocol: Annotated[
         Literal["default", "authors"],
