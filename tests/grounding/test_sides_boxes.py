@@ -18,11 +18,11 @@ def test_a_side_lies_where_the_heat_falls_below_its_share() -> None:
     heat = np.zeros((5, 5))
     heat[2] = [0.2, 0.6, 1, 0.5, 0]
     heat[:, 2] = [0, 0.5, 1, 0.8, 0.4]
-    ((x, y, width, height),) = boxes_at(heat, (50, 500), np.array([[0.4, 0.75, 0.4]]))
+    ((x, y, width, height),) = boxes_at(heat, (50, 500), np.array([[0.4, 0.75, 0.6]]))
     assert x == pytest.approx(10)  # halfway between the centres of the first two cells, at 5 and 15
     assert x + width == pytest.approx(37)  # a fifth of the way from 35 on
     assert y == pytest.approx(200)  # halfway from the peak's 250 to 150
-    assert y + height == pytest.approx(450)  # the last cell has as much: its centre
+    assert y + height == pytest.approx(400)  # halfway from 350 to 450
 
 
 def test_a_side_stays_at_the_border_where_heat_does_not_fall() -> None:
