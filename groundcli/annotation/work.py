@@ -17,7 +17,7 @@ from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import BadInput
 from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.boxes import DEFAULT, METHODS, Method
 from groundcli.output.heatmaps import write_heatmaps
 from groundcli.output.overlays import draw
 from groundcli.output.report import THUMBNAILS, thumbnail_path, write_thumbnail
@@ -43,6 +43,7 @@ class Job:
         overlays: whether to draw what was found on the image.
         report: whether to draw what the page to look through shows.
         heatmaps: whether to keep the heat maps.
+        boxes: the way to find boxes.
     """
 
     out: Path
@@ -50,6 +51,7 @@ class Job:
     overlays: bool = True
     report: bool = True
     heatmaps: bool = False
+    boxes: Method = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ def finish(task: Task, answers: Sequence[Answer], job: Job) -> Line:
         job: what to draw.
     """
     name = task.sample.name
-    answers = [replace(answer, phrases=tuple(_boxed(p, answer.size) for p in answer.phrases)) for answer in answers]
+    answers = [
+        replace(answer, phrases=tuple(_boxed(p, answer.size, job.boxes) for p in answer.phrases)) for answer in answers
+    ]
     if job.overlays or job.report:
         try:
             image = decode(task.sample.image)
@@ -122,8 +126,8 @@ def unusable(task: Task, reason: str) -> Line:
     return Line(task.sample.name, task.key, True, json.dumps(error))
 
 
-def _boxed(phrase: GroundedPhrase, size: tuple[int, int]) -> GroundedPhrase:
-    boxes, scores = authors_boxes(phrase.heatmap, size)
+def _boxed(phrase: GroundedPhrase, size: tuple[int, int], method: Method) -> GroundedPhrase:
+    boxes, scores = METHODS[method](phrase.heatmap, size)
     return replace(phrase, boxes=tuple(boxes), box_scores=tuple(scores))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder, torch_device
+from groundcli.cli.options import BOXES, Device, ElmoBackend, Precision, Weights, load_grounder, torch_device
 from groundcli.data.phrases import How
 from groundcli.errors import UsageError
 
@@ -65,6 +65,7 @@ def annotate(
     ] = "local",
     precision: Precision = "auto",
     elmo_backend: ElmoBackend = "groundcli",
+    boxes: Annotated[Literal["sides", "authors"], typer.Option(help=BOXES)] = "sides",
 ) -> None:
     """Points at every phrase of every caption: COCO annotations, overlay pictures, a page to look through."""
     from functools import partial
@@ -110,9 +111,10 @@ def annotate(
             "save_heatmaps": save_heatmaps,
             "precision": precision,
             "elmo_backend": elmo_backend,
+            "boxes": boxes,
         },
     }
-    job = Job(out, phrases, overlays, report, save_heatmaps)
+    job = Job(out, phrases, overlays, report, save_heatmaps, boxes)
     settings = Settings(batch_size, on_existing)
     if dry_run:
         for line in plan(grounder, found, job, settings):

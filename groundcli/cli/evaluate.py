@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder
+from groundcli.cli.options import BOXES, Device, ElmoBackend, Precision, Weights, load_grounder
 
 
 def evaluate(
@@ -26,6 +26,9 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "auto",
     elmo_backend: ElmoBackend = "groundcli",
+    boxes: Annotated[
+        Literal["sides", "authors"] | None, typer.Option(help=f"{BOXES} Default: sides; authors by their protocol.")
+    ] = None,
 ) -> None:
     """Evaluates a model: pointing accuracy, boxes and heat, beside the baselines of the same phrases."""
     from rich.console import Console
@@ -38,10 +41,11 @@ def evaluate(
 
     console = Console()
     samples = datasets.load(dataset, data, split)
-    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
+    boxes = boxes or ("authors" if protocol == "authors" else "sides")
+    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console, boxes)
     steps = track(samples, f"{dataset} {split}", console=Console(stderr=True))
     summary = evaluate_samples(grounder, steps, protocol, tolerance)
-    result = {"dataset": dataset, "split": split, "weights": loaded.name, **summary}
+    result = {"dataset": dataset, "split": split, "weights": loaded.name, "boxes": boxes, **summary}
     if loaded.untrained:
         result["untrained"] = True
     console.print(tables(result))

@@ -47,6 +47,21 @@ def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: 
     assert sum(numbers["levels"].values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("options", "boxes"),
+    [
+        ([], "sides"),
+        (["--boxes", "authors"], "authors"),
+        (["--protocol", "authors"], "authors"),  # what is the authors' is measured with their boxes
+        (["--protocol", "authors", "--boxes", "sides"], "sides"),
+    ],
+)
+def test_ways_to_get_boxes(flickr30k: Path, groundcli: Run, tmp_path: Path, options: list[str], boxes: str) -> None:
+    file = tmp_path / "numbers.json"
+    groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--json", file, *options)
+    assert json.loads(file.read_text())["boxes"] == boxes
+
+
 def test_a_broken_image_is_counted_and_the_rest_goes_on(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
     (flickr30k / "Flickr30k_Images" / "12.jpg").write_bytes(b"")
     file = tmp_path / "numbers.json"

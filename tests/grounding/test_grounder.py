@@ -5,6 +5,7 @@ from PIL import Image
 from groundcli import Grounder
 from groundcli.data.markup import parse
 from groundcli.errors import BadInput
+from groundcli.grounding.boxes import METHODS
 from tests.shapes import draw_shape
 
 
@@ -52,6 +53,16 @@ def test_twice_the_same(grounder: Grounder, picture: np.ndarray) -> None:
     first, second = (grounder.ground(picture, "[a red ball]").phrases[0] for _ in range(2))
     assert np.array_equal(first.heatmap, second.heatmap)
     assert (first.point, first.boxes, first.score) == (second.point, second.boxes, second.score)
+
+
+def test_boxes_by_either_way(grounder: Grounder, picture: np.ndarray) -> None:
+    theirs = Grounder(grounder.model, boxes="authors").ground(picture, "[a red ball]").phrases[0]
+    ours = grounder.ground(picture, "[a red ball]").phrases[0]
+    assert theirs.boxes == tuple(METHODS["authors"](theirs.heatmap, (240, 180))[0])
+    assert ours.boxes == tuple(METHODS["sides"](ours.heatmap, (240, 180))[0])
+    x, y, width, height = ours.boxes[0]
+    assert x <= ours.point[0] <= x + width
+    assert y <= ours.point[1] <= y + height
 
 
 @pytest.mark.parametrize("caption", ["", "...", "[!]", "[ ]"])
