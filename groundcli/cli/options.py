@@ -47,7 +47,7 @@ def load_grounder(
     precision: 'Literal["auto", "float32", "bf16"]',
     elmo_backend: 'Literal["groundcli", "allennlp"]',
     console: "Console",
-    boxes: "Method",
+    boxes: "Method" = "sides",
 ) -> "tuple[Loaded, Grounder]":
     """A trained model, ready to point; says loudly where its points mean nothing."""
     from groundcli.grounding.grounder import Grounder
