@@ -85,9 +85,11 @@ def summarize(collected: Collected, levels: Sequence[str] = (), calibration: Seq
 
 
 def _numbers(measures: Measures, images: np.ndarray, categories: np.ndarray, levels: Sequence[str]) -> Numbers:
-    counts = _level_counts(measures.level, levels)
+    known = not np.isnan(measures.level).any()
+    names = (levels or [str(i) for i in range(int(measures.level.max()) + 1)]) if known else ()
+    counts = _level_counts(measures.level, names)
     by_category = {
-        name: _level_counts(measures.level[categories == name], levels) for name, _ in _largest_first(categories)
+        name: _level_counts(measures.level[categories == name], names) for name, _ in _largest_first(categories)
     }
     return {
         "pointing": _rate("accuracy", measures.hit, images, categories),
@@ -166,10 +168,7 @@ def _largest_first(categories: np.ndarray) -> list[tuple[str, int]]:
 
 
 def _level_counts(level: np.ndarray, names: Sequence[str]) -> dict[str, int]:
-    if np.isnan(level).any():
-        return {}
-    counts = np.bincount(level.astype(int), minlength=len(names)).tolist()
-    return {names[i] if i < len(names) else str(i): count for i, count in enumerate(counts)}
+    return {name: int((level == i).sum()) for i, name in enumerate(names)}
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -107,7 +107,7 @@ def test_intervals_are_over_images() -> None:
 
 
 def test_paired_difference() -> None:
-    """Ours is right where theirs is and on every fourth image besides: the interval leaves out the images' own noise."""
+    """Ours is right where theirs is and besides: the interval leaves out the noise that they share."""
     collected = Collected(Settings())
     for image in range(40):
         theirs = predicted((10, 10) if image % 2 else (99, 0), (0, 0), boxes=[[LEFT], []])
