@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SIDE, LEFT, BELOW = 300, 44, 40  # of the square of a reliability diagram, and room for its scales
-BAR, GAP, NAMES, LENGTH = 12, 14, 110, 380  # of bars: height, distance, room for names, and how long all is
+BAR, GAP, NAMES, LENGTH = 12, 14, 90, 200  # of bars: height, distance, room for names, and how long all is
 
 Numbers = Mapping[str, Any]
 

@@ -134,5 +134,5 @@ def test_what_cannot_be_read_is_one_line(text: str, message: str, tmp_path: Path
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(GroundcliError, match="--predictions .*nothing: can't be read"):
+    with pytest.raises(GroundcliError, match=r"--predictions .*nothing: can't be read"):
         Predictions(tmp_path / "nothing")
