@@ -172,7 +172,7 @@ def _ground(
     encoded = _encode(grounder, good)
     answers = iter(grounder.ground_batch(encoded, [image.captions for image in good], boxes=False))
     return [
-        workers.submit(finish, sample, keys[sample.name], next(answers), pictures)
+        workers.submit(finish, sample, keys[sample.name], next(answers), pictures, grounder.boxes)
         if isinstance(image, Prepared)
         else unusable(sample, keys[sample.name], image)
         for sample, image in zip(batch, ready, strict=True)

@@ -15,7 +15,7 @@ from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import BadInput
 from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.boxes import METHODS, Method
 from groundcli.output.heatmaps import write_heatmaps
 from groundcli.output.overlays import draw
 from groundcli.output.report import THUMBNAILS, thumbnail_path, write_thumbnail
@@ -64,7 +64,7 @@ def prepare(sample: Sample, side: int, how: How) -> Prepared | str:
     return Prepared((image.shape[1], image.shape[0]), resize(image, side), captions)
 
 
-def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictures) -> Line:
+def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictures, boxes: Method) -> Line:
     """Finds the boxes, draws the pictures, and gives the image's line of the journal.
 
     Args:
@@ -72,8 +72,11 @@ def finish(sample: Sample, key: str, answers: Sequence[Answer], pictures: Pictur
         key: tells whether the image or its captions have changed since.
         answers: one a caption, without boxes.
         pictures: what to draw.
+        boxes: the way to find boxes.
     """
-    answers = [replace(answer, phrases=tuple(_boxed(p, answer.size) for p in answer.phrases)) for answer in answers]
+    answers = [
+        replace(answer, phrases=tuple(_boxed(p, answer.size, boxes) for p in answer.phrases)) for answer in answers
+    ]
     if pictures.overlays or pictures.report:
         image = decode(sample.image)
         if pictures.overlays:
@@ -91,8 +94,8 @@ def unusable(sample: Sample, key: str, reason: str) -> Line:
     return Line(sample.name, key, True, json.dumps({"file_name": sample.name, "key": key, "error": reason}))
 
 
-def _boxed(phrase: GroundedPhrase, size: tuple[int, int]) -> GroundedPhrase:
-    boxes, scores = authors_boxes(phrase.heatmap, size)
+def _boxed(phrase: GroundedPhrase, size: tuple[int, int], method: Method) -> GroundedPhrase:
+    boxes, scores = METHODS[method](phrase.heatmap, size)
     return replace(phrase, boxes=tuple(boxes), box_scores=tuple(scores))
 
 

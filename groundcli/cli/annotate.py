@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder
+from groundcli.cli.options import BOXES, Device, ElmoBackend, Precision, Weights, load_grounder
 from groundcli.data.phrases import How
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def annotate(
     ] = None,
     precision: Precision = "auto",
     elmo_backend: ElmoBackend = "groundcli",
+    boxes: Annotated[Literal["sides", "authors"], typer.Option(help=BOXES)] = "sides",
 ) -> None:
     """Points at every phrase of every caption: COCO annotations, overlay pictures, a page to look through."""
     if devices:
@@ -83,7 +84,7 @@ def annotate(
     console = Console(soft_wrap=True, highlight=False)
     part = folder.parse_shard(shard) if shard else None
     found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part, chunk=batch_size)
-    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
+    loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console, boxes)
     names = [chosen.value for chosen in formats or ()]
     about = {
         "version": groundcli.__version__,
@@ -104,6 +105,7 @@ def annotate(
             "save_heatmaps": save_heatmaps,
             "precision": precision,
             "elmo_backend": elmo_backend,
+            "boxes": boxes,
         },
     }
     pictures = Pictures(out, overlays, report, save_heatmaps)

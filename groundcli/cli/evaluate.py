@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, Weights, load_grounder
+from groundcli.cli.options import BOXES, Device, ElmoBackend, Precision, Weights, load_grounder
 
 WIDE = 130  # columns that the tables need; a narrower terminal breaks their lines
 
@@ -48,6 +48,9 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "auto",
     elmo_backend: ElmoBackend = "groundcli",
+    boxes: Annotated[
+        Literal["sides", "authors"] | None, typer.Option(help=f"{BOXES} Default: sides; authors by their protocol.")
+    ] = None,
 ) -> None:
     """Evaluates a model: pointing accuracy, boxes and heat, beside the baselines of the same phrases."""
     from rich.console import Console
@@ -72,18 +75,19 @@ def evaluate(
         raise UsageError(f"--calibrate {calibrate}: exists; name another file")
     console = Console()
     samples = datasets.load(dataset, data, split)
+    boxes = boxes or ("authors" if protocol == "authors" else "sides")
     run: dict[str, Any] = {"dataset": dataset, "split": split}
     other = None
     if compare:
-        rival, grounder = load_grounder(compare, device, precision, elmo_backend, console)
+        rival, grounder = load_grounder(compare, device, precision, elmo_backend, console, boxes)
         other = GrounderSystem(grounder, encode, alone=True)
     if predictions:
         system: System = Predictions(predictions)
         run["weights"] = str(predictions)
     else:
-        loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console)
+        loaded, grounder = load_grounder(weights, device, precision, elmo_backend, console, boxes)
         system = GrounderSystem(grounder, encode, ablations)
-        run |= {"weights": loaded.name} | ({"untrained": True} if loaded.untrained else {})
+        run |= {"weights": loaded.name, "boxes": boxes} | ({"untrained": True} if loaded.untrained else {})
     steps = track(samples, f"{dataset} {split}", console=Console(stderr=True))
     collected = evaluate_samples(steps, Settings(protocol, tolerance, encode), system, other)
     result = run | summarize(collected, system.levels, system.calibration)

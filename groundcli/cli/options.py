@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from groundcli.grounding.boxes import Method
     from groundcli.grounding.grounder import Grounder
     from groundcli.weights.load import Loaded
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
 Weights = Annotated[str, typer.Option(help="Name of weights (`groundcli weights list`), or path of a checkpoint.")]
-
 
 Precision = Annotated[
     Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 on a GPU that has it, else float32.")
@@ -23,6 +23,7 @@ Precision = Annotated[
 ElmoBackend = Annotated[
     Literal["groundcli", "allennlp"], typer.Option(help="Whose code runs an ELMo, where the model has one.")
 ]
+BOXES = "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does."
 
 
 def torch_device(name: str) -> "torch.device":
@@ -46,6 +47,7 @@ def load_grounder(
     precision: 'Literal["auto", "float32", "bf16"]',
     elmo_backend: 'Literal["groundcli", "allennlp"]',
     console: "Console",
+    boxes: "Method",
 ) -> "tuple[Loaded, Grounder]":
     """A trained model, ready to point; says loudly where its points mean nothing."""
     from groundcli.grounding.grounder import Grounder
@@ -57,4 +59,4 @@ def load_grounder(
             f"WARNING: {loaded.name} stands on a random CNN and ELMo (--untrained): its points mean nothing.",
             style="bold red",
         )
-    return loaded, Grounder(loaded.model, torch_device(device), precision)
+    return loaded, Grounder(loaded.model, torch_device(device), precision, boxes)

@@ -1,6 +1,6 @@
 """Who answers: a grounder with what is measured beside it, or somebody else's file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +13,10 @@ from groundcli.evaluation.measure import Predicted
 from groundcli.evaluation.protocol import Encode
 from groundcli.evaluation.truth import Truth
 from groundcli.grounding.answer import GroundedPhrase
-from groundcli.grounding.boxes import METHODS
+from groundcli.grounding.boxes import METHODS, Method
 from groundcli.grounding.grounder import EncodedImage, Grounder
 from groundcli.grounding.points import peak
 
-METHOD = "authors"
 OWN = ("", "")
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"
 Answers = dict[tuple[str, str], Predicted]  # by group and name; OWN is what the system itself says
@@ -70,7 +69,7 @@ class GrounderSystem:
             answers = grounder.ground_batch(images, captions, boxes=False)
             for truth, boxes, into, answer in zip(truths, boxed, found, answers, strict=True):
                 phrases = [phrase for caption in answer for phrase in caption.phrases]
-                into[name] = _predicted(phrases, boxes(METHOD, [p.heatmap for p in phrases], truth.size))
+                into[name] = _predicted(phrases, boxes(self.grounder.boxes, [p.heatmap for p in phrases], truth.size))
         if not self._alone:
             for image, truth, boxes, into in zip(images, truths, boxed, found, strict=True):
                 into |= self._beside(image, truth, boxes, into[OWN])
@@ -91,7 +90,7 @@ class GrounderSystem:
             alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
             for name, heat in ((SENTENCE, sentences[rows]), (ALONE, alone)):
                 points = peak(torch.from_numpy(heat), truth.size).numpy()
-                beside[ABLATIONS, name] = Predicted(points, boxes(METHOD, heat, truth.size), heat)
+                beside[ABLATIONS, name] = Predicted(points, boxes(self.grounder.boxes, heat, truth.size), heat)
         return beside
 
 
@@ -99,12 +98,12 @@ class _Boxes:
     """Boxes of one image's heat maps; equal ones, as of "a man" in two captions, are boxed once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes], list[Box]] = {}
+        self._known: dict[tuple[Method, bytes], list[Box]] = {}
 
-    def __call__(self, method: str, heat: Sequence[np.ndarray] | np.ndarray, size: tuple[int, int]) -> list[list[Box]]:
+    def __call__(self, method: Method, heat: Iterable[np.ndarray], size: tuple[int, int]) -> list[list[Box]]:
         return [self._boxes(method, own, size) for own in heat]
 
-    def _boxes(self, method: str, heat: np.ndarray, size: tuple[int, int]) -> list[Box]:
+    def _boxes(self, method: Method, heat: np.ndarray, size: tuple[int, int]) -> list[Box]:
         key = method, heat.tobytes()
         if key not in self._known:
             self._known[key] = METHODS[method](heat, size)[0]

@@ -38,6 +38,7 @@ def title(summary: Numbers) -> str:
         " ".join(str(summary[key]) for key in ("dataset", "split", "weights") if summary.get(key)),
         f"protocol {summary['protocol']}",
         f"tolerance {tolerance:g} px" if tolerance else "",
+        f"boxes by {summary['boxes']}" if "boxes" in summary else "",
         "phrases encoded alone" if summary["encode"] == "phrase" else "whole captions encoded",
         f"{summary['phrases']:,} phrases of {summary['images']:,} images",
     ]

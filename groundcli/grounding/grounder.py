@@ -15,7 +15,7 @@ from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption
 from groundcli.data.words import Word, tokenize, words_in
 from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.boxes import DEFAULT, METHODS, Method
 from groundcli.grounding.confidence import features, probability
 from groundcli.grounding.points import peak
 from groundcli.model.grounding_model import GroundingModel
@@ -44,26 +44,38 @@ class Grounder:
         answers = [grounder.ground(encoded, caption) for caption in captions]
     """
 
-    def __init__(self, model: GroundingModel, device: torch.device | str = "cpu", precision: Precision = "auto"):
+    def __init__(
+        self,
+        model: GroundingModel,
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        boxes: Method = DEFAULT,
+    ):
         self.device = torch.device(device)
         self.precision: Precision = precision
+        self.boxes: Method = boxes
         self.model = model.eval().to(self.device)
         self.finder = PhraseFinder()
 
     @classmethod
     def load(
-        cls, weights: str = "lite", device: torch.device | str = "cpu", precision: Precision = "auto"
+        cls,
+        weights: str = "lite",
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        boxes: Method = DEFAULT,
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
         `precision` is float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
+        `boxes` names the way to get boxes from heat maps, of `groundcli.grounding.boxes.METHODS`.
 
         Raises:
             GroundcliError: the weights are missing or damaged.
         """
         from groundcli.weights.load import load_model
 
-        return cls(load_model(weights).model, device, precision)
+        return cls(load_model(weights).model, device, precision, boxes)
 
     def encode(self, image: str | Path | np.ndarray) -> EncodedImage:
         """Encodes one image: a file, or (H, W, 3) uint8 RGB, upright.
@@ -195,7 +207,7 @@ class Grounder:
         points = peak(maps, size).tolist()
         out = []
         for i, heatmap in enumerate(maps.numpy()):
-            boxes, box_scores = authors_boxes(heatmap, size) if boxed else ([], [])
+            boxes, box_scores = METHODS[self.boxes](heatmap, size) if boxed else ([], [])
             score, level = (likely[i], int(levels[best[i]])) if rows[i] else (0.0, 0)
             out.append((tuple(points[i]), tuple(boxes), tuple(box_scores), score, level, heatmap))
         return out

@@ -17,7 +17,7 @@ from groundcli.evaluation.metrics import (
     stacked,
 )
 from groundcli.evaluation.protocol import counted_boxes
-from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.authors_boxes import authors_boxes
 from groundcli.grounding.points import peak, resize
 
 A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.authors_boxes import authors_boxes
 
 
 def test_authors_boxes(oracles: Path) -> None:

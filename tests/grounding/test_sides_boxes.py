@@ -1,0 +1,72 @@
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from groundcli.grounding.sides_boxes import boxes_at, sides_boxes
+
+
+def spot(row: int, column: int, side: int = 10) -> np.ndarray:
+    heat = np.zeros((side, side), dtype=np.float32)
+    heat[row, column] = 5
+    return heat
+
+
+def test_a_side_lies_where_the_heat_falls_below_its_share() -> None:
+    heat = np.zeros((5, 5))
+    heat[2] = [0.2, 0.6, 1, 0.5, 0]
+    heat[:, 2] = [0, 0.5, 1, 0.8, 0.4]
+    ((x, y, width, height),) = boxes_at(heat, (50, 500), np.array([[0.4, 0.75, 0.4]]))
+    assert x == pytest.approx(10)  # halfway between the centres of the first two cells, at 5 and 15
+    assert x + width == pytest.approx(37)  # a fifth of the way from 35 on
+    assert y == pytest.approx(200)  # halfway from the peak's 250 to 150
+    assert y + height == pytest.approx(450)  # the last cell has as much: its centre
+
+
+def test_a_side_stays_at_the_border_where_heat_does_not_fall() -> None:
+    assert boxes_at(np.array([[1, 1], [1, 0.9]]), (30, 20), np.array([[0.5, 0.5, 0.5]])) == [(0, 0, 30, 20)]
+
+
+def test_the_first_fall_counts() -> None:
+    heat = spot(5, 2)
+    heat[5, 7] = 4.9  # another thing
+    (x, _, width, _), *_ = sides_boxes(heat, (100, 100))[0]
+    assert x + width < 40
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (9, 9), (5, 3), (0, 9)])
+@pytest.mark.parametrize("size", [(1, 1), (500, 375), (4000, 2), (3, 9000)])
+def test_boxes_lie_in_the_image_around_the_peak(row: int, column: int, size: tuple[int, int]) -> None:
+    boxes, scores = sides_boxes(spot(row, column), size)
+    assert len(boxes) == len(scores)
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+    at = ((column + 0.5) / 10 * size[0], (row + 0.5) / 10 * size[1])
+    for x, y, width, height in boxes:
+        assert width > 0 < height
+        assert 0 <= x < at[0] < x + width <= size[0] * (1 + 1e-12)
+        assert 0 <= y < at[1] < y + height <= size[1] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("side", [2, 7, 19, 28])
+def test_heat_of_any_shape(side: int) -> None:
+    rng = np.random.default_rng(side)
+    for heat in rng.random((50, side, side)):
+        for x, y, width, height in sides_boxes(heat, (640, 480))[0]:
+            assert x >= 0 <= y
+            assert width > 0 < height
+            assert x + width <= 640 + 1e-6
+            assert y + height <= 480 + 1e-6
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, math.nan])
+@pytest.mark.parametrize("side", [1, 5])
+def test_a_flat_heat_map_has_no_boxes(value: float, side: int) -> None:
+    assert sides_boxes(np.full((side, side), value), (50, 50)) == ([], [])
+
+
+def test_torch_is_not_needed() -> None:
+    asked = "import sys, groundcli.grounding.boxes; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "False"
