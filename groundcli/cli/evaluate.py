@@ -12,9 +12,12 @@ WIDE = 130  # columns that the tables need; a narrower terminal breaks their lin
 
 
 def evaluate(
-    dataset: Annotated[Literal["flickr30k"], typer.Option(help="The data set, in the layout that it is published in.")],
+    dataset: Annotated[
+        Literal["flickr30k", "coco", "coco_categories", "referit", "visual_genome", "folder"],
+        typer.Option(help="The data set, in the layout that it is published in; folder: images and a COCO file."),
+    ],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
-    split: Annotated[str, typer.Option(help="Name of a list of images.")] = "val",
+    split: Annotated[str, typer.Option(help="Name of a list of images; a folder's NAME.json.")] = "val",
     weights: Weights = "lite",
     compare: Annotated[str, typer.Option(help="Other weights, to print the paired difference from.")] = "",
     predictions: Annotated[

@@ -11,7 +11,8 @@ from groundcli.cli.options import Device, ElmoBackend, Precision, torch_device
 
 def train(
     dataset: Annotated[
-        Literal["flickr30k", "folder"], typer.Option(help="flickr30k, or a folder of images with captions.")
+        Literal["flickr30k", "coco", "referit", "visual_genome", "folder"],
+        typer.Option(help="A data set in the layout that it is published in, or a folder of images with captions."),
     ],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoints, metrics, cached features.")],

@@ -3,10 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from groundcli.data import flickr30k
+from groundcli.data import boxed_folder, coco, flickr30k, referit, visual_genome
 from groundcli.data.sample import Sample
 
-DATASETS: Mapping[str, Callable[[Path, str], Sequence[Sample]]] = {"flickr30k": flickr30k.load}
+DATASETS: Mapping[str, Callable[[Path, str], Sequence[Sample]]] = {
+    "flickr30k": flickr30k.load,
+    "coco": coco.load,
+    "coco_categories": coco.load_categories,
+    "referit": referit.load,
+    "visual_genome": visual_genome.load,
+    "folder": boxed_folder.load,
+}
 
 
 def load(name: str, root: Path, split: str) -> Sequence[Sample]:
@@ -18,6 +25,8 @@ def load(name: str, root: Path, split: str) -> Sequence[Sample]:
         split: a list of images that the data set has by this name.
 
     Raises:
-        GroundcliError: files are missing or can't be read.
+        GroundcliError: files are missing or can't be read; all that are missing are named, and where they are
+            published.
+        UsageError: the data set can't have such a split.
     """
     return DATASETS[name](root, split)

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
+from groundcli.data.boxes import scale_of, scaled
+from groundcli.data.layout import find
 from groundcli.data.markup import parse
 from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError
 
-LAYOUT = (
-    "expected Flickr30k_Images/ID.jpg, Flickr30k_Entities/Annotations/ID.xml, "
-    "Flickr30k_Entities/Sentences/ID.txt and Flickr30k_Splits/SPLIT.txt"
-)
+SOURCE = "https://bryanplummer.com/Flickr30kEntities, images at https://shannon.cs.illinois.edu/DenotationGraph"
 
 Boxes = Mapping[str, tuple[Box, ...]]  # by entity
 
@@ -35,8 +32,9 @@ def load(root: Path, split: str) -> list[Sample]:
         are taken as published, width = xmax - xmin (MATLAB's corners, which count from 1).
 
     Raises:
-        GroundcliError: the folder, the split, or an image's sentences are missing, or a file can't be read.
+        GroundcliError: a folder, the split, or an image's sentences are missing, or a file can't be read.
     """
+    find(root, [["Flickr30k_Images/"], ["Flickr30k_Entities/Sentences/"], ["Flickr30k_Splits/"]], SOURCE)
     return [_sample(root, image_id) for image_id in _ids(root, split)]
 
 
@@ -45,8 +43,7 @@ def _ids(root: Path, split: str) -> list[str]:
     path = folder / f"{split}.txt"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
-        hint = f"this folder has the splits {known}" if known else LAYOUT
-        raise GroundcliError(f"{path}: no such file; {hint}")
+        raise GroundcliError(f"{path}: no such file; this folder has the splits {known or '(none)'}")
     return _read(path).split()
 
 
@@ -63,7 +60,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise GroundcliError(f"{path}: no such file; {LAYOUT}") from None
+        raise GroundcliError(f"{path}: no such file (published at {SOURCE})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise GroundcliError(f"{path}: can't be read ({error}); fetch the file again") from error
 
@@ -90,8 +87,8 @@ def _boxes(annotations: Path, image: Path) -> Boxes:
         raise GroundcliError(f"{annotations}: not Flickr30k Entities annotations ({error}); fetch it again") from error
     if not any(found.values()):
         return {}
-    width, height = _image_size(image, size)
-    return {name: tuple(_scaled(box, width / size[0], height / size[1]) for box in b) for name, b in found.items()}
+    scale = scale_of(image, size)
+    return {name: tuple(scaled(box, scale) for box in b) for name, b in found.items()}
 
 
 def _corners(box: ET.Element) -> Box:
@@ -104,17 +101,3 @@ def _number(element: ET.Element, path: str) -> float:
     if text is None:
         raise ValueError(f"no {path}")
     return float(text)
-
-
-def _scaled(box: Box, across: float, down: float) -> Box:
-    x, y, width, height = box
-    return x * across, y * down, width * across, height * down
-
-
-def _image_size(image: Path, otherwise: tuple[float, float]) -> tuple[float, float]:
-    """(width, height) from the file's header; a file that can't be opened is reported by whoever decodes it."""
-    try:
-        with Image.open(image) as picture:
-            return picture.size
-    except OSError:
-        return otherwise

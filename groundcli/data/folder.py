@@ -15,7 +15,7 @@ from groundcli.data.captions.lines import is_unicode, numbered_lines
 from groundcli.data.captions.match import Matched, match_captions, match_named
 from groundcli.data.images import IMAGE_SUFFIXES
 from groundcli.data.markup import parse
-from groundcli.data.sample import Caption, Failure, Phrase, Sample
+from groundcli.data.sample import Caption, Failure, Sample
 from groundcli.errors import BadInput, GroundcliError, UsageError
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
@@ -332,7 +332,7 @@ def _as_caption(phrase: str) -> Caption:
     text = phrase.strip()
     if not text:
         raise UsageError("--phrase: the phrase is blank")
-    return Caption(text, (Phrase(text, (0, len(text))),))
+    return Caption.of_phrase(text)
 
 
 def _named_captions(path: Path, images: Sequence[str], chosen: Collection[str]) -> Matched:

@@ -33,6 +33,11 @@ class Caption:
     text: str
     phrases: tuple[Phrase, ...] = ()
 
+    @classmethod
+    def of_phrase(cls, text: str, category: str = "", boxes: tuple[Box, ...] = (), entity: str = "") -> "Caption":
+        """A phrase that is a caption of its own; the arguments are the phrase's."""
+        return cls(text, (Phrase(text, (0, len(text)), category, boxes, entity),))
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -1,0 +1,115 @@
+"""Visual Genome (Krishna et al., IJCV 2017), region descriptions, in the layout that it is published in."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from groundcli.data.boxes import scale_of, scaled, size_of
+from groundcli.data.layout import find, reading
+from groundcli.data.lazy import Lazy
+from groundcli.data.sample import Box, Caption, Sample
+from groundcli.errors import GroundcliError
+
+SOURCE = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
+FOLDERS = ("VG_100K", "VG_100K_2")
+MOST_WORDS = 9
+
+
+class _Region(NamedTuple):
+    phrase: str
+    box: Box
+
+
+class _Image(NamedTuple):
+    number: int
+    size: tuple[float, float]
+    regions: list[_Region]
+
+
+def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
+    """The images of a split with their region descriptions, each a phrase and a caption of its own.
+
+    The rules of the paper's authors: phrases of at most 9 words, equal phrases of an image share their boxes, boxes
+    are clamped to the image. (They also clamp to its first pixel, and keep what lies wholly outside as a sliver on the
+    border; here that is no box.) Phrases have no category.
+
+    The samples are made as they are asked for: only then is the image's header read, for its size. While
+    `region_descriptions.json` is parsed, memory peaks at 3.7 times its size, at 2.1 times with a list of a tenth of
+    its images.
+
+    Args:
+        root: holds `region_descriptions.json`, `image_data.json`, and the images in `VG_100K/` and `VG_100K_2/` or in
+            either of them.
+        split: "all", or the name of a list of image ids, `splits/NAME.txt`: the data set has no lists of its own.
+
+    Returns:
+        Samples named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
+        of the image as it lies on the disk: where `image_data.json` states another size, they are scaled.
+
+    Raises:
+        GroundcliError: files or the list are missing or can't be read.
+    """
+    regions_path, sizes_path, _ = find(
+        root, [["region_descriptions.json"], ["image_data.json"], [f"{folder}/" for folder in FOLDERS]], SOURCE
+    )
+    wanted = None if split == "all" else _list(root / "splits" / f"{split}.txt")
+    with reading(sizes_path, "Visual Genome's image data"):
+        sizes = {i["image_id"]: size_of(i) for i in json.loads(sizes_path.read_bytes())}
+    regions = _regions(regions_path, wanted)
+    numbers = [number for number in (wanted or regions) if number in regions and number in sizes]
+    if not numbers:
+        raise GroundcliError(f"{regions_path}: has none of the images of the split {split}; check its list of ids")
+    return Lazy([_Image(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
+
+
+def _list(path: Path) -> dict[int, None]:
+    """The ids of a list, in order, each once."""
+    if not path.is_file():
+        known = ", ".join(["all", *sorted(file.stem for file in path.parent.glob("*.txt"))])
+        raise GroundcliError(f"{path}: no such file; this folder has the splits {known}; a list has an image id a line")
+    with reading(path, "a list of image ids"):
+        return dict.fromkeys(map(int, path.read_text(encoding="utf-8").split()))
+
+
+def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[_Region]]:
+    """Regions by image. The file is 700 MB: what isn't wanted is dropped while it is parsed."""
+    found: dict[int, list[_Region]] = {}
+
+    def keep(record: dict[str, Any]) -> object:
+        if "phrase" in record:
+            short = 0 < len(record["phrase"].split()) <= MOST_WORDS
+            return _Region(record["phrase"].strip(), _box(record)) if short else None
+        number = record["id"] if "id" in record else record["image_id"]
+        if wanted is None or number in wanted:
+            found[number] = [region for region in record["regions"] if region]
+        return None
+
+    with reading(path, "Visual Genome's region descriptions"), path.open(encoding="utf-8") as file:
+        json.load(file, object_hook=keep)
+    return found
+
+
+def _box(record: dict[str, Any]) -> Box:
+    return float(record["x"]), float(record["y"]), float(record["width"]), float(record["height"])
+
+
+def _sample(root: Path, image: _Image) -> Sample:
+    places = [root / folder / f"{image.number}.jpg" for folder in FOLDERS]
+    path = next((place for place in places if place.exists()), places[0])
+    scale = scale_of(path, image.size)
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for phrase, box in image.regions:
+        clamped = _clamped(box, image.size)
+        boxes[phrase] += [scaled(clamped, scale)] if clamped else []
+    captions = tuple(Caption.of_phrase(phrase, boxes=tuple(own)) for phrase, own in boxes.items())
+    return Sample(path.relative_to(root).as_posix(), path, captions)
+
+
+def _clamped(box: Box, size: tuple[float, float]) -> Box | None:
+    """The part of a box that lies in an image of (width, height); None where there is none."""
+    x0, y0 = max(box[0], 0), max(box[1], 0)
+    x1, y1 = min(box[0] + box[2], size[0]), min(box[1] + box[3], size[1])
+    return (x0, y0, x1 - x0, y1 - y0) if x0 < x1 and y0 < y1 else None
