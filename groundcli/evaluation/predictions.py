@@ -12,7 +12,7 @@ import numpy as np
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.measure import Predicted
-from groundcli.evaluation.systems import OWN, Answers
+from groundcli.evaluation.systems import OWN, Answers, Encoded
 from groundcli.evaluation.truth import Truth
 
 Key = tuple[str, ...]
@@ -76,7 +76,10 @@ class Predictions:
         """Phrases that the file speaks of and nobody asked for so far."""
         return len(self._found.keys() - self._used)
 
-    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
+    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> None:
+        """Nothing: see `systems.System`."""
+
+    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
         """See `systems.System`."""
         return [{OWN: self._predicted(truth)} for truth in truths]
 

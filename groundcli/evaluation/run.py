@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from groundcli.data.sample import Sample
 from groundcli.errors import BadInput
 from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.protocol import Settings
-from groundcli.evaluation.systems import OWN, System
+from groundcli.evaluation.systems import OWN, Encoded, System
 from groundcli.evaluation.truth import Truth, truth
 
 BATCH = 8  # images that are encoded together where the device likes that
 COMPARED = ("compared", "")
+T = TypeVar("T")
 
 
 class _Decoded(NamedTuple):
@@ -30,28 +31,21 @@ def evaluate_samples(
 ) -> Collected:
     """Measures a system, and another one beside it, on samples with boxes.
 
-    Images are decoded a little ahead. One that can't be is counted under the skipped reason `image_failed`.
+    Three things go on at a time: images are decoded, earlier ones encoded, and those before them measured. An image
+    that can't be decoded is counted under the skipped reason `image_failed`.
     """
     collected = Collected(settings)
     systems = [system, *([compared] if compared else [])]
-    for batch in _batches(ahead(_decoder({own.side for own in systems}), samples, 2 * BATCH)):
-        pairs: list[tuple[_Decoded, Truth]] = []
-        for image in batch:
-            if image.size is None:
-                collected.skip(image.sample, "image_failed")
-                continue
-            marked = truth(image.sample, image.size, settings.protocol)
-            if marked.phrases:
-                pairs.append((image, marked))
-            else:
-                collected.skipped += marked.skipped
-        if pairs:
-            truths = [marked for _, marked in pairs]
-            answers = [
-                own([image.pixels[own.side] for image, _ in pairs] if own.side else [], truths) for own in systems
-            ]
-            for marked, own, *others in zip(truths, *answers, strict=True):
-                collected.add(marked, own | ({COMPARED: others[0][OWN]} if others else {}))
+
+    def encode(batch: Sequence[tuple[Truth, dict[int, np.ndarray]]]) -> tuple[list[Truth], list[Encoded]]:
+        truths = [marked for marked, _ in batch]
+        return truths, [own.encode([p[own.side] for _, p in batch if own.side], truths) for own in systems]
+
+    decoded = ahead(_decoder({own.side for own in systems}), samples, 2 * BATCH)
+    for truths, encoded in ahead(encode, _batches(_scored(decoded, collected)), 1):
+        answers = [own(images, truths) for own, images in zip(systems, encoded, strict=True)]
+        for marked, mine, *others in zip(truths, *answers, strict=True):
+            collected.add(marked, mine | ({COMPARED: others[0][OWN]} if others else {}))
     return collected
 
 
@@ -67,6 +61,19 @@ def _decoder(sides: set[int]) -> Callable[[Sample], _Decoded]:
     return work
 
 
-def _batches(images: Iterator[_Decoded]) -> Iterator[Sequence[_Decoded]]:
-    while batch := list(islice(images, BATCH)):
+def _scored(images: Iterable[_Decoded], collected: Collected) -> Iterator[tuple[Truth, dict[int, np.ndarray]]]:
+    """Images with scored phrases, and their pixels; the others are counted."""
+    for image in images:
+        if image.size is None:
+            collected.skip(image.sample, "image_failed")
+            continue
+        marked = truth(image.sample, image.size, collected.settings.protocol)
+        if marked.phrases:
+            yield marked, image.pixels
+        else:
+            collected.skipped += marked.skipped
+
+
+def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+    while batch := list(islice(items, BATCH)):
         yield batch

@@ -19,6 +19,7 @@ from groundcli.grounding.points import peak
 
 OWN = ("", "")
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"
+Encoded = Sequence[EncodedImage] | None
 Answers = dict[tuple[str, str], Predicted]  # by group and name; OWN is what the system itself says
 
 
@@ -35,8 +36,11 @@ class System(Protocol):
     levels: Sequence[str]
     calibration: Sequence[float]
 
-    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
-        """One `Answers` an image; pixels are (side, side, 3) uint8 RGB."""
+    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> Encoded:
+        """What it makes of images without their phrases; pixels are (side, side, 3) uint8 RGB."""
+
+    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
+        """One `Answers` an image that it has encoded."""
 
 
 class GrounderSystem:
@@ -58,9 +62,13 @@ class GrounderSystem:
         self._ablations = ablations
         self._alone = alone
 
-    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
+    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> Encoded:
         """See `System`."""
-        images = self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
+        return self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
+
+    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
+        """See `System`."""
+        assert images is not None
         captions = [_alone(truth.phrases) if self._encode == "phrase" else truth.captions for truth in truths]
         boxed = [_Boxes() for _ in truths]
         found: list[Answers] = [{} for _ in truths]

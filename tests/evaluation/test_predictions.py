@@ -27,7 +27,7 @@ def read(path: Path, *objects: Any) -> Predictions:
 
 
 def said(predictions: Predictions) -> Predicted:
-    return predictions([], [TRUTH])[0][OWN]
+    return predictions(None, [TRUTH])[0][OWN]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_phrase_without_a_caption_is_said_of_all_captions(tmp_path: Path) -> N
     twice = truth(replace(SAMPLE, captions=(Caption(TEXT, (MAN,)), Caption(TEXT, (MAN,)))), SIZE, "default")
     line = {"image": "photos/a.jpg", "phrase": "a man", "point": [1, 2]}
     better = {**line, "caption": 1, "point": [3, 4]}
-    points = read(tmp_path / "p.jsonl", line, better)([], [twice])[0][OWN].points
+    points = read(tmp_path / "p.jsonl", line, better)(None, [twice])[0][OWN].points
     assert points is not None
     assert points.tolist() == [[1, 2], [3, 4]]
 
