@@ -94,9 +94,9 @@ class _Pixels:
         hot = self.turning > floor
         labels, _ = ndimage.label(hot)
         own = {labels[np.searchsorted(self.down, y), np.searchsorted(self.across, x)]}
-        for low, high in self._bridges(hot, floor):
-            pair = {labels[low], labels[high]}
-            own |= pair if own & pair else set()
+        pairs = [{labels[one], labels[other]} for one, other in self._bridges(hot, floor)]
+        for _ in pairs:  # one may lead to another
+            own = own.union(*(pair for pair in pairs if own & pair))
         return np.isin(labels, list(own))
 
     def _bridges(self, hot: np.ndarray, floor: float) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -116,20 +116,21 @@ class _Pixels:
 
 
 def _turning(pixels: int, cells: int) -> np.ndarray:
-    """Indices of the first and last pixel between each two neighbouring cells of one axis."""
+    """Indices of the first and last pixel between each two neighbouring cells of one axis, and before and after all."""
     place = np.floor(_position(pixels, cells))
     change = place[1:] != place[:-1]
     return np.nonzero(np.append(True, change) | np.append(change, True))[0]
 
 
 def _position(pixels: int, cells: int) -> np.ndarray:
-    """Where each pixel's centre lies among the centres of cells of one axis."""
-    return np.clip((np.arange(pixels) + 0.5) * (cells / pixels) - 0.5, 0, cells - 1)
+    """Where each pixel's centre lies among the centres of cells of one axis; below 0 before the first one."""
+    return (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
 
 
 def _bilinear(pixels: int, cells: int) -> np.ndarray:
     """How much each cell weighs in each pixel of one axis: (pixels, cells) float32, rows sum to 1."""
-    return np.clip(1 - abs(_position(pixels, cells)[:, None] - np.arange(cells)), 0, None).astype(np.float32)
+    position = np.clip(_position(pixels, cells), 0, cells - 1)
+    return np.clip(1 - abs(position[:, None] - np.arange(cells)), 0, None).astype(np.float32)
 
 
 def _hottest(pixels: _Pixels) -> list[tuple[int, int, float]]:
