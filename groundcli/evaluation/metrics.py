@@ -1,12 +1,16 @@
-"""How well points, heat maps and boxes match true boxes. Pure functions of one phrase.
+"""How well points, heat maps and boxes match true boxes. Pure functions.
 
-Boxes are (K, 4) arrays or sequences (x, y, width, height), points (x, y); all in pixels of one image.
+Boxes are (..., K, 4) arrays or sequences (x, y, width, height), points (x, y); all in pixels of one image.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from groundcli.grounding.points import bilinear
 
 Overlap = Literal["union", "sum"]
 
@@ -15,84 +19,133 @@ def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> 
     """Which points lie in any of a phrase's boxes, edges included (the authors' `isCorrectHit`).
 
     Args:
-        points: (N, 2).
-        boxes: (K, 4).
+        points: (N, 2); none is NaN, and no hit.
+        boxes: (K, 4), or (N, K, 4) with boxes of its own for each point.
         tolerance: pixels by which each side of each box is moved outwards first.
 
     Returns:
         (N) bool.
     """
     point = np.asarray(points, dtype=float).reshape(-1, 1, 2)
-    low, high = np.split(corners(boxes), 2, axis=1)
+    edges = corners(boxes)
+    low, high = edges[..., :2], edges[..., 2:]
     inside = ((point >= low - tolerance) & (point <= high + tolerance)).all(-1)  # (N, K)
     return np.asarray(inside.any(-1))
 
 
-def attention_correctness(heat: np.ndarray, boxes: ArrayLike, overlap: Overlap = "union") -> float:
+def attention_correctness(
+    heat: np.ndarray, boxes: ArrayLike, size: tuple[int, int], overlap: Overlap = "union"
+) -> float:
     """Share of heat inside a phrase's boxes; 0 where there is no heat (the authors' `attCorrectness`).
+
+    The heat is that of all pixels of the heat map resized to the image, bilinear; none is made: the heat of a
+    rectangle is r' H c, where r and c say how much the cells weigh in its rows and columns together.
 
     A box holds the pixels from round(x) to round(x + width), the last one excluded, and so for y.
 
     Args:
-        heat: (height, width), not negative, at the size of the image.
+        heat: (rows, columns) of cells, not negative, over the whole image.
         boxes: (K, 4).
+        size: (width, height) of the image.
         overlap: "union" counts a pixel once; "sum" once for each box over it, as the authors do: it may exceed 1.
     """
-    total = heat.sum(dtype=np.float64)
-    if total <= 0:
+    across, down = _summed_weights(size[0], heat.shape[1]), _summed_weights(size[1], heat.shape[0])
+    total = down[-1] @ heat @ across[-1]
+    edges = np.rint(corners(boxes)).clip(0, [*size, *size]).astype(int)
+    if total <= 0 or not len(edges):
         return 0.0
-    covers = np.zeros(heat.shape, dtype=np.int32)
-    for x0, y0, x1, y1 in np.rint(corners(boxes)).clip(0).astype(int):
-        covers[y0:y1, x0:x1] += 1
-    weight = covers if overlap == "sum" else covers > 0
-    return float((heat * weight).sum(dtype=np.float64) / total)
+    counts, x, y = _coverage(edges)
+    weight = counts if overlap == "sum" else counts > 0
+    rectangles = np.diff(down[y], axis=0) @ heat @ np.diff(across[x], axis=0).T
+    return float((rectangles * weight).sum() / total)
+
+
+@lru_cache(maxsize=16)
+def _summed_weights(pixels: int, cells: int) -> np.ndarray:
+    """How much each cell weighs in the first 0, 1, ... `pixels` pixels of an axis together: (pixels + 1, cells)."""
+    return np.concatenate([np.zeros((1, cells)), bilinear(pixels, cells).numpy().cumsum(0)])
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """Intersection over union of boxes (A, 4) and (B, 4): (A, B); 0 for two boxes without area."""
-    a, b = corners(a)[:, None], corners(b)[None]
+    """Intersection over union of boxes (..., A, 4) and (..., B, 4): (..., A, B); 0 for two boxes without area."""
+    a, b = corners(a)[..., :, None, :], corners(b)[..., None, :, :]
     overlap = _area(np.concatenate([np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])], axis=-1))
     either = _area(a) + _area(b) - overlap
     return np.divide(overlap, either, out=np.zeros_like(overlap), where=either > 0)
 
 
-def enclosing_iou(predicted: ArrayLike, true: ArrayLike) -> float:
-    """IoU of the box around all predicted boxes and the box around all true ones; 0 where either has none.
+def enclosing_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """IoU of the box around all predicted boxes and the box around all true ones, of P phrases; 0 where one has none.
 
     The authors call these boxes unions (`union`, `calc_correctness`): what lies between two boxes counts as covered.
+
+    Args:
+        predicted: (P, A, 4), of `stacked`.
+        true: (P, B, 4), of `stacked`.
+
+    Returns:
+        (P).
     """
-    if not (len(corners(predicted)) and len(corners(true))):
-        return 0.0
-    return float(box_iou([enclosing_box(predicted)], [enclosing_box(true)])[0, 0])
+    return box_iou(enclosing_box(predicted)[:, None], enclosing_box(true)[:, None])[:, 0, 0]
+
+
+def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = 0.5) -> np.ndarray:
+    """The place of the first of P phrases' ranked boxes that matches any of its true ones: R@k holds where it is < k.
+
+    Args:
+        ranked: (P, A, 4), of `stacked`, best first.
+        true: (P, B, 4), of `stacked`.
+        iou: intersection over union from which on boxes match.
+
+    Returns:
+        (P) float64, counted from 0; infinite where none does.
+    """
+    matches = (box_iou(ranked, true) >= iou).any(-1)  # (P, A)
+    return np.where(matches.any(-1), matches.argmax(-1), np.inf)
 
 
 def enclosing_box(boxes: ArrayLike) -> np.ndarray:
-    """The smallest box around boxes (K, 4), K >= 1: (4)."""
-    all_corners = corners(boxes)
-    low, high = all_corners[:, :2].min(0), all_corners[:, 2:].max(0)
-    return np.concatenate([low, high - low])
-
-
-def recall_at(ranked: ArrayLike, true: ArrayLike, k: int, iou: float = 0.5) -> bool:
-    """Whether one of the first k of ranked boxes (A, 4) matches any true box (B, 4): box models' R@k, any-box."""
-    return bool((box_iou(ranked, true)[:k] >= iou).any())
+    """The smallest box around boxes (..., K, 4), K >= 1: (..., 4). Boxes at NaN don't count."""
+    edges = corners(boxes)
+    low, high = np.fmin.reduce(edges[..., :2], -2), np.fmax.reduce(edges[..., 2:], -2)
+    return np.concatenate([low, high - low], axis=-1)
 
 
 def covered_area(boxes: ArrayLike, size: tuple[int, int]) -> float:
     """Area of the image, (width, height), that lies under any of boxes (K, 4), in square pixels. Exact."""
-    limits = np.array([*size, *size])
-    x0, y0, x1, y1 = corners(boxes).clip(0, limits).T
+    counts, x, y = _coverage(corners(boxes).clip(0, [*size, *size]))
+    return float(np.diff(y) @ (counts > 0) @ np.diff(x))
+
+
+def _coverage(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lines that corners (K, 4) cut a plane by, and how many boxes lie over each rectangle between them.
+
+    Returns:
+        Counts (Y, X), lines x (X + 1) and y (Y + 1).
+    """
+    x0, y0, x1, y1 = edges.T
     x, y = np.unique([x0, x1]), np.unique([y0, y1])  # between two neighbouring lines a box covers all or nothing
     across = (x0[:, None] <= x[:-1]) & (x[1:] <= x1[:, None])  # (K, X)
     down = (y0[:, None] <= y[:-1]) & (y[1:] <= y1[:, None])  # (K, Y)
-    under = (down[:, :, None] & across[:, None, :]).any(0)  # (Y, X)
-    return float(np.diff(y) @ under @ np.diff(x))
+    return down.T.astype(int) @ across.astype(int), x, y
 
 
 def corners(boxes: ArrayLike) -> np.ndarray:
-    """Boxes (K, 4) as their corners (x0, y0, x1, y1): (K, 4) float64; K may be 0."""
-    array = np.asarray(boxes, dtype=float).reshape(-1, 4)
-    return np.concatenate([array[:, :2], array[:, :2] + array[:, 2:]], axis=1)
+    """Boxes (..., K, 4) as their corners (x0, y0, x1, y1), float64; K may be 0."""
+    array = np.asarray(boxes, dtype=float)
+    array = array.reshape(-1, 4) if array.ndim < 3 else array
+    return np.concatenate([array[..., :2], array[..., :2] + array[..., 2:]], axis=-1)
+
+
+def stacked(boxes: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
+    """P lists of boxes, of any lengths, as (P, K, 4) float64, K >= 1; what a list lacks are boxes at NaN.
+
+    No point lies in such a box, and its IoU with any box is 0.
+    """
+    out = np.full((len(boxes), max(1, *map(len, boxes)), 4), np.nan)
+    for row, own in zip(out, boxes, strict=True):
+        row[: len(own)] = np.asarray(own, dtype=float).reshape(-1, 4)
+    return out
 
 
 def _area(corner: np.ndarray) -> np.ndarray:

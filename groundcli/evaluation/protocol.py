@@ -1,16 +1,33 @@
 """Which phrases count. A number means nothing without the protocol that gave it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.evaluation.metrics import enclosing_box
 
 Protocol = Literal["default", "authors"]
+Encode = Literal["caption", "phrase"]
 
 LARGE = 0.9
 SMALL = 0.05  # of the image; the authors' filter, which their paper doesn't mention
 NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What numbers depend on besides model and data; they are named beside every one.
+
+    Attributes:
+        protocol: which phrases and boxes count.
+        tolerance: pixels that a point may lie outside its box.
+        encode: whether a phrase is read within its whole caption, or alone.
+    """
+
+    protocol: Protocol = "default"
+    tolerance: float = 0
+    encode: Encode = "caption"
 
 
 def scored_phrases(caption: Caption, size: tuple[int, int], protocol: Protocol) -> tuple[Phrase, ...]:

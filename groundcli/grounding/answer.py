@@ -17,7 +17,8 @@ class GroundedPhrase:
         point: (x, y) of the likeliest pixel.
         boxes: (x, y, width, height), best first; may be empty.
         box_scores: one number in [0, 1] a box.
-        score: how well the phrase fits its place; a cosine in [0, 1].
+        score: how likely the point is on the phrase, a probability, where the weights are calibrated; else how well
+            the phrase fits its place, a cosine in [0, 1]. 0 where nothing was found.
         level: index of the visual level that fits the phrase best.
         heatmap: (M, M) float32, non-negative, over the whole image: cell (i, j) covers the i-th of M equal
             rows and the j-th of M equal columns.

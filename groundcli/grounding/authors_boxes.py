@@ -68,41 +68,68 @@ class _Candidate(NamedTuple):
 class _Pixels:
     """A heat map resized to (width, height): bilinear, half-pixel centres, borders repeated; no more than is asked for.
 
+    Between two neighbouring cells heat is linear along every row and column. So all about its regions is decided by the
+    first and last pixels between each two, at most 2 (M + 1) rows and columns of them: the turning pixels.
+
     Attributes:
         cells: (M, M) float32 from 0 to 1.
         shape: (height, width).
+        down, across: rows and columns of the turning pixels.
+        turning: their heat, (Y, X).
     """
 
     def __init__(self, cells: np.ndarray, width: int, height: int):
         self.cells = cells
         self.shape = (height, width)
         self.rows, self.columns = (_bilinear(pixels, len(cells)) for pixels in self.shape)
+        self.down, self.across = (_turning(pixels, len(cells)) for pixels in self.shape)
+        self.turning = self.part(self.down, self.across)
 
-    def part(self, rows: slice, columns: slice) -> np.ndarray:
+    def part(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The heat of some rows and columns."""
         return self.rows[rows] @ self.cells @ self.columns[columns].T
 
-    def region(self, y: int, x: int, floor: float) -> tuple[slice, slice]:
-        """Rows and columns that hold all pixels above `floor` that are connected with a pixel.
+    def region(self, y: int, x: int, floor: float) -> np.ndarray:
+        """The turning pixels that are connected with one of them, above `floor`: (Y, X) bool."""
+        hot = self.turning > floor
+        labels, _ = ndimage.label(hot)
+        own = {labels[np.searchsorted(self.down, y), np.searchsorted(self.across, x)]}
+        pairs = [{labels[one], labels[other]} for one, other in self._bridges(hot, floor)]
+        for _ in pairs:  # one may lead to another
+            own = own.union(*(pair for pair in pairs if own & pair))
+        return np.isin(labels, list(own))
 
-        Where there is heat, so there is at one of the four cells around; a path from pixel to pixel meets the edges
-        between cells with at least the floor, less what heat may change on the way to the next pixel.
-        """
-        step = len(self.cells) / min(self.shape)
-        hot, _ = ndimage.label(self.cells > floor - step, structure=np.ones((3, 3)))
-        around = np.nonzero(self.rows[y])[0], np.nonzero(self.columns[x])[0]
-        regions = np.unique(hot[np.ix_(*around)])
-        cells = np.isin(hot, regions[regions > 0])
-        ends = []
-        for weights, has in ((self.rows, cells.any(1)), (self.columns, cells.any(0))):
-            touched = np.nonzero(weights @ has)[0]
-            ends.append(slice(touched[0], touched[-1] + 1))
-        return ends[0], ends[1]
+    def _bridges(self, hot: np.ndarray, floor: float) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """Turning pixels at opposite corners of a place between cells that are connected through its middle."""
+        upper, lower = hot[:-1], hot[1:]
+        falling = upper[:, :-1] & lower[:, 1:] & ~upper[:, 1:] & ~lower[:, :-1]
+        rising = ~upper[:, :-1] & ~lower[:, 1:] & upper[:, 1:] & lower[:, :-1]
+        bridges = []
+        for i, j in np.argwhere(falling | rising):
+            rows = np.arange(self.down[i], self.down[i + 1] + 1)
+            columns = np.arange(self.across[j], self.across[j + 1] + 1)
+            labels, _ = ndimage.label(self.part(rows, columns) > floor)
+            left, right = (0, -1) if falling[i, j] else (-1, 0)
+            if labels[left, 0] == labels[right, -1]:
+                bridges.append(((i - left, j), (i - right, j + 1)))
+        return bridges
+
+
+def _turning(pixels: int, cells: int) -> np.ndarray:
+    """Indices of the first and last pixel between each two neighbouring cells of one axis, and before and after all."""
+    place = np.floor(_position(pixels, cells))
+    change = place[1:] != place[:-1]
+    return np.nonzero(np.append(True, change) | np.append(change, True))[0]
+
+
+def _position(pixels: int, cells: int) -> np.ndarray:
+    """Where each pixel's centre lies among the centres of cells of one axis; below 0 before the first one."""
+    return (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
 
 
 def _bilinear(pixels: int, cells: int) -> np.ndarray:
     """How much each cell weighs in each pixel of one axis: (pixels, cells) float32, rows sum to 1."""
-    position = np.clip((np.arange(pixels) + 0.5) * (cells / pixels) - 0.5, 0, cells - 1)
+    position = np.clip(_position(pixels, cells), 0, cells - 1)
     return np.clip(1 - abs(position[:, None] - np.arange(cells)), 0, None).astype(np.float32)
 
 
@@ -123,12 +150,32 @@ def _hottest(pixels: _Pixels) -> list[tuple[int, int, float]]:
 def _candidate(pixels: _Pixels, y: int, x: int, value: float) -> _Candidate:
     """The box of the connected region around a peak."""
     floor = value * FLOOR
-    rows, columns = pixels.region(y, x, floor)
-    labels, _ = ndimage.label(pixels.part(rows, columns) > floor)
-    own = labels == labels[y - rows.start, x - columns.start]
-    (top, bottom), (left, right) = (np.nonzero(own.any(axis))[0][[0, -1]] for axis in (1, 0))
-    x0, y0 = int(columns.start), int(rows.start)
-    return _Candidate(x0 + int(left), y0 + int(top), x0 + int(right), y0 + int(bottom), float(value))
+    own = pixels.region(y, x, floor)
+    x0, x1 = _ends(own, pixels.across, pixels.rows[pixels.down] @ pixels.cells, pixels.columns, floor)
+    y0, y1 = _ends(own.T, pixels.down, pixels.columns[pixels.across] @ pixels.cells.T, pixels.rows, floor)
+    return _Candidate(x0, y0, x1, y1, float(value))
+
+
+def _ends(own: np.ndarray, turning: np.ndarray, lines: np.ndarray, weights: np.ndarray, floor: float) -> list[int]:
+    """First and last pixel of a region along an axis: it reaches furthest out on a line of turning pixels.
+
+    Args:
+        own: (lines, turning pixels of the axis) bool, which of them belong to the region.
+        turning: indices of the turning pixels along the axis.
+        lines: (lines, M), the heat of each line at the cells of the axis.
+        weights: (pixels, M) of the axis, of `_bilinear`.
+        floor: the region is hotter than this.
+    """
+    held = np.nonzero(own.any(0))[0]
+    ends = []
+    for at, step in ((held[0], -1), (held[-1], 1)):
+        beyond = 0
+        if 0 <= at + step < len(turning):
+            outwards = np.arange(turning[at] + step, turning[at + step] + step, step)  # the last isn't hot
+            hot = lines[own[:, at]] @ weights[outwards].T > floor
+            beyond = int(hot.argmin(1).max())
+        ends.append(int(turning[at]) + step * beyond)
+    return ends
 
 
 def _without_doubles(candidates: list[_Candidate]) -> list[_Candidate]:

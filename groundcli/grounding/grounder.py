@@ -17,6 +17,7 @@ from groundcli.data.sample import Caption
 from groundcli.data.words import Word, tokenize, words_in
 from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.grounding.boxes import DEFAULT, METHODS, Method
+from groundcli.grounding.confidence import features, probability
 from groundcli.grounding.points import peak
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.precision import Precision, autocast
@@ -174,6 +175,24 @@ class Grounder:
             for caption in captions
         ]
 
+    @torch.no_grad()
+    def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> np.ndarray:
+        """Where whole texts are by their sentence vectors: heat maps (C, M, M) float32; no heat for one without words.
+
+        Where the text encoder has no sentence of its own, as a table of word pieces, it is the mean of its words.
+        """
+        side = self.model.config.visual.grid
+        out = np.zeros((len(texts), side, side), dtype=np.float32)
+        words = {i: [word.text for word in tokenize(text)] for i, text in enumerate(texts)}
+        spoken = [i for i, tokens in words.items() if tokens]
+        if spoken:
+            with autocast(self.device, self.precision):
+                z = self.model.map_sentences([words[i] for i in spoken])
+                heat, _, _ = self.model.ground_words(image.cells, z)
+            maps = heat.float().view(-1, side, side)
+            out[spoken] = (smooth(maps) if self.model.config.smooth else maps).cpu().numpy()
+        return out
+
     def _phrases(
         self, heat: Tensor, scores: Tensor, levels: Tensor, rows: Sequence[range], size: tuple[int, int], boxed: bool
     ) -> list[tuple]:
@@ -186,11 +205,13 @@ class Grounder:
         maps = (weights @ heat / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
         maps = (smooth(maps) if self.model.config.smooth else maps).cpu()
         best = weights.argmax(1)
+        calibration = self.model.config.calibration
+        likely = probability(features(maps.numpy()), calibration).tolist() if calibration else weights.amax(1).tolist()
         points = peak(maps, size).tolist()
         out = []
         for i, heatmap in enumerate(maps.numpy()):
             boxes, box_scores = METHODS[self.boxes](heatmap, size) if boxed else ([], [])
-            score, level = (float(weights[i].max()), int(levels[best[i]])) if rows[i] else (0.0, 0)
+            score, level = (likely[i], int(levels[best[i]])) if rows[i] else (0.0, 0)
             out.append((tuple(points[i]), tuple(boxes), tuple(box_scores), score, level, heatmap))
         return out
 

@@ -16,7 +16,7 @@ def resize(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
     """
     width, height = size
     cells = heatmaps.float()
-    return _bilinear(height, cells) @ cells @ _bilinear(width, cells).T
+    return _weights(height, cells) @ cells @ _weights(width, cells).T
 
 
 def peak(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -34,29 +34,35 @@ def peak(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
     """
     width, height = size
     cells = heatmaps.float()
-    rows, columns = _bilinear(height, cells), _bilinear(width, cells)
+    rows, columns = _weights(height, cells), _weights(width, cells)
     y, x = _turning_pixels(height, cells), _turning_pixels(width, cells)
     best = (rows[y] @ cells @ columns[x].T).flatten(1).argmax(1)  # (P)
     return torch.stack([x[best % len(x)], y[best // len(x)]], dim=-1).float()
 
 
-def _cell_positions(pixels: int, cells: Tensor) -> Tensor:
-    """Where each pixel's centre lies among the centres of M cells, from 0 to M - 1: (pixels) float64."""
-    m = cells.shape[-1]
-    centres = torch.arange(pixels, dtype=torch.float64, device=cells.device) + 0.5
-    return (centres * (m / pixels) - 0.5).clamp(0, m - 1)
+def bilinear(pixels: int, cells: int) -> Tensor:
+    """How much each of `cells` weighs in each pixel of one axis, as `resize` has it: (pixels, cells) float64.
+
+    Rows sum to 1.
+    """
+    distance = (_cell_positions(pixels, cells).unsqueeze(1) - torch.arange(cells)).abs()
+    return (1 - distance).clamp_min(0)
 
 
-def _bilinear(pixels: int, cells: Tensor) -> Tensor:
-    """How much each of M cells weighs in each pixel of one axis: (pixels, M) float32, rows sum to 1."""
-    grid = torch.arange(cells.shape[-1], device=cells.device)
-    distance = (_cell_positions(pixels, cells).unsqueeze(1) - grid).abs()
-    return (1 - distance).clamp_min(0).float()
+def _weights(pixels: int, heatmaps: Tensor) -> Tensor:
+    return bilinear(pixels, heatmaps.shape[-1]).to(heatmaps)
 
 
-def _turning_pixels(pixels: int, cells: Tensor) -> Tensor:
+def _cell_positions(pixels: int, cells: int) -> Tensor:
+    """Where each pixel's centre lies among the centres of the cells, from 0 to cells - 1: (pixels) float64."""
+    centres = torch.arange(pixels, dtype=torch.float64) + 0.5
+    return (centres * (cells / pixels) - 0.5).clamp(0, cells - 1)
+
+
+def _turning_pixels(pixels: int, heatmaps: Tensor) -> Tensor:
     """Indices of the first and last pixel between each two neighbouring cells of one axis."""
-    interval = _cell_positions(pixels, cells).floor()
+    interval = _cell_positions(pixels, heatmaps.shape[-1]).floor()
     change = interval[1:] != interval[:-1]
     edge = change.new_ones(1)
-    return (torch.cat([edge, change]) | torch.cat([change, edge])).nonzero().squeeze(1)
+    turning = (torch.cat([edge, change]) | torch.cat([change, edge])).nonzero().squeeze(1)
+    return turning.to(heatmaps.device)

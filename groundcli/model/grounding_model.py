@@ -25,6 +25,8 @@ class ModelConfig:
             (the paper), `average` weighs each level by its score.
         smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
         level_weights: factors of the levels in the average; none are all one.
+        calibration: what makes a probability of a phrase's heat map, see `groundcli.grounding.confidence`; none is
+            known where nobody measured it, and the score stays a cosine.
     """
 
     visual: VisualConfig
@@ -33,6 +35,7 @@ class ModelConfig:
     fusion: Literal["best", "average"] = "best"
     level_weights: tuple[float, ...] = ()
     smooth: bool = False
+    calibration: tuple[float, ...] = ()
 
 
 class GroundingModel(nn.Module):
@@ -91,6 +94,11 @@ class GroundingModel(nn.Module):
         text = self.encode_text(captions)
         s = self.word_mapping(text.words)
         return [s[:, index[mask]] for index, mask in zip(text.index, text.mask, strict=True)]
+
+    @torch.no_grad()
+    def map_sentences(self, captions: Sequence[Sequence[str]]) -> Tensor:
+        """C tokenised captions -> each as a whole, (K, C, D), length one."""
+        return self.sentence_mapping(self.encode_text(captions).sentences)
 
     @torch.no_grad()
     def ground_words(self, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -255,13 +255,13 @@ def _marked(shown: Image.Image, answer: Answer) -> Image.Image:
     """The photograph, drawn upon: every phrase's best box, its point and its label."""
     scale = shown.width / answer.size[0], shown.height / answer.size[1]
     canvas = ImageDraw.Draw(shown)
-    boxes = [_area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in answer.phrases]
-    points = [_scaled(phrase.point, scale, shown.size) for phrase in answer.phrases]
+    boxes = [area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in answer.phrases]
+    points = [scaled(phrase.point, scale, shown.size) for phrase in answer.phrases]
     for i, box in enumerate(boxes):
         if box:
-            _draw_box(canvas, box, color(i), 3)
+            draw_box(canvas, box, color(i), 3)
     for i, point in enumerate(points):
-        _draw_marker(shown, point, color(i), 11)
+        draw_marker(shown, point, color(i), 11)
     taken = [(x - 12, y - 12, x + 12, y + 12) for x, y in points]
     for i, phrase in enumerate(answer.phrases):
         _draw_label(shown, phrase.text, color(i), boxes[i], points[i], taken)
@@ -333,8 +333,8 @@ def _draw_panel(
     panel = Image.fromarray((ground + heat * (lit - ground)).astype(np.uint8))
     scale = width / size[0], height / size[1]
     if phrase.boxes:
-        _draw_box(ImageDraw.Draw(panel), _area(phrase.boxes[0], scale), fill, 2)
-    _draw_marker(panel, _scaled(phrase.point, scale, panel.size), fill, 7)
+        draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
+    draw_marker(panel, scaled(phrase.point, scale, panel.size), fill, 7)
     _draw_title(ImageDraw.Draw(block), phrase, fill, corner, width)
     block.paste(panel, (corner[0], corner[1] + TITLE))
 
@@ -361,14 +361,15 @@ def _heat(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 # --- Marks
 
 
-def _draw_box(canvas: ImageDraw.ImageDraw, area: Area, fill: Color, width: int) -> None:
+def draw_box(canvas: ImageDraw.ImageDraw, area: Area, fill: Color, width: int) -> None:
     """A frame with a dark edge on either side, so that it stands out on any ground."""
     left, top, right, bottom = area
     canvas.rectangle((left - 1, top - 1, right, bottom), outline=(20, 20, 20), width=width + 2)
     canvas.rectangle((left, top, right - 1, bottom - 1), outline=fill, width=width)
 
 
-def _draw_marker(picture: Image.Image, point: tuple[int, int], fill: Color, radius: int) -> None:
+def draw_marker(picture: Image.Image, point: tuple[int, int], fill: Color, radius: int) -> None:
+    """A dot at a point, in a ring."""
     marker = _marker(fill, radius)
     picture.paste(marker, (point[0] - marker.width // 2, point[1] - marker.height // 2), marker)
 
@@ -418,12 +419,14 @@ def _mixed(first: Color, second: Color, share: float) -> Color:
     return red, green, blue
 
 
-def _area(box: Box, scale: tuple[float, float]) -> Area:
+def area(box: Box, scale: tuple[float, float]) -> Area:
+    """A box of the image on a page where it is shown at a scale (across, down); at least a pixel."""
     x, y, width, height = box
     left, top = round(x * scale[0]), round(y * scale[1])
     return left, top, max(left + 1, round((x + width) * scale[0])), max(top + 1, round((y + height) * scale[1]))
 
 
-def _scaled(point: tuple[float, float], scale: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
+def scaled(point: tuple[float, float], scale: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
+    """A point of the image on a page where it is shown at a scale (across, down), (width, height) pixels large."""
     x, y = (min(max(round(at * by), 0), side - 1) for at, by, side in zip(point, scale, room, strict=True))
     return x, y

@@ -5,7 +5,7 @@ import html
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -143,8 +143,18 @@ def _page(title: str) -> str:
     parts = {
         "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode("ascii"),
         "settings": f"const COLORS = {_script(COLORS)}, CHUNK = {CHUNK};",
-        "style": (_PAGE / "page.css").read_text("utf-8"),
+        "style": read_style(),
         "script": (_PAGE / "page.js").read_text("utf-8"),
     }
+    return fill((_PAGE / "page.html").read_text("utf-8"), parts)
+
+
+def read_style() -> str:
+    """The style sheet of our pages."""
+    return (_PAGE / "page.css").read_text("utf-8")
+
+
+def fill(page: str, parts: Mapping[str, str]) -> str:
+    """A page with its parts in their places, `{{name}}`."""
     # In one go, so that a title that looks like a place for another part stays a title.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], (_PAGE / "page.html").read_text("utf-8"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)

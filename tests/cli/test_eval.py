@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from groundcli import checkpoint
+from groundcli.weights.files import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape
 
@@ -45,6 +47,70 @@ def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: 
     assert pointing["random"] == pytest.approx(60 * 60 / (240 * 180))
     assert pointing["by_category"]["other"]["phrases"] == 2
     assert sum(numbers["levels"].values()) == pytest.approx(1)
+    assert set(numbers["baselines"]) == {"center", "whole_image", "sentence_region", "random"}
+    assert numbers["box_methods"]["authors"]["box_recall"]["R@1"] in (0, 0.5, 1)
+
+
+def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+    numbers, tables, folder = tmp_path / "numbers.json", tmp_path / "tables.md", tmp_path / "report"
+    done = groundcli(
+        *("eval", "--dataset", "flickr30k", "--data", flickr30k, "--ablations", "--compare", "lite"),
+        *("--json", numbers, "--markdown", tables, "--report", folder),
+    )
+    assert f"report: {folder / 'report.html'}" in done.stdout
+    found = json.loads(numbers.read_text())
+    assert found["compared"]["weights"] == "lite"
+    assert found["compared"]["difference"]["pointing"] == {"value": 0, "ci95": [0, 0]}
+    ablations = found["ablations"]
+    assert list(ablations) == [
+        *("blocks.4 alone", "blocks.5 alone", "best level (the paper's)", "levels averaged"),
+        *("sentence of the caption", "phrase as a sentence"),
+    ]
+    assert ablations["blocks.4 alone"]["levels"] == {"blocks.4": 1, "blocks.5": 0}
+    assert all(0 <= row["pointing"]["accuracy"] <= 1 for row in ablations.values())
+    text = tables.read_text()
+    assert "| blocks.4 alone |" in text
+    assert "paired difference" in text
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2  # a case of each image
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_weights_whose_score_is_a_probability(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+    out = tmp_path / "calibrated.safetensors"
+    common = ("eval", "--dataset", "flickr30k", "--data", flickr30k)
+    groundcli(*common, "--calibrate", out)
+    tensors, metadata = checkpoint.load(out)
+    before, _ = checkpoint.load(SHIPPED / "lite.safetensors")
+    assert {name: t.numpy().tobytes() for name, t in tensors.items()} == {
+        name: t.numpy().tobytes() for name, t in before.items()
+    }
+    assert len(metadata["recipe"]["model"]["calibration"]) == 3
+    file = tmp_path / "numbers.json"
+    groundcli(*common, "--weights", out, "--json", file)
+    assert 0 <= json.loads(file.read_text())["calibration"]["weights"]["ece"] <= 1
+    done = groundcli(*common, "--calibrate", out, code=2)
+    assert "exists; name another file" in done.stderr
+
+
+def test_predictions_of_others_beside_ours(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+    file, numbers = tmp_path / "theirs.jsonl", tmp_path / "numbers.json"
+    line = {"image": "Flickr30k_Images/11.jpg", "caption": 0, "phrase": "A red ball", "boxes": [[20, 30, 60, 60]]}
+    file.write_text(json.dumps(line) + "\n")
+    common = ("eval", "--dataset", "flickr30k", "--data", flickr30k, "--predictions", file)
+    groundcli(*common, "--compare", "lite", "--json", numbers)
+    found = json.loads(numbers.read_text())
+    assert found["weights"] == str(file)
+    assert found["pointing"]["accuracy"] == found["box_recall"]["R@1"] == 0.5
+    assert found["attention_correctness"] is None
+    assert found["predictions"] == {"missing": 1, "unused": 0}
+    ours = found["compared"]["pointing"]["accuracy"]
+    assert found["compared"]["difference"]["pointing"]["value"] == 0.5 - ours
+    done = groundcli(*common, "--ablations", code=2)
+    assert "--ablations" in done.stderr
+    file.write_text('{"image": "x"}\n')
+    done = groundcli(*common, code=3)
+    assert f"{file}: object 1: names no phrase" in done.stderr
 
 
 @pytest.mark.parametrize(

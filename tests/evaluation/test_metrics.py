@@ -12,11 +12,12 @@ from groundcli.evaluation.metrics import (
     covered_area,
     enclosing_box,
     enclosing_iou,
+    first_match,
     pointing_hits,
-    recall_at,
+    stacked,
 )
 from groundcli.evaluation.protocol import counted_boxes
-from groundcli.grounding.boxes import authors_boxes
+from groundcli.grounding.authors_boxes import authors_boxes
 from groundcli.grounding.points import peak, resize
 
 A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)
@@ -59,11 +60,26 @@ def test_pointing_with_several_points() -> None:
 )
 def test_attention_correctness(boxes: list, overlap: str, share: float) -> None:
     heat = np.ones((2, 4), dtype=np.float32)
-    assert attention_correctness(heat, boxes, overlap) == pytest.approx(share)  # type: ignore[arg-type]
+    assert attention_correctness(heat, boxes, (4, 2), overlap) == pytest.approx(share)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(50, 37), (500, 333), (5, 90)])
+def test_attention_correctness_is_that_of_the_resized_heat_map(size: tuple[int, int]) -> None:
+    draw = np.random.default_rng(0)
+    heat = draw.random((9, 9)).astype(np.float32)
+    full = resize(torch.from_numpy(heat)[None], size)[0].double().numpy()
+    boxes = np.round(draw.random((3, 4)) * [*size, *size] * 0.7).astype(int)
+    covers = np.zeros(full.shape, dtype=int)
+    for x, y, width, height in boxes:
+        covers[y : y + height, x : x + width] += 1
+    union, total = attention_correctness(heat, boxes, size), attention_correctness(heat, boxes, size, "sum")
+    assert union == pytest.approx((full * (covers > 0)).sum() / full.sum(), abs=1e-6)
+    assert total == pytest.approx((full * covers).sum() / full.sum(), abs=1e-6)
+    assert union < total
 
 
 def test_no_heat_is_nowhere_correct() -> None:
-    assert attention_correctness(np.zeros((2, 4)), [(0, 0, 4, 2)]) == 0
+    assert attention_correctness(np.zeros((2, 4)), [(0, 0, 4, 2)], (4, 2)) == 0
 
 
 def test_box_iou() -> None:
@@ -81,23 +97,33 @@ def test_box_iou() -> None:
     ],
 )
 def test_enclosing_iou(predicted: list, true: list, iou: float) -> None:
-    assert enclosing_iou(predicted, true) == pytest.approx(iou)
+    assert enclosing_iou(stacked([predicted]), stacked([true])) == pytest.approx([iou])
 
 
 @pytest.mark.parametrize(
-    ("ranked", "k", "found"),
+    ("ranked", "place"),
     [
-        ([A], 1, True),
-        ([FAR, A], 1, False),  # second
-        ([FAR, A], 2, True),
-        ([FAR, A], 10, True),  # fewer than k
-        ([(10, 20, 30, 20)], 1, True),  # IoU 0.5 exactly
-        ([(10, 20, 30, 19)], 1, False),
-        ([], 1, False),
+        ([A], 0),
+        ([FAR, A], 1),
+        ([FAR, FAR, A, A], 2),
+        ([(10, 20, 30, 20)], 0),  # IoU 0.5 exactly
+        ([(10, 20, 30, 19)], math.inf),
+        ([], math.inf),
     ],
 )
-def test_recall(ranked: list, k: int, found: bool) -> None:
-    assert recall_at(ranked, [(0, 0, 5, 5), A], k) is found
+def test_first_match(ranked: list, place: float) -> None:
+    true = [(0, 0, 5, 5), A]
+    assert first_match(stacked([ranked]), stacked([true])).tolist() == [place]
+
+
+def test_phrases_are_matched_together_as_one_by_one() -> None:
+    ranked, true = [[FAR, A], [], [A]], [[A], [A, FAR], [FAR]]
+    together = first_match(stacked(ranked), stacked(true)).tolist()
+    assert together == [1, math.inf, math.inf]
+    assert together == [float(first_match(stacked([r]), stacked([t]))[0]) for r, t in zip(ranked, true, strict=True)]
+    points = [(25, 40), (25, 40), (25, 40)]
+    assert pointing_hits(points, stacked(true)).tolist() == [True, True, False]
+    assert pointing_hits([(np.nan, np.nan)], [A]).tolist() == [False]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +152,7 @@ def test_authors_metrics(oracles: Path) -> None:
         true = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in case["bbox"]]
         assert pointing_hits(peak(cells, size), true)[0] == case["hit"]
         boxes = counted_boxes(authors_boxes(cells[0].numpy(), size)[0], size, "authors")
-        assert (enclosing_iou(boxes, true) >= 0.5) == case["iou"]
-        attention = attention_correctness(resize(cells, size)[0].numpy(), true, "sum")
+        assert (enclosing_iou(stacked([boxes]), stacked([true]))[0] >= 0.5) == case["iou"]
+        attention = attention_correctness(cells[0].numpy(), true, size, "sum")
         assert attention == pytest.approx(case["att"], abs=1e-5)
         assert (math.prod(enclosing_box(true)[2:]) / (width * height) >= 0.05) == case["kept"]

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
-from groundcli.grounding.authors_boxes import authors_boxes
+from groundcli.grounding.authors_boxes import FLOOR, authors_boxes
+from groundcli.grounding.points import resize
 
 
 def test_authors_boxes(oracles: Path) -> None:
@@ -75,3 +78,17 @@ def test_boxes_of_large_images_are_those_of_smaller_ones_scaled() -> None:
 def test_images_smaller_than_the_grid() -> None:
     boxes, scores = authors_boxes(spots((2, 6, 1.0), (7, 3, 0.7)), (3, 3))
     assert len(boxes) == len(scores)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_regions_are_those_of_the_whole_resized_heat_map(seed: int) -> None:
+    """On noise, where regions hang together through places between cells, and on images smaller than the heat map."""
+    draw = np.random.default_rng(seed)
+    side = int(draw.integers(2, 12))
+    heat = draw.random((side, side)).astype(np.float32)
+    size = (int(draw.integers(1, 90)), int(draw.integers(1, 90)))
+    full = resize(torch.from_numpy((heat - heat.min()) / np.ptp(heat))[None], size)[0].numpy()
+    for (x, y, width, height), score in zip(*authors_boxes(heat, size), strict=True):
+        regions = ndimage.find_objects(ndimage.label(full > FLOOR * score)[0])
+        found = [(x.start, y.start, x.stop - x.start - 1, y.stop - y.start - 1) for y, x in regions]
+        assert (x, y, width, height) in found

@@ -1,0 +1,75 @@
+"""What eval takes, end to end, over the bare forward of the CNN on the same images: seconds and their ratio.
+
+    python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device cuda] [--repeats N] [--limit N]
+
+Both run in turn, so that a machine that slows down slows both; printed are the medians. Eval is everything but loading
+the weights: decoding, the captions, heat maps, points, boxes by every method, all metrics, baselines and intervals. The
+CNN's images are decoded and resized beforehand, and go through it as eval's do.
+"""
+
+import argparse
+import cProfile
+import pstats
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from groundcli import Grounder
+from groundcli.data import datasets
+from groundcli.data.images import decode, resize
+from groundcli.evaluation.protocol import Settings
+from groundcli.evaluation.run import BATCH, evaluate_samples
+from groundcli.evaluation.summary import summarize
+from groundcli.evaluation.systems import GrounderSystem
+from groundcli.grounding.grounder import as_batch
+from groundcli.model.precision import autocast
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--weights", default="lite")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=None, help="the first so many images only")
+    parser.add_argument("--profile", action="store_true", help="where the time of one more eval goes")
+    options = parser.parse_args()
+    samples = datasets.load("flickr30k", options.data, options.split)[: options.limit]
+    grounder = Grounder.load(options.weights, options.device)
+    batch = 1 if grounder.device.type == "cpu" else BATCH
+    pixels = [resize(decode(sample.image), grounder.model.config.visual.image_size) for sample in samples]
+
+    @torch.no_grad()
+    def forward() -> None:
+        with autocast(grounder.device, grounder.precision):
+            for i in range(0, len(pixels), batch):
+                grounder.model.backbone(as_batch(pixels[i : i + batch]).to(grounder.device))
+        if grounder.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def whole() -> None:
+        summarize(evaluate_samples(samples, Settings(), GrounderSystem(grounder)))
+
+    forms = {"CNN forward": forward, "eval": whole}
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    forward()  # warms up
+    for _ in range(options.repeats):
+        for name, form in forms.items():
+            start = time.perf_counter()
+            form()
+            seconds[name].append(time.perf_counter() - start)
+    print(f"{len(pixels)} images, {torch.get_num_threads()} threads; milliseconds an image")
+    for name, times in seconds.items():
+        ratio = statistics.median(own / cnn for own, cnn in zip(times, seconds["CNN forward"], strict=True))
+        print(f"{1000 * statistics.median(times) / len(pixels):8.1f}  {ratio:5.2f} x  {name}")
+    if options.profile:
+        with cProfile.Profile() as profile:
+            whole()
+        pstats.Stats(profile).sort_stats("cumulative").print_stats("groundcli|ndimage", 30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Points and boxes of any other model, from a file, on the same phrases."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from groundcli.data.sample import Box, Caption, Phrase
+from groundcli.errors import GroundcliError
+from groundcli.evaluation.measure import Predicted
+from groundcli.evaluation.systems import OWN, Answers, Encoded
+from groundcli.evaluation.truth import Truth
+
+Key = tuple[str, ...]
+Entry = Mapping[str, Any]
+
+
+class _Found(NamedTuple):
+    """What a file says of a phrase: boxes with their scores, a point and a score where it has them."""
+
+    boxes: list[tuple[float, Box]]
+    points: list[tuple[float, float]]
+    scores: list[float]
+
+
+class Predictions:
+    """A system that answers from a file.
+
+    The file is JSON lines or a JSON list; an object of it is about one phrase of one image:
+
+        {"image": "Flickr30k_Images/1.jpg", "caption": 0, "span": [0, 5], "phrase": "A man",
+         "point": [x, y], "boxes": [[x, y, width, height], ...], "scores": [0.9, ...], "score": 0.9}
+
+    - The image: `image` or `file_name`, the name in the data set or the file's name alone; or `image_id`, the file's
+      name without its suffix.
+    - The phrase: `span` or `phrase` (letters' case and white space don't count), of the `caption`, its number in the
+      image counted from 0 or its text. Without a caption the prediction is for all phrases of the image that read so.
+    - What is said: `point`, or `keypoints` [x, y, ...]; `boxes` with `scores`, or a list of {"bbox", "score"}; or
+      `bbox` and `score`, in which case several objects about one phrase are its boxes. Boxes go best first. A phrase
+      without a point gets the middle of its best box.
+
+    So `phrases.jsonl` of `annotate --format jsonl` is one, and COCO results whose objects name a phrase. Of a run of
+    annotate, `annotations.json` is read too, and `results.json` with the names that lie beside it there.
+
+    A phrase that the file doesn't speak of is missing: a miss in everything.
+
+    Attributes:
+        side: 0: no pixels are wanted.
+        missing: how many phrases were missing so far.
+    """
+
+    side = 0
+    levels: Sequence[str] = ()
+    calibration: Sequence[float] = ()
+
+    def __init__(self, path: Path) -> None:
+        """Reads a file. Raises GroundcliError that names the object, counted from 1, that isn't as above."""
+        self.missing = 0
+        self._found: dict[Key, _Found] = defaultdict(lambda: _Found([], [], []))
+        self._used: set[Key] = set()
+        for number, entry in enumerate(_entries(path), start=1):
+            try:
+                self._take(entry)
+            except (KeyError, TypeError, ValueError) as error:
+                reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+                raise GroundcliError(f"{path}: object {number}: {reason}") from None
+        self._images = {key[0] for key in self._found}
+        self._boxes = any(found.boxes for found in self._found.values())
+
+    @property
+    def unused(self) -> int:
+        """Phrases that the file speaks of and nobody asked for so far."""
+        return len(self._found.keys() - self._used)
+
+    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> None:
+        """Nothing: see `systems.System`."""
+
+    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
+        """See `systems.System`."""
+        return [{OWN: self._predicted(truth)} for truth in truths]
+
+    def _take(self, entry: Entry) -> None:
+        found = self._found[_key(entry)]
+        score = _number(entry.get("score", 1.0))
+        boxes = entry.get("boxes", [entry["bbox"]] if "bbox" in entry else [])
+        for box, own in zip(boxes, entry.get("scores", [score] * len(boxes)), strict=True):
+            named = isinstance(box, dict)
+            found.boxes.append((_number(box["score"] if named else own), _box(box["bbox"] if named else box)))
+        point = entry.get("point") or (entry.get("keypoints") or [])[:2]
+        if point:
+            x, y = _numbers(point, 2)
+            found.points.append((x, y))
+        if "score" in entry:
+            found.scores.append(score)
+
+    def _predicted(self, truth: Truth) -> Predicted:
+        found = [
+            self._of(truth.sample.name, number, caption, phrase)
+            for number, caption in enumerate(truth.captions)
+            for phrase in caption.phrases
+        ]
+        self.missing += sum(one is None for one in found)
+        boxes = [[box for _, box in sorted(one.boxes, key=lambda b: -b[0])] if one else [] for one in found]
+        points = [_point(one, own) for one, own in zip(found, boxes, strict=True)]
+        scores = [max(one.scores, default=np.nan) if one else 0.0 for one in found]
+        return Predicted(np.array(points), boxes if self._boxes else None, scores=np.array(scores))
+
+    def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Found | None:
+        path = PurePosixPath(name)
+        image = next((own for own in (name, path.name, path.stem) if own in self._images), "")
+        span, text = f"{phrase.span[0]}-{phrase.span[1]}", _plain(phrase.text)
+        captions = str(number), _plain(caption.text)
+        for key in (*((image, c, p) for p in (span, text) for c in captions), (image, text)):
+            if key in self._found:
+                self._used.add(key)
+                return self._found[key]
+        return None
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GroundcliError(f"--predictions {path}: can't be read ({error})") from None
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError:
+        yield from _lines(path, text)
+        return
+    if isinstance(whole, dict) and "annotations" in whole:
+        yield from _annotations(whole)
+    elif isinstance(whole, list):
+        beside = path.with_name("annotations.json")
+        named = all(isinstance(entry, dict) and ("phrase" in entry or "span" in entry) for entry in whole)
+        yield from whole if named or not beside.is_file() else _with_names(whole, json.loads(beside.read_text("utf-8")))
+    else:
+        yield whole  # one line
+
+
+def _lines(path: Path, text: str) -> Iterator[Entry]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
+
+
+def _annotations(data: Mapping[str, Any]) -> Iterator[Entry]:
+    """Of a COCO data set, with the names of images and the texts of captions for their numbers."""
+    images = {image["id"]: image["file_name"] for image in data["images"]}
+    captions = {caption["id"]: caption["caption"] for caption in data.get("captions", [])}
+    for entry in data["annotations"]:
+        caption = {"caption": captions[entry["caption_id"]]} if "caption_id" in entry else {}
+        yield {**entry, "image": images[entry["image_id"]], **caption}
+
+
+def _with_names(results: Sequence[Entry], data: Mapping[str, Any]) -> Iterator[Entry]:
+    """COCO results with the names that a data set has for their numbers; a category is the phrase."""
+    images = {image["id"]: image["file_name"] for image in data["images"]}
+    phrases = {category["id"]: category["name"] for category in data["categories"]}
+    for entry in results:
+        yield {**entry, "image": images[entry["image_id"]], "phrase": phrases[entry["category_id"]]}
+
+
+def _key(entry: Entry) -> Key:
+    if not isinstance(entry, dict):
+        raise ValueError("not an object {...}")
+    image = next((str(entry[key]) for key in ("image", "file_name", "image_id") if key in entry), None)
+    if image is None:
+        raise ValueError("names no image: give it `image`, `file_name` or `image_id`")
+    caption = entry.get("caption")
+    if "span" in entry and caption is not None:
+        start, end = entry["span"]
+        return image, _plain(str(caption)), f"{start}-{end}"
+    if "phrase" not in entry:
+        raise ValueError("names no phrase: give it `phrase`, or `caption` and `span`")
+    text = _plain(entry["phrase"])
+    return (image, text) if caption is None else (image, _plain(str(caption)), text)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _point(found: _Found | None, boxes: Sequence[Box]) -> tuple[float, float]:
+    if found and found.points:
+        return found.points[0]
+    if boxes:
+        x, y, width, height = boxes[0]
+        return x + width / 2, y + height / 2
+    return math.nan, math.nan
+
+
+def _box(values: Any) -> Box:
+    x, y, width, height = _numbers(values, 4)
+    return x, y, width, height
+
+
+def _number(value: Any) -> float:
+    return _numbers([value], 1)[0]
+
+
+def _numbers(values: Any, count: int) -> list[float]:
+    """So many finite numbers. Raises ValueError."""
+    numbers = [float(value) for value in values] if isinstance(values, list) else []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"expected {count} finite numbers, not {values!r}")
+    return numbers
