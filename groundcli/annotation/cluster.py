@@ -36,6 +36,7 @@ class Cluster:
             GroundcliError: Ray isn't installed, there is no cluster at RAY_ADDRESS, or it has no such device.
         """
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # else a wrong address takes minutes to show
         try:
             import ray
         except ImportError:
