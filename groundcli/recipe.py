@@ -29,6 +29,8 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the images; one caption of each image is drawn anew every time.
         batch_size: pairs a step; every other pair of the batch is a negative.
+        accumulate: parts in which the mappings take a batch's images, for large batches in little memory; the loss and
+            its gradient are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
         learning_rate: Adam's, at its highest.
         schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
         warmup: steps until the highest rate, where the schedule has a warm-up.
@@ -43,6 +45,7 @@ class TrainingConfig:
 
     epochs: int = 20
     batch_size: int = 32
+    accumulate: int = 1
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "paper"] = "paper"
     warmup: int = 0
@@ -111,7 +114,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from plain values; `source` names them in errors."""
     recipe = _build(Recipe, values, source, "")
-    for key in ("batch_size", "epochs"):
+    for key in ("batch_size", "epochs", "accumulate"):
         if getattr(recipe.training, key) < 1:
             raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected 1 or more")
     weights, levels = recipe.model.level_weights, recipe.model.visual.levels

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,6 +25,7 @@ from groundcli.data.phrases import How
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.grounding.grounder import EncodedImage, Grounder
+from groundcli.interrupts import interruptible
 
 LOCK = ".lock"
 Batch = Sequence[Sample]
@@ -98,7 +97,7 @@ def annotate(
             batches = _batches(found, settings.batch_size)
             todo = [batch for batch in batches if any(sample.name not in current for sample in batch)]
             again = {sample.name for batch in todo for sample in batch}
-            with _interruptible() as stopped:
+            with interruptible() as stopped:
                 for lines in _lines(grounder, todo, phrases, pictures, settings, keys, progress):
                     journal.add(lines)
                     if stopped():
@@ -238,20 +237,3 @@ def _key(sample: Sample) -> str:
         file = "missing"
     captions = [(c.text, [p.span for p in c.phrases]) for c in sample.captions]
     return hashlib.sha256(f"{file} {json.dumps(captions)}".encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM is only noted, to stop where nothing is lost; the second stops at once."""
-    seen: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,10 +19,13 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a value of the recipe.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last whole epoch in OUT.")] = False,
-    features: Annotated[
-        Path | None, typer.Option(help="Folder of cached features that runs may share, where the recipe caches them.")
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, exactly where it was.")] = False,
+    cache_features: Annotated[
+        Path | None, typer.Option(help="Folder of cached CNN features, for any number of runs to share.")
     ] = None,
+    save_every: Annotated[
+        str, typer.Option(metavar="10m|500", help="Save the state so often within an epoch: minutes, or steps.")
+    ] = "10m",
     limit: Annotated[int | None, typer.Option(min=2, help="Learn from the first so many images only.")] = None,
     untrained: Annotated[
         bool,
@@ -37,6 +40,7 @@ def train(
 
     from groundcli.data import datasets, folder
     from groundcli.recipe import load_recipe
+    from groundcli.training.loop import parse_save_every
     from groundcli.training.loop import train as run
     from groundcli.weights.files import BEST
 
@@ -63,7 +67,7 @@ def train(
         samples,
         validation,
         out,
-        cache=features,
+        cache=cache_features,
         device=torch_device(device),
         resume=resume,
         console=console,
@@ -71,6 +75,7 @@ def train(
         precision=precision,
         untrained=untrained,
         elmo_backend=elmo_backend,
+        save_every=parse_save_every(save_every),
     )
     note = "" if math.isnan(accuracy) else f", validation pointing accuracy {100 * accuracy:.2f} %"
     note += "; on a RANDOM CNN and ELMo (--untrained)" if untrained else ""

@@ -6,7 +6,9 @@ from rich.console import Console
 
 from groundcli.data.sample import Sample
 from groundcli.model.visual import Backbone, VisualConfig, resize
-from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation, cached_features
+from groundcli.training.feature_cache import CachedFeatures
+from groundcli.training.features import LiveFeatures, Preparation
+from groundcli.training.ranks import Ranks
 from tests.shapes import draw_shape
 
 CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.2", "blocks.3"), 64, 4, (8,))
@@ -29,7 +31,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 def cached(samples: list[Sample], backbone: Backbone, folder: Path) -> CachedFeatures:
-    return cached_features(samples, backbone, "hash", Preparation(64, 4), folder, Console(quiet=True))
+    found = CachedFeatures(samples, backbone, "hash", Preparation(64, 4), folder)
+    found.complete(Ranks(), lambda: False, Console(quiet=True))
+    return found
 
 
 def test_both_sources_give_the_same_maps(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
