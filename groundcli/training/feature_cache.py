@@ -74,7 +74,8 @@ class CachedFeatures:
         text = json.dumps(kind, indent=2)
         self.folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / "kind.json", lambda file: file.write(text.encode()))
+        if not (self.folder / "kind.json").exists():
+            _write(self.folder / "kind.json", lambda file: file.write(text.encode()))
         with ThreadPoolExecutor(THREADS) as pool:
             self.keys = list(pool.map(lambda sample: _content(sample.image), samples))
         self._shards: dict[str, np.ndarray] = {}
