@@ -123,6 +123,14 @@ def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
     return recipe
 
 
+def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
+    """The recipe with `key.key=value` settings over it. Raises UsageError as `load_recipe`."""
+    values = recipe.to_dict()
+    for setting in settings:
+        _set(values, setting)
+    return recipe_from(values, source)
+
+
 def _set(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals:

@@ -62,7 +62,7 @@ def train(
             "WARNING: --untrained: the CNN and the ELMo are random; points will mean nothing.", style="bold red"
         )
     console.print(f"{len(samples)} images to learn from, {len(validation)} to choose the best epoch by")
-    accuracy = run(
+    outcome = run(
         chosen,
         samples,
         validation,
@@ -77,6 +77,6 @@ def train(
         elmo_backend=elmo_backend,
         save_every=parse_save_every(save_every),
     )
-    note = "" if math.isnan(accuracy) else f", validation pointing accuracy {100 * accuracy:.2f} %"
+    note = "" if math.isnan(outcome.best) else f", {outcome.title} {100 * outcome.best:.2f} %"
     note += "; on a RANDOM CNN and ELMo (--untrained)" if untrained else ""
     console.print(f"{out / BEST}: the best epoch{note}")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -27,6 +27,7 @@ from groundcli.model.precision import Precision
 from groundcli.recipe import Recipe
 from groundcli.training.feature_cache import CachedFeatures
 from groundcli.training.features import FeatureSource, LiveFeatures, Preparation
+from groundcli.training.finetune import Part, choose_trained
 from groundcli.training.gradient import add_gradient
 from groundcli.training.pairs import Batch, Pairs
 from groundcli.training.progress import Reporter, report
@@ -35,7 +36,7 @@ from groundcli.training.run_folder import LAST, METRICS, keep_metrics, load_stat
 from groundcli.training.schedule import SCHEDULES
 from groundcli.training.validation import Judge, Pairing, Pointing
 from groundcli.weights.files import BEST
-from groundcli.weights.load import UNTRAINED, ElmoBackend, new_model
+from groundcli.weights.load import UNTRAINED, ElmoBackend, Loaded, new_model
 
 NAMES = 5  # of images, that an error shows
 
@@ -56,6 +57,21 @@ class SaveEvery:
         return bool(self.steps and step % self.steps == 0) or bool(
             self.minutes and time.monotonic() - saved > 60 * self.minutes
         )
+
+
+class Start(NamedTuple):
+    """A trained model to go on from, and the part of it that learns."""
+
+    loaded: Loaded
+    part: Part
+
+
+class Outcome(NamedTuple):
+    """The best measure on validation data, and that of the model before, fractions; nan where nothing was measured."""
+
+    best: float
+    before: float
+    title: str
 
 
 def parse_save_every(text: str) -> SaveEvery:
@@ -81,7 +97,8 @@ def train(
     untrained: bool = False,
     elmo_backend: ElmoBackend = "groundcli",
     save_every: SaveEvery = SaveEvery(),
-) -> float:
+    start: Start | None = None,
+) -> Outcome:
     """Trains a recipe and writes `best.safetensors`, `last.safetensors` and `metrics.jsonl` into a folder.
 
     Args:
@@ -99,9 +116,8 @@ def train(
         untrained: draw the frozen CNN and ELMo at random instead of loading their weights, and mark the checkpoint so.
         elmo_backend: whose code runs an ELMo.
         save_every: when the state is saved within an epoch.
-
-    Returns:
-        The best measure on the validation data, a fraction; nan without validation data.
+        start: a model of this recipe to go on from, in place of random mappings; where no epoch is better on the
+            validation data, it stays the best.
 
     Raises:
         UsageError: the run exists and `resume` isn't given, or was made by another recipe or on other data.
@@ -118,6 +134,9 @@ def train(
         torch.manual_seed(settings.seed)
         model, frozen = new_model(config, settings.seed if untrained else None, elmo_backend)
         model.to(device)
+        if start:
+            model.load_trained(start.loaded.model.trained())
+            choose_trained(model, start.part)
 
         def features(of: Sequence[Sample], how: Preparation) -> FeatureSource:
             if not (cache or settings.cache_features):
@@ -147,6 +166,8 @@ def train(
             "sums": {},  # of the loss's terms over them
             "accuracy": None,
             "best": None,
+            "before": None,
+            "vocabulary": sorted(pairs.vocabulary.union(start.loaded.metadata.get("vocabulary", ()) if start else ())),
         }
         if untrained:
             state[UNTRAINED] = settings.seed
@@ -164,6 +185,10 @@ def train(
             checkpoint.restore_optimizer(optimizer, checkpoint.part("optimizer", tensors))
             restore_random(tensors)
             state = before
+        elif start:
+            state["before"] = state["best"] = judge(model, ranks, precision, stopped) if judge else None
+            if ranks.first:
+                checkpoint.save(out / BEST, checkpoint.prefixed("model", model.trained()), state)
         else:
             _calibrate(model, pairs, settings.batch_size)
         step = state["epoch"] * per_epoch + state["batch"]
@@ -212,7 +237,9 @@ def train(
                         )
                     due = judge and ((epoch + 1) % settings.validate_every == 0 or epoch + 1 == settings.epochs)
                     accuracy = judge(model, ranks, precision, stopped) if judge and due else None
-                    better = judge is None or (accuracy is not None and accuracy > (state["best"] or -1))
+                    better = judge is None or (
+                        accuracy is not None and accuracy > (-1 if state["best"] is None else state["best"])
+                    )
                     state |= {"epoch": epoch + 1, "batch": 0, "sums": {}, "accuracy": accuracy}
                     state |= {"best": accuracy if better else state["best"]}
                     if better and ranks.first:
@@ -226,8 +253,8 @@ def train(
                 raise Interrupted(f"{error} {done}; go on with the same command and --resume") from None
         if held:
             held.release()
-    best = state["best"]
-    return float("nan") if best is None else float(best)
+    best, first = (math.nan if value is None else float(value) for value in (state["best"], state["before"]))
+    return Outcome(best, first, judge.title if judge else "")
 
 
 def _judge(validation: Sequence[Sample], features: FeatureSource) -> Judge:

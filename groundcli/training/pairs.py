@@ -54,6 +54,11 @@ class Pairs:
         self.content = {row: {content_key(w) for c in cs for w in c} - {""} for row, cs in self.captions.items()}
 
     @property
+    def vocabulary(self) -> set[str]:
+        """What the captions' words share with their other forms."""
+        return set().union(*self.content.values())
+
+    @property
     def digest(self) -> str:
         """Hash of all names and captions: only the same pairs are gone on with."""
         pairs = [(self.names[row], captions) for row, captions in self.captions.items()]
