@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, torch_device
+from groundcli.cli.options import Device, ElmoBackend, Precision, rank_console, torch_device
 
 SHOWN = 10  # words that a warning shows
 
 
 def finetune(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Images with captions, as annotate reads them; or a data set's folder.")],
     out: Annotated[Path, typer.Option(help="The run's folder.")],
     start: Annotated[str, typer.Option("--from", help="Name of weights, checkpoint or run folder.")] = "lite",
@@ -31,7 +32,6 @@ def finetune(
     elmo_backend: ElmoBackend = "groundcli",
 ) -> None:
     """Goes on learning from other images, and compares before and after on images kept aside."""
-    from rich.console import Console
     from rich.table import Table
 
     from groundcli.data import datasets, folder
@@ -39,10 +39,11 @@ def finetune(
     from groundcli.training.finetune import hold_out, unseen_words, vocabulary
     from groundcli.training.loop import Start
     from groundcli.training.loop import train as run
+    from groundcli.training.preflight import check_data, free_disk
     from groundcli.weights.files import BEST
     from groundcli.weights.load import load_model
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = rank_console()
     loaded = load_model(start, elmo_backend)
     gentle = f"training.learning_rate={loaded.recipe.training.learning_rate / 10}"  # it has learned most already
     recipe = override(loaded.recipe, [gentle, *(settings or ())], str(loaded.path))
@@ -61,7 +62,8 @@ def finetune(
         words = ", ".join(f"{word} ({count})" for word, count in unseen[:SHOWN])
         more = f" and {len(unseen) - SHOWN} more" if len(unseen) > SHOWN else ""
         console.print(f"words that {loaded.name} has never seen: {words}{more}", markup=False)
-    console.print(f"{len(learning)} images to learn from, {len(aside)} kept aside to compare by")
+    for line in [*check_data(learning), f"{len(aside)} images kept aside to compare by", free_disk(out)]:
+        console.print(line, markup=False)
     outcome = run(
         recipe,
         learning,
@@ -74,6 +76,7 @@ def finetune(
         source=f"{loaded.name}, then {dataset}: {len(learning)} images",
         precision=precision,
         elmo_backend=elmo_backend,
+        arguments={key: str(value) for key, value in context.params.items()},
         start=Start(loaded, train),
     )
     table = Table(title=f"{len(aside)} images kept aside")

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -38,6 +39,13 @@ def torch_device(name: str) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise GroundcliError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu")
     return device
+
+
+def rank_console() -> "Console":
+    """The console of a program that `torchrun` may have started several times: the first process alone prints."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def load_grounder(

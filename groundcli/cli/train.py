@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, torch_device
+from groundcli.cli.options import Device, ElmoBackend, Precision, rank_console, torch_device
 
 
 def train(
+    context: typer.Context,
     dataset: Annotated[
         Literal["flickr30k", "folder"], typer.Option(help="flickr30k, or a folder of images with captions.")
     ],
@@ -27,6 +28,9 @@ def train(
         str, typer.Option(metavar="10m|500", help="Save the state so often within an epoch: minutes, or steps.")
     ] = "10m",
     limit: Annotated[int | None, typer.Option(min=2, help="Learn from the first so many images only.")] = None,
+    allow_evaluation_images: Annotated[
+        bool, typer.Option("--allow-evaluation-images", help="Learn from images of the validation split too.")
+    ] = False,
     untrained: Annotated[
         bool,
         typer.Option("--untrained", help="Try it without weights: a random CNN and ELMo; points mean nothing."),
@@ -36,15 +40,14 @@ def train(
     elmo_backend: ElmoBackend = "groundcli",
 ) -> None:
     """Trains a model; boxes of the validation split, where there are any, choose the best epoch and nothing else."""
-    from rich.console import Console
-
     from groundcli.data import datasets, folder
     from groundcli.recipe import load_recipe
     from groundcli.training.loop import parse_save_every
     from groundcli.training.loop import train as run
+    from groundcli.training.preflight import check_data, check_leaks, free_disk
     from groundcli.weights.files import BEST
 
-    console = Console()
+    console = rank_console()
     chosen = load_recipe(recipe, settings or ())
     if dataset != "folder":
         samples, validation = datasets.load(dataset, data, "train"), datasets.load(dataset, data, "val")
@@ -61,7 +64,10 @@ def train(
         console.print(
             "WARNING: --untrained: the CNN and the ELMo are random; points will mean nothing.", style="bold red"
         )
-    console.print(f"{len(samples)} images to learn from, {len(validation)} to choose the best epoch by")
+    for line in [*check_data(samples), f"{len(validation)} images to choose the best epoch by", free_disk(out)]:
+        console.print(line, markup=False)
+    if not allow_evaluation_images:
+        check_leaks(samples, {f"{dataset} val": validation})
     outcome = run(
         chosen,
         samples,
@@ -75,6 +81,7 @@ def train(
         precision=precision,
         untrained=untrained,
         elmo_backend=elmo_backend,
+        arguments={key: str(value) for key, value in context.params.items()},
         save_every=parse_save_every(save_every),
     )
     note = "" if math.isnan(outcome.best) else f", {outcome.title} {100 * outcome.best:.2f} %"

@@ -9,13 +9,15 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
+from torch import nn
 
 import groundcli
 from groundcli import checkpoint
@@ -25,6 +27,8 @@ from groundcli.interrupts import interruptible
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.precision import Precision
 from groundcli.recipe import Recipe
+from groundcli.training.average import Average
+from groundcli.training.curves import plot
 from groundcli.training.feature_cache import CachedFeatures
 from groundcli.training.features import FeatureSource, LiveFeatures, Preparation
 from groundcli.training.finetune import Part, choose_trained
@@ -32,7 +36,16 @@ from groundcli.training.gradient import add_gradient
 from groundcli.training.pairs import Batch, Pairs
 from groundcli.training.progress import Reporter, report
 from groundcli.training.ranks import joined
-from groundcli.training.run_folder import LAST, METRICS, keep_metrics, load_state, lock, restore_random, save_state
+from groundcli.training.run_folder import (
+    LAST,
+    METRICS,
+    describe,
+    keep_metrics,
+    load_state,
+    lock,
+    restore_random,
+    save_state,
+)
 from groundcli.training.schedule import SCHEDULES
 from groundcli.training.validation import Judge, Pairing, Pointing
 from groundcli.weights.files import BEST
@@ -98,6 +111,7 @@ def train(
     elmo_backend: ElmoBackend = "groundcli",
     save_every: SaveEvery = SaveEvery(),
     start: Start | None = None,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> Outcome:
     """Trains a recipe and writes `best.safetensors`, `last.safetensors` and `metrics.jsonl` into a folder.
 
@@ -118,6 +132,7 @@ def train(
         save_every: when the state is saved within an epoch.
         start: a model of this recipe to go on from, in place of random mappings; where no epoch is better on the
             validation data, it stays the best.
+        arguments: of the command, for `run.json`.
 
     Raises:
         UsageError: the run exists and `resume` isn't given, or was made by another recipe or on other data.
@@ -167,6 +182,7 @@ def train(
             "accuracy": None,
             "best": None,
             "before": None,
+            "stale": 0,  # validations since the best one
             "vocabulary": sorted(pairs.vocabulary.union(start.loaded.metadata.get("vocabulary", ()) if start else ())),
         }
         if untrained:
@@ -191,19 +207,28 @@ def train(
                 checkpoint.save(out / BEST, checkpoint.prefixed("model", model.trained()), state)
         else:
             _calibrate(model, pairs, settings.batch_size)
+        average = Average(model, settings.ema)
+        if found:
+            average.load(checkpoint.part("average", tensors))
         step = state["epoch"] * per_epoch + state["batch"]
         if ranks.first:
             keep_metrics(out / METRICS, step)
+            counts = {"images": len(pairs.rows), "validation_images": len(validation), "steps": steps}
+            describe(out, arguments, state, counts, device, ranks.count)
 
         def save() -> None:
             if ranks.first:
-                save_state(out, checkpoint.prefixed("model", model.trained()), optimizer, state)
+                weights = checkpoint.prefixed("model", model.trained())
+                save_state(out, weights | checkpoint.prefixed("average", average.tensors), optimizer, state)
 
         told: set[tuple[str, str]] = set()
         saved = time.monotonic()
         with report(console, out, steps, step, settings.batch_size, ranks.first) as reporter:
             try:
                 for epoch in range(state["epoch"], settings.epochs):
+                    if settings.patience and state["stale"] >= settings.patience:
+                        reporter.line(f"stopped early: {state['stale']} validations without a better one")
+                        break
                     model.train()
                     sums = Counter(state["sums"])
                     arrived = time.perf_counter()
@@ -218,7 +243,12 @@ def train(
                             optimizer.zero_grad()
                             terms = add_gradient(model, batch, learning.grid, ranks, precision)
                             _check_finite(terms, batch, epoch, out)
+                            if settings.clip_norm:
+                                nn.utils.clip_grad_norm_(
+                                    (p for p in model.parameters() if p.requires_grad), settings.clip_norm
+                                )
                             optimizer.step()
+                            average.update(model, step + 1)
                             sums.update({**terms, "steps": 1})
                         step += 1
                         state |= {"batch": state["batch"] + 1, "sums": dict(sums)}
@@ -236,14 +266,16 @@ def train(
                             f"none of the {len(samples)} images can be decoded: {pairs.features.failures[0][1]}"
                         )
                     due = judge and ((epoch + 1) % settings.validate_every == 0 or epoch + 1 == settings.epochs)
-                    accuracy = judge(model, ranks, precision, stopped) if judge and due else None
-                    better = judge is None or (
-                        accuracy is not None and accuracy > (-1 if state["best"] is None else state["best"])
-                    )
-                    state |= {"epoch": epoch + 1, "batch": 0, "sums": {}, "accuracy": accuracy}
-                    state |= {"best": accuracy if better else state["best"]}
-                    if better and ranks.first:
-                        checkpoint.save(out / BEST, checkpoint.prefixed("model", model.trained()), state)
+                    with average.in_place(model):
+                        accuracy = judge(model, ranks, precision, stopped) if judge and due else None
+                        best = -1 if state["best"] is None else state["best"]
+                        better = judge is None or (accuracy is not None and accuracy > best)
+                        state |= {"epoch": epoch + 1, "batch": 0, "sums": {}, "accuracy": accuracy}
+                        state |= {"best": accuracy, "stale": 0} if better else {"stale": state["stale"] + bool(due)}
+                        if better and ranks.first:
+                            checkpoint.save(out / BEST, checkpoint.prefixed("model", model.trained()), state)
+                        if due and reporter.events:
+                            reporter.events.overlays(model, validation, precision, step)
                     save()
                     saved = time.monotonic()
                     reporter.epoch(step, epoch + 1, sums, judge, accuracy, better)
@@ -252,6 +284,7 @@ def train(
                 done = f"after {state['epoch']} epochs and {state['batch']} of {per_epoch} steps"
                 raise Interrupted(f"{error} {done}; go on with the same command and --resume") from None
         if held:
+            plot(out)
             held.release()
     best, first = (math.nan if value is None else float(value) for value in (state["best"], state["before"]))
     return Outcome(best, first, judge.title if judge else "")

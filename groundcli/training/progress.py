@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from groundcli.training.curves import Events
 from groundcli.training.run_folder import METRICS
 from groundcli.training.validation import Judge
 
@@ -59,9 +60,10 @@ class Bar:
 
 
 class Reporter:
-    """Tells each step and epoch to the progress bar and to `metrics.jsonl`."""
+    """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard."""
 
-    def __init__(self, shown: Bar, metrics: IO[str] | None):
+    def __init__(self, shown: Bar, metrics: IO[str] | None = None, events: Events | None = None):
+        self.events = events
         self._bar = shown
         self._metrics = metrics
         self._seconds = self._waited = 0.0
@@ -80,6 +82,8 @@ class Reporter:
         self._seconds += seconds
         self._waited = waited
         self._write({"step": step, "epoch": epoch, "loss": loss, **terms, "lr": rate, "seconds": round(seconds, 4)})
+        if self.events:
+            self.events.scalars({"train/loss": loss, "train/lr": rate, **_under("train", terms)}, step)
         parts = " + ".join(f"{name} {value:.2f}" for name, value in terms.items())
         wait = f"data wait {self.wait:.0%}"
         self._bar.step(f"loss {loss:.4f} = {parts}  lr {rate:.1e}  {wait}{self._best}")
@@ -103,6 +107,10 @@ class Reporter:
         loss = sum(terms.values())
         measured = {judge.name: accuracy} if judge else {}
         self._write({"step": step, "epoch": epoch, "loss": loss, **terms, **measured})
+        if self.events:
+            self.events.scalars(_under("epoch", terms), step)
+            if judge and accuracy is not None:
+                self.events.scalars({f"validation/{judge.name}": accuracy}, step)
         found = "" if judge is None or accuracy is None else f", {judge.title} {100 * accuracy:.2f} %"
         self.line(f"epoch {epoch}: loss {loss:.4f}{found}{', the best' if better else ''}; data wait {self.wait:.1%}")
         if better and found:
@@ -118,7 +126,11 @@ def report(console: Console, out: Path, steps: int, done: int, batch_size: int, 
     """Reports into a run's folder, where this process `writes`, and to a console until the block ends."""
     with bar(console, steps, done, batch_size) as shown:
         if not writes:
-            yield Reporter(shown, None)
+            yield Reporter(shown)
             return
-        with (out / METRICS).open("a", encoding="utf-8") as metrics:
-            yield Reporter(shown, metrics)
+        with (out / METRICS).open("a", encoding="utf-8") as metrics, closing(Events(out, done)) as events:
+            yield Reporter(shown, metrics, events)
+
+
+def _under(group: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{group}/{name}": value for name, value in values.items()}

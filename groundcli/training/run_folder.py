@@ -1,7 +1,9 @@
 """What a training run leaves in its folder, of which nothing is ever lost: the state to go on from, and the curves."""
 
 import json
+import platform
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
+from groundcli.output.files import replacing
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 METRICS = "metrics.jsonl"
@@ -74,3 +77,38 @@ def keep_metrics(path: Path, step: int) -> None:
     if path.exists():
         lines = [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
         path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), "utf-8")
+
+
+def describe(
+    out: Path,
+    arguments: Mapping[str, Any],
+    state: Mapping[str, Any],
+    counts: Mapping[str, int],
+    device: torch.device,
+    ranks: int,
+) -> None:
+    """Writes `run.json`: everything needed to repeat the run."""
+    packages = ("torch", "torchvision", "timm", "numpy", "tokenizers", "pillow")
+    run = {
+        "arguments": dict(arguments),
+        "recipe": state["recipe"],
+        "seed": state["recipe"]["training"]["seed"],
+        "frozen": state["frozen"],
+        "source": state["source"],
+        "data": state["data"],
+        "counts": dict(counts),
+        "versions": {
+            "groundcli": state["version"],
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "ranks": ranks,
+        },
+    }
+    with replacing(out / "run.json") as file:
+        file.write(json.dumps(run, indent=2) + "\n")

@@ -36,6 +36,22 @@ def test_the_loss_falls(run: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_a_run_can_be_looked_at_and_repeated(run: Path, shapes: tuple[Path, dict]) -> None:
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if "lr" in line}
+    assert {e.step: e.value for e in events.Scalars("train/loss")} == pytest.approx(losses, rel=1e-5)
+    with Image.open(run / "curves.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 4  # curves of several colours
+    about = json.loads((run / "run.json").read_text())
+    assert about["counts"] == {"images": 32, "validation_images": 0, "steps": 12}
+    assert about["arguments"]["data"] == str(shapes[0])
+    assert about["recipe"]["training"]["epochs"] == 12
+
+
 def test_points_come_to_lie_where_they_belong(
     run: Path, shapes: tuple[Path, dict], groundcli: Run, tmp_path: Path
 ) -> None:
@@ -64,7 +80,7 @@ def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
         (["--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
         (["--set", "training.batch_size=64"], 3, "32 images with captions are fewer than a batch"),
-        (["--data", "EMPTY"], 3, "0 images with captions are fewer than a batch of 32"),
+        (["--data", "EMPTY"], 3, "0 images with captions: training tells pairs apart, and needs two at least"),
         (["--recipe", "heavy"], 3, "heavy: no recipe of this name"),
     ],
 )

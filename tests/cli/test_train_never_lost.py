@@ -18,7 +18,7 @@ from tests.shapes import write_shapes
 
 SETTINGS = [
     "training.epochs=4", "training.batch_size=4", "training.warmup=2", "model.visual.image_size=64",
-    "model.visual.grid=4", "training.image_size=64", "training.grid=4",
+    "model.visual.grid=4", "training.image_size=64", "training.grid=4", "training.ema=0.9", "training.clip_norm=5",
 ]  # fmt: skip
 STEPS = 32  # eight an epoch
 
