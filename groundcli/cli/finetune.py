@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, rank_console, torch_device
+from groundcli.cli.options import Device, ElmoBackend, Precision, check_dataset, rank_console, torch_device
 
 SHOWN = 10  # words that a warning shows
 
@@ -44,6 +44,7 @@ def finetune(
     from groundcli.weights.load import load_model
 
     console = rank_console()
+    check_dataset(dataset)
     loaded = load_model(start, elmo_backend)
     gentle = f"training.learning_rate={loaded.recipe.training.learning_rate / 10}"  # it has learned most already
     recipe = override(loaded.recipe, [gentle, *(settings or ())], str(loaded.path))

@@ -41,6 +41,15 @@ def torch_device(name: str) -> "torch.device":
     return device
 
 
+def check_dataset(name: str) -> None:
+    """Raises UsageError where a name is neither a data set's nor `folder`."""
+    from groundcli.data.datasets import DATASETS
+
+    known = sorted({*DATASETS, "folder"})
+    if name not in known:
+        raise UsageError(f"--dataset {name}: expected {', '.join(known)}")
+
+
 def rank_console() -> "Console":
     """The console of a program that `torchrun` may have started several times: the first process alone prints."""
     from rich.console import Console

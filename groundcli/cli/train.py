@@ -2,18 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from groundcli.cli.options import Device, ElmoBackend, Precision, rank_console, torch_device
+from groundcli.cli.options import Device, ElmoBackend, Precision, check_dataset, rank_console, torch_device
 
 
 def train(
     context: typer.Context,
-    dataset: Annotated[
-        Literal["flickr30k", "folder"], typer.Option(help="flickr30k, or a folder of images with captions.")
-    ],
+    dataset: Annotated[str, typer.Option(help="Name of a data set, or folder: images with captions.")],
     data: Annotated[Path, typer.Option(help="The data set's folder.")],
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoints, metrics, cached features.")],
     recipe: Annotated[str, typer.Option(help="Name of a recipe, or path of its file.")] = "lite",
@@ -49,6 +47,7 @@ def train(
 
     console = rank_console()
     chosen = load_recipe(recipe, settings or ())
+    check_dataset(dataset)
     if dataset != "folder":
         samples, validation = datasets.load(dataset, data, "train"), datasets.load(dataset, data, "val")
         source = f"{dataset}, train split"

@@ -1,4 +1,4 @@
-"""What can be known before the first step: counts, files, a few decodes, room on the disk, images that mustn't be here."""
+"""What can be known before the first step: counts, files, a few decodes, free disk, images that mustn't be here."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,8 +48,8 @@ def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sam
     if leaks:
         splits = ", ".join(dict.fromkeys(leak.split for leak in leaks))
         raise UsageError(
-            f"{len(leaks)} images to learn from are also in {splits}: {_some([leak.learned for leak in leaks])}; numbers "
-            "on it would mean nothing. Remove them, or add --allow-evaluation-images"
+            f"{len(leaks)} images to learn from are also in {splits}: {_some([leak.learned for leak in leaks])}; "
+            "numbers on it would mean nothing. Remove them, or add --allow-evaluation-images"
         )
 
 

@@ -81,6 +81,7 @@ def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
         (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
         (["--set", "training.batch_size=64"], 3, "32 images with captions are fewer than a batch"),
         (["--data", "EMPTY"], 3, "0 images with captions: training tells pairs apart, and needs two at least"),
+        (["--dataset", "flickr"], 2, "--dataset flickr: expected flickr30k, folder"),
         (["--recipe", "heavy"], 3, "heavy: no recipe of this name"),
     ],
 )
