@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,53 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from groundcli.errors import GroundcliError
+from groundcli.errors import GroundcliError, first_line
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a checkpoint, whole or not at all: an older one under this name lives until the new one is on disk."""
+def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], previous: Path | None = None) -> None:
+    """Writes a checkpoint, whole or not at all: an older one under this name lives until the new one is on disk.
+
+    Args:
+        path: its file.
+        tensors: by name.
+        metadata: plain values, for JSON.
+        previous: where an older checkpoint of this name is moved to, instead of being replaced.
+
+    Raises:
+        GroundcliError: it can't be written, as on a full disk; what was there is untouched.
+    """
     partial = path.with_name(path.name + ".partial")
-    write_tensors(partial, tensors, {"groundcli": json.dumps(metadata)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        write_tensors(partial, tensors, {"groundcli": json.dumps(metadata), "crc32": _crc32(tensors)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        if previous and path.exists():
+            path.replace(previous)
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise GroundcliError(
+            f"{path}: can't be written ({first_line(error)}); make room on the disk. What was saved before is whole"
+        ) from None
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """New names are on disk too; Windows can't open folders, and has no need to."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _crc32(tensors: Mapping[str, Tensor]) -> str:
+    """Of all tensors' bytes, in the order of their names."""
+    total = 0
+    for _, tensor in sorted(tensors.items()):
+        total = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -35,19 +73,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads a checkpoint: its tensors and its metadata.
 
     Raises:
-        GroundcliError: where the file is missing, cut off, or not written by groundcli.
+        GroundcliError: where the file is missing, cut off, damaged, or not written by groundcli.
     """
     if not path.is_file():
         raise GroundcliError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            metadata = (file.metadata() or {}).get("groundcli")
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise GroundcliError(f"{path}: not a whole safetensors file ({error})") from None
-    if metadata is None:
+    if "groundcli" not in metadata:
         raise GroundcliError(f"{path}: was not written by groundcli: it has no recipe in its metadata")
-    return tensors, json.loads(metadata)
+    if "crc32" in metadata and metadata["crc32"] != _crc32(tensors):
+        raise GroundcliError(f"{path}: damaged: its tensors are not those that were written")
+    return tensors, json.loads(metadata["groundcli"])
 
 
 def load_trained(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -29,6 +29,8 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the images; one caption of each image is drawn anew every time.
         batch_size: pairs a step; every other pair of the batch is a negative.
+        accumulate: parts in which the mappings take a batch's images, for large batches in little memory; the loss and
+            its gradient are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
         learning_rate: Adam's, at its highest.
         schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
         warmup: steps until the highest rate, where the schedule has a warm-up.
@@ -38,11 +40,17 @@ class TrainingConfig:
         seed: of order, drawn captions and initial weights.
         cache_features: compute the CNN's feature maps once and keep them on disk, not anew in every epoch. Worth it
             where they are small: `lite` has 53 kB an image, the paper's PNASNet 9.4 MB.
+        clip_norm: longest gradient of a step; 0 clips none, as in the paper. For high rates and biLSTMs, whose
+            gradients may explode.
+        ema: share of the old weights in a running average of them, that is validated and kept as the model in place of
+            the last step's, such as 0.999; 0 keeps no average: under a cosine to zero the last steps average already.
+        patience: validations without a better one after which training ends; 0 never, as a cosine is best at its end.
         validate_every: epochs between two validations, which choose the best epoch; 0 never validates.
     """
 
     epochs: int = 20
     batch_size: int = 32
+    accumulate: int = 1
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "paper"] = "paper"
     warmup: int = 0
@@ -51,6 +59,9 @@ class TrainingConfig:
     grid: int = 0
     seed: int = 0
     cache_features: bool = False
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
     validate_every: int = 1
 
 
@@ -111,13 +122,23 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from plain values; `source` names them in errors."""
     recipe = _build(Recipe, values, source, "")
-    for key in ("batch_size", "epochs"):
+    for key in ("batch_size", "epochs", "accumulate"):
         if getattr(recipe.training, key) < 1:
             raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected 1 or more")
+    if not 0 <= recipe.training.ema < 1:
+        raise UsageError(f"{source}: training.ema = {recipe.training.ema}; expected a number from 0 to below 1")
     weights, levels = recipe.model.level_weights, recipe.model.visual.levels
     if weights and len(weights) != len(levels):
         raise UsageError(f"{source}: model.level_weights has {len(weights)} numbers for {len(levels)} levels")
     return recipe
+
+
+def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
+    """The recipe with `key.key=value` settings over it. Raises UsageError as `load_recipe`."""
+    values = recipe.to_dict()
+    for setting in settings:
+        _set(values, setting)
+    return recipe_from(values, source)
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -3,14 +3,12 @@
 import hashlib
 import json
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -21,6 +19,7 @@ from groundcli.annotation.work import FOLDERS, Task
 from groundcli.data.folder import Found
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
+from groundcli.interrupts import interruptible
 from groundcli.output.formats.yolo import check_names
 
 LOCK = ".lock"
@@ -92,7 +91,7 @@ def annotate(
             resumed = current - journal.failed
             todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
             again = {task.sample.name for batch in todo for task in batch}
-            with _interruptible() as stopped:
+            with interruptible() as stopped:
                 for lines in progress(engine(todo), len(again)):
                     journal.add(lines)
                     if stopped():
@@ -168,20 +167,3 @@ def _key(sample: Sample) -> str:
         file = "missing"
     captions = [(c.text, [p.span for p in c.phrases]) for c in sample.captions]
     return hashlib.sha256(f"{file} {json.dumps(captions)}".encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM is only noted, to stop where nothing is lost; the second stops at once."""
-    seen: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -39,6 +40,22 @@ def torch_device(name: str) -> "torch.device":
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise GroundcliError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu")
     return device
+
+
+def check_dataset(name: str) -> None:
+    """Raises UsageError where a name is neither a data set's nor `folder`."""
+    from groundcli.data.datasets import DATASETS
+
+    known = sorted({*DATASETS, "folder"})
+    if name not in known:
+        raise UsageError(f"--dataset {name}: expected {', '.join(known)}")
+
+
+def rank_console() -> "Console":
+    """The console of a program that `torchrun` may have started several times: the first process alone prints."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def load_grounder(

@@ -63,29 +63,48 @@ def word_contrast(scores: Tensor, present: Tensor, gamma: float) -> Tensor:
 def grounding_loss(
     v: Tensor, s: Tensor, z: Tensor, index: Tensor, mask: Tensor, config: LossConfig, present: Tensor | None = None
 ) -> Tensor:
-    """Four terms: words and sentence, image to caption and caption to image. Equations 8 to 11.
+    """The loss of B pairs in the common space.
 
     Args:
         v: cells of the images (B, L, N, D).
         s: the captions' words (K, U, D), length one.
         z: the captions' sentences (K, B, D), length one.
+        index, mask, config, present: as in `loss_terms`.
+
+    Returns:
+        The loss, a scalar.
+    """
+    both = pairwise_scores(v, torch.cat([s, z], dim=1))
+    return torch.stack(list(loss_terms(both, index, mask, config, present).values())).sum()
+
+
+def loss_terms(
+    both: Tensor, index: Tensor, mask: Tensor, config: LossConfig, present: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The terms whose sum is the loss, each from image to caption and from caption to image. Equations 8 to 11.
+
+    Args:
+        both: scores of the images with the captions' words and then sentences (B, U + B, L).
         index: (B, T), which of the U words stands at each place of the captions; anything valid at padding.
         mask: (B, T) bool, false at padding.
         config: gammas, the treatment of levels, and the weight of the words' own contrast.
         present: (B, U) bool for `word_contrast`, where its weight isn't 0.
 
     Returns:
-        The loss, a scalar.
+        Scalars `words`, `sentence` and, with its weight, `contrast`.
     """
-    both = pairwise_scores(v, torch.cat([s, z], dim=1))  # (B, U + B, L)
     if config.levels == "max":
         both = both.amax(-1, keepdim=True)
-    losses = []
-    for scores in both.unbind(-1):
-        words, sentence = scores.split([s.shape[1], z.shape[1]], dim=1)
-        loss = matching_loss(word_pertinence(words[:, index], mask, config.gamma1), config.gamma2)
-        loss = loss + matching_loss(sentence, config.gamma2)
-        if config.word_weight and present is not None:
-            loss = loss + config.word_weight * word_contrast(words, present, config.word_gamma)
-        losses.append(loss)
-    return torch.stack(losses).mean()
+    words, sentence = both.split([both.shape[1] - len(both), len(both)], dim=1)
+    terms = {
+        "words": [
+            matching_loss(word_pertinence(level[:, index], mask, config.gamma1), config.gamma2)
+            for level in words.unbind(-1)
+        ],
+        "sentence": [matching_loss(level, config.gamma2) for level in sentence.unbind(-1)],
+    }
+    if config.word_weight and present is not None:
+        terms["contrast"] = [
+            config.word_weight * word_contrast(level, present, config.word_gamma) for level in words.unbind(-1)
+        ]
+    return {name: torch.stack(levels).mean() for name, levels in terms.items()}

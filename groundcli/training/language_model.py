@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo, ElmoConfig
-from groundcli.training.progress import report
+from groundcli.training.progress import bar
 from groundcli.training.schedule import warmup_cosine
 from groundcli.weights.elmo_files import save_elmo
 
@@ -161,7 +161,7 @@ def pretrain(
         epoch, result = state["epoch"], state["perplexity"]
     per_epoch = -(-len(train) // config.batch_size)
     steps = per_epoch * config.epochs
-    with report(console, steps, epoch * per_epoch, config.batch_size) as reporter:
+    with bar(console, steps, epoch * per_epoch, config.batch_size) as shown:
         for epoch in range(epoch, config.epochs):  # noqa: B020 - goes on from where it was
             generator = torch.Generator().manual_seed(config.seed * 1000 + epoch)
             torch.manual_seed(config.seed * 1000 + epoch)
@@ -173,9 +173,9 @@ def pretrain(
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
-                reporter.step(float(loss.detach()), rate)
+                shown.step(f"loss {float(loss.detach()):.4f}  lr {rate:.1e}")
             result = perplexity(model, test, config.batch_size)
-            reporter.line(f"epoch {epoch + 1}: held-out perplexity {result:.2f}")
+            shown.line(f"epoch {epoch + 1}: held-out perplexity {result:.2f}")
             state = {"config": asdict(config), "words": len(words), "epoch": epoch + 1, "perplexity": result}
             tensors = checkpoint.prefixed("model", model.state_dict())
             tensors |= checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(optimizer))

@@ -1,21 +1,18 @@
-"""What a person sees of a training run."""
+"""What a person sees of a training run, and the curves that it writes down."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from groundcli.training.curves import Events
+from groundcli.training.run_folder import METRICS
+from groundcli.training.validation import Judge
 
 
 class RateColumn(ProgressColumn):
@@ -30,34 +27,110 @@ class RateColumn(ProgressColumn):
         return Text(f"{self.batch_size * (task.speed or 0.0):.0f} examples/s")
 
 
-@dataclass
-class Reporter:
-    """A progress bar, and lines that stay above it."""
-
-    bar: Progress
-    task: int
-
-    def step(self, loss: float, rate: float) -> None:
-        """One more step done."""
-        self.bar.update(self.task, advance=1, note=f"loss {loss:.4f}  lr {rate:.1e}")  # type: ignore[arg-type]
-
-    def line(self, text: str) -> None:
-        """A line to keep."""
-        self.bar.console.print(text)
-
-
 @contextmanager
-def report(console: Console, steps: int, done: int, batch_size: int) -> Iterator[Reporter]:
-    """Shows steps, loss, examples/s and time left until the block ends."""
+def bar(console: Console, steps: int, done: int, batch_size: int) -> Iterator["Bar"]:
+    """Shows steps, a note, examples/s and time left until the block ends."""
     columns = (
         TextColumn("step"),
         MofNCompleteColumn(),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.fields[note]}"),
         RateColumn(batch_size),
-        TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, speed_estimate_period=120) as bar:
-        yield Reporter(bar, bar.add_task("train", total=steps, completed=done, note=""))
+    with Progress(*columns, console=console, speed_estimate_period=120) as shown:
+        yield Bar(shown, total=steps, done=done)
+
+
+class Bar:
+    """A progress bar, and lines that stay above it."""
+
+    def __init__(self, shown: Progress, total: int, done: int):
+        self._shown = shown
+        self._task = shown.add_task("train", total=total, completed=done, note="")
+
+    def step(self, note: str) -> None:
+        """One more step done."""
+        self._shown.update(self._task, advance=1, note=note)
+
+    def line(self, text: str) -> None:
+        """A line to keep."""
+        self._shown.console.print(text, markup=False, soft_wrap=True)
+
+
+class Reporter:
+    """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard."""
+
+    def __init__(self, shown: Bar, metrics: IO[str] | None = None, events: Events | None = None):
+        self.events = events
+        self._bar = shown
+        self._metrics = metrics
+        self._seconds = self._waited = 0.0
+        self._best = ""
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        if self._metrics:
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+
+    def step(
+        self, step: int, epoch: int, terms: Mapping[str, float], rate: float, seconds: float, waited: float
+    ) -> None:
+        """A step is done, which took so long; `waited` seconds for data since the run began."""
+        loss = sum(terms.values())
+        self._seconds += seconds
+        self._waited = waited
+        self._write({"step": step, "epoch": epoch, "loss": loss, **terms, "lr": rate, "seconds": round(seconds, 4)})
+        if self.events:
+            self.events.scalars({"train/loss": loss, "train/lr": rate, **_under("train", terms)}, step)
+        parts = " + ".join(f"{name} {value:.2f}" for name, value in terms.items())
+        wait = f"data wait {self.wait:.0%}"
+        self._bar.step(f"loss {loss:.4f} = {parts}  lr {rate:.1e}  {wait}{self._best}")
+
+    @property
+    def wait(self) -> float:
+        """The share of the steps' time that was spent waiting for data."""
+        return self._waited / max(self._seconds, 1e-9)
+
+    def epoch(
+        self,
+        step: int,
+        epoch: int,
+        sums: Mapping[str, float],
+        judge: Judge | None,
+        accuracy: float | None,
+        better: bool,
+    ) -> None:
+        """An epoch is done, with the sums of its steps' terms and what validation found."""
+        terms = {name: total / sums["steps"] for name, total in sums.items() if name != "steps"}
+        loss = sum(terms.values())
+        measured = {judge.name: accuracy} if judge else {}
+        self._write({"step": step, "epoch": epoch, "loss": loss, **terms, **measured})
+        if self.events:
+            self.events.scalars(_under("epoch", terms), step)
+            if judge and accuracy is not None:
+                self.events.scalars({f"validation/{judge.name}": accuracy}, step)
+        found = "" if judge is None or accuracy is None else f", {judge.title} {100 * accuracy:.2f} %"
+        self.line(f"epoch {epoch}: loss {loss:.4f}{found}{', the best' if better else ''}; data wait {self.wait:.1%}")
+        if better and found:
+            self._best = f"  best {accuracy:.2%}"
+
+    def line(self, text: str) -> None:
+        """A line to keep."""
+        self._bar.line(text)
+
+
+@contextmanager
+def report(console: Console, out: Path, steps: int, done: int, batch_size: int, writes: bool) -> Iterator[Reporter]:
+    """Reports into a run's folder, where this process `writes`, and to a console until the block ends."""
+    with bar(console, steps, done, batch_size) as shown:
+        if not writes:
+            yield Reporter(shown)
+            return
+        with (out / METRICS).open("a", encoding="utf-8") as metrics, closing(Events(out, done)) as events:
+            yield Reporter(shown, metrics, events)
+
+
+def _under(group: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{group}/{name}": value for name, value in values.items()}

@@ -11,7 +11,7 @@ from groundcli.recipe import recipe_from
 from groundcli.weights.files import PARTIAL, SHIPPED, entries, find, find_model, here, sha256
 from groundcli.weights.published import PUBLISHED
 
-SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "untrained")
+SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "vocabulary", "untrained")
 
 
 @dataclass(frozen=True)

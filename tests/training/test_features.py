@@ -5,8 +5,12 @@ import torch
 from rich.console import Console
 
 from groundcli.data.sample import Sample
+from groundcli.errors import GroundcliError, Interrupted
 from groundcli.model.visual import Backbone, VisualConfig, resize
-from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation, cached_features
+from groundcli.training import feature_cache
+from groundcli.training.feature_cache import CachedFeatures
+from groundcli.training.features import LiveFeatures, Preparation
+from groundcli.training.ranks import Ranks
 from tests.shapes import draw_shape
 
 CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.2", "blocks.3"), 64, 4, (8,))
@@ -29,13 +33,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 def cached(samples: list[Sample], backbone: Backbone, folder: Path) -> CachedFeatures:
-    return cached_features(samples, backbone, "hash", Preparation(64, 4), folder, Console(quiet=True))
+    found = CachedFeatures(samples, backbone, "hash", Preparation(64, 4), folder)
+    found.complete(Ranks(), lambda: False, Console(quiet=True))
+    return found
 
 
 def test_both_sources_give_the_same_maps(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
     live = list(LiveFeatures(samples, backbone, 64).read(BATCHES))
     kept = list(cached(samples, backbone, tmp_path).read(BATCHES))
-    assert [batch.rows for batch in live] == [batch.rows for batch in kept] == [[5, 0, 1], [3]]
+    assert [batch.rows for batch in live] == [batch.rows for batch in kept] == [[5, 0, 1], [], [3]]
     for a, b in zip(live, kept, strict=True):
         assert a.sizes == b.sizes == [(240, 180)] * len(a.rows)
         for ours, theirs in zip(a.maps, b.maps, strict=True):
@@ -64,3 +70,49 @@ def test_a_cache_is_read_and_not_made_again(samples: list[Sample], backbone: Bac
     handle.remove()
     assert not calls
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_a_cache_knows_images_by_their_content(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
+    cached(samples, backbone, tmp_path)
+    copy = tmp_path / "elsewhere" / "copy.png"
+    copy.parent.mkdir()
+    copy.write_bytes(samples[3].image.read_bytes())
+    known = CachedFeatures([Sample("copy.png", copy)], backbone, "hash", Preparation(64, 4), tmp_path)
+    assert list(known.rows) == [0]
+    for other in (("other", Preparation(64, 4)), ("hash", Preparation(96, 4)), ("hash", Preparation(64, 2))):
+        assert CachedFeatures([Sample("copy.png", copy)], backbone, *other, tmp_path).missing == [0]
+
+
+def test_writers_at_once_leave_one_good_cache(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
+    both = [CachedFeatures(samples, backbone, "hash", Preparation(64, 4), tmp_path) for _ in range(2)]
+    for one in both:  # neither knew of the other's images as it began
+        one.complete(Ranks(), lambda: False, Console(quiet=True))
+    assert len(list(tmp_path.glob("*/*.npy"))) == 2
+    (half,) = tmp_path.iterdir()
+    (half / "killed.npy").write_bytes(b"half a shard, without its index")
+    batches = [
+        list(CachedFeatures(samples, backbone, "hash", Preparation(64, 4), tmp_path).read(BATCHES)),
+        *(list(one.read(BATCHES)) for one in both),
+    ]
+    for first, *others in zip(*batches, strict=True):
+        for other in others:
+            assert first.rows == other.rows
+            assert all(torch.equal(a, b) for a, b in zip(first.maps, other.maps, strict=True))
+
+
+def test_what_was_computed_before_a_stop_is_kept(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
+    many = CachedFeatures(samples, backbone, "hash", Preparation(64, 4), tmp_path)
+    with pytest.raises(Interrupted, match="features computed so far are kept"):
+        many.complete(Ranks(), lambda: True, Console(quiet=True))
+    assert list(CachedFeatures(samples, backbone, "hash", Preparation(64, 4), tmp_path).rows) == [0, 1, 3, 5]
+
+
+def test_a_disk_that_is_too_small_is_refused(
+    samples: list[Sample], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = CachedFeatures(samples, backbone, "hash", Preparation(64, 4), tmp_path)
+    assert found.missing_bytes == 6 * 2 * 16 * sum(backbone.channels)
+    found.check_room()
+    monkeypatch.setattr(feature_cache, "RESERVE", 1 << 60)
+    with pytest.raises(GroundcliError, match="GB of features don't fit"):
+        found.check_room()

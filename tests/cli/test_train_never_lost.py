@@ -1,0 +1,152 @@
+"""Runs that are killed, stopped, damaged, or meet a full disk, each by the real command in a process of its own."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from groundcli.checkpoint import load
+from tests.cli.conftest import Run
+from tests.shapes import write_shapes
+
+SETTINGS = [
+    "training.epochs=4", "training.batch_size=4", "training.warmup=2", "model.visual.image_size=64",
+    "model.visual.grid=4", "training.image_size=64", "training.grid=4", "training.ema=0.9", "training.clip_norm=5",
+]  # fmt: skip
+STEPS = 32  # eight an epoch
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder)
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    return ["--dataset", "folder", "--data", folder, "--cache-features", folder / "cache", *settings]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: list[object], groundcli: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    groundcli("train", *data, "--out", out)
+    return out
+
+
+def start(data: list[object], out: Path, when: Callable[[int], bool], number: int) -> "subprocess.Popen[str]":
+    """Begins a run that saves every third step, and sends it a signal once its metrics have come to a step."""
+    command = [sys.executable, "-m", "groundcli", "train", *data, "--out", out, "--save-every", "3"]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None:
+        if metrics.exists() and when(len(metrics.read_text().splitlines())):
+            process.send_signal(number)
+            break
+        time.sleep(0.002)
+    process.wait(60)
+    return process
+
+
+def check_same(resumed: Path, undisturbed: Path) -> None:
+    """Bit for bit: weights, moments of the optimizer, random states, and every line of the metrics but its times."""
+    ours, theirs = load(resumed / "last.safetensors"), load(undisturbed / "last.safetensors")
+    assert ours[1] == theirs[1]
+    assert ours[0].keys() == theirs[0].keys()
+    assert all(torch.equal(ours[0][name], theirs[0][name]) for name in theirs[0])
+    lines = [
+        [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in (resumed, undisturbed)
+    ]
+    assert [{**line, "seconds": 0} for line in lines[0]] == [{**line, "seconds": 0} for line in lines[1]]
+
+
+def test_killed_in_the_middle_of_an_epoch(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path
+) -> None:
+    killed = start(data, tmp_path, lambda lines: lines >= 13, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    state = load(tmp_path / "last.safetensors")[1]
+    assert state["epoch"] < 4
+    assert state["batch"]
+    groundcli("train", *data, "--out", tmp_path, "--resume")
+    check_same(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_after_the_step(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path, number: int
+) -> None:
+    stopped = start(data, tmp_path, lambda lines: lines >= 5, number)
+    assert stopped.returncode == 130
+    assert stopped.stderr is not None
+    told = stopped.stderr.read()
+    assert "go on with the same command and --resume" in told
+    assert len(told.splitlines()) == 1
+    groundcli("train", *data, "--out", tmp_path, "--resume")
+    check_same(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_state_falls_back_to_the_one_before(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path, damage: str
+) -> None:
+    start(data, tmp_path, lambda lines: lines >= 12, signal.SIGTERM)
+    last = tmp_path / "last.safetensors"
+    content = bytearray(last.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    else:
+        content[-5] ^= 1
+    last.write_bytes(content)
+    done = groundcli("train", *data, "--out", tmp_path, "--resume")
+    assert "going on from previous.safetensors, the one before" in done.stdout
+    check_same(tmp_path, undisturbed)
+
+
+def test_a_full_disk_destroys_no_checkpoint(
+    data: list[object], tmp_path: Path, groundcli: Run, undisturbed: Path
+) -> None:
+    start(data, tmp_path, lambda lines: lines >= 12, signal.SIGTERM)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    assert before.keys() >= {"last.safetensors", "previous.safetensors"}
+    command = [sys.executable, "-m", "groundcli", "train", *data, "--out", tmp_path, "--resume"]
+    full = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+    )  # fmt: skip
+    assert full.returncode == 3
+    assert "last.safetensors: can't be written" in full.stderr or "best.safetensors: can't be written" in full.stderr
+    assert len(full.stderr.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == before
+    assert not list(tmp_path.glob("*.partial"))
+    groundcli("train", *data, "--out", tmp_path, "--resume")
+    check_same(tmp_path, undisturbed)
+
+
+def test_a_loss_that_is_no_number_names_its_images(data: list[object], tmp_path: Path, groundcli: Run) -> None:
+    diverging = [*data, "--set", "training.learning_rate=1e38", "--set", "training.warmup=8"]
+    done = groundcli("train", *diverging, "--out", tmp_path, "--save-every", "1", code=3)
+    assert "the loss is not a number in epoch 1, on " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    named = (tmp_path / "not_a_number.txt").read_text().splitlines()
+    assert len(named) == 4
+    assert all((Path(str(data[3])) / name).is_file() for name in named)
+    load(tmp_path / "last.safetensors")
+
+
+def test_two_runs_in_one_folder_are_refused(data: list[object], tmp_path: Path, groundcli: Run) -> None:
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".lock"):
+        done = groundcli("train", *data, "--out", tmp_path, code=2)
+    assert "another run is at work in this folder" in done.stderr
+
+
+def test_other_data_is_not_gone_on_with(data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path) -> None:
+    done = groundcli("train", *data, "--limit", 20, "--out", undisturbed, "--resume", code=2)
+    assert "was trained on other data" in done.stderr

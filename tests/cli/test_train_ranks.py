@@ -1,0 +1,29 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.shapes import write_shapes
+
+
+def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "shapes")
+    settings = [
+        "training.epochs=1", "training.batch_size=8", "training.warmup=2", "model.visual.image_size=64",
+        "model.visual.grid=4", "training.image_size=64", "training.grid=4",
+    ]  # fmt: skip
+    common = ["-m", "groundcli", "train", "--dataset", "folder", "--data", tmp_path / "shapes"]
+    common += [word for setting in settings for word in ("--set", setting)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    losses = {}
+    for name, launcher in (("one", []), ("two", torchrun)):
+        command = [sys.executable, *launcher, *common, "--out", tmp_path / name]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("32 images to learn from") == 1  # one rank alone prints
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        losses[name] = [line["loss"] for line in lines]
+    assert len(losses["one"]) == 5  # four steps and their epoch, written once
+    assert losses["two"] == pytest.approx(losses["one"], abs=1e-4)
