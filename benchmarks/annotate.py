@@ -14,22 +14,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from groundcli import Grounder
-from groundcli.annotation.local import annotate_batches
-from groundcli.annotation.outputs import Outputs
-from groundcli.annotation.run import Settings, annotate
-from groundcli.annotation.work import Job
-from groundcli.data import folder
-from groundcli.data.images import decode, resize
-from groundcli.grounding.grounder import as_batch
-from groundcli.model.precision import autocast
-
 BATCH = 8
 
 
 def main() -> None:
+    # Imported here, as workers run what stands above once more: the command's own have nothing to import there.
+    import torch
+
+    from groundcli import Grounder
+    from groundcli.annotation.local import annotate_batches
+    from groundcli.annotation.outputs import Outputs
+    from groundcli.annotation.run import Settings, annotate
+    from groundcli.annotation.work import Job
+    from groundcli.data import folder
+    from groundcli.data.images import decode, resize
+    from groundcli.grounding.grounder import as_batch
+    from groundcli.model.precision import autocast
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", default="lite")
