@@ -14,12 +14,13 @@ def pool(workers: int) -> Executor:
     if not workers:
         return _AtOnce()
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads, and no GPU
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=live_with_parent)
 
 
-def default_workers(images: int, models: int = 1) -> int:
-    """Of each model. Processes start slowly: a few images have none; else every core has one, up to 8 a model."""
-    return min(8, max(1, (os.cpu_count() or 1) // models)) if images >= 100 else 0
+def default_workers(images: int, models: int, gpu: bool) -> int:
+    """For each of several models. On CPUs none, as the model wants every core itself, nor for the few images that are
+    done before a process has started; beside a GPU a core each, up to 8."""
+    return min(8, max(1, (os.cpu_count() or 1) // models)) if gpu and images >= 100 else 0
 
 
 class _AtOnce(Executor):
@@ -39,12 +40,6 @@ def live_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, as schedulers do
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _begin() -> None:
-    live_with_parent()
-    if hasattr(os, "nice"):
-        os.nice(10)  # a core that a worker takes from the model holds up the model's other cores too
 
 
 def _end_with_parent() -> None:

@@ -54,7 +54,8 @@ def annotate(
     weights: Weights = "lite",
     batch_size: Annotated[int, typer.Option(min=1, help="Images encoded together.")] = 8,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode and draw. Default: by cores and images.")
+        int | None,
+        typer.Option(min=0, help="Processes that decode and draw. Default: none on a CPU; by cores beside a GPU."),
     ] = None,
     device: Device = "auto",
     devices: Annotated[
@@ -121,16 +122,17 @@ def annotate(
             console.print(line, markup=False)
         return
     load = partial(Grounder.load, str(loaded.path.absolute()), precision=precision, elmo_backend=elmo_backend)
-    parts = [str(torch_device(part.strip())) for part in devices.split(",")] if devices else []
-    processes = default_workers(len(found.samples), len(parts) or 1) if workers is None else workers
+    parts = [torch_device(part.strip()) for part in devices.split(",")] if devices else [grounder.device]
+    if workers is None:
+        workers = default_workers(len(found.samples), len(parts), any(part.type == "cuda" for part in parts))
     if engine == "ray":
         from groundcli.annotation.cluster import Cluster
 
         way: Engine = Cluster(grounder.device, load, job)
-    elif parts:
-        way = partial(annotate_on_devices, devices=parts, load=load, job=job, workers=processes)
+    elif devices:
+        way = partial(annotate_on_devices, devices=[*map(str, parts)], load=load, job=job, workers=workers)
     else:
-        way = partial(annotate_batches, grounder=grounder, job=job, workers=processes)
+        way = partial(annotate_batches, grounder=grounder, job=job, workers=workers)
     outputs = Outputs(categories, tuple(names), report)
     count, problems = run(way, found, out, outputs=outputs, settings=settings, run=about, progress=_progress)
     if problems:
