@@ -55,7 +55,7 @@ def annotate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images encoded together.")] = 8,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that decode and draw. Default: none on a CPU; by cores beside a GPU."),
+        typer.Option(min=0, help="Processes that decode and draw. Default: by cores beside a GPU, else 0."),
     ] = None,
     device: Device = "auto",
     devices: Annotated[
