@@ -1,6 +1,5 @@
 """Boxes as YOLO is trained on."""
 
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -33,7 +32,6 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
             both.
         OSError: the folder can't be written to.
     """
-    shutil.rmtree(out / LABELS, ignore_errors=True)  # an earlier run's, with images that are gone
     numbers: dict[str, int] = {}
     taken: dict[Path, str] = {}
     for record in records():
@@ -44,6 +42,8 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
                 for phrase in caption["phrases"]:
                     number = numbers.setdefault(category(phrase["phrase"]), len(numbers))
                     file.write(f"{number} {_normalised(phrase['bbox'], record['width'], record['height'])}\n")
+    for path in [path for path in (out / LABELS).rglob("*.txt") if path not in taken]:
+        path.unlink()  # an earlier run's, of an image that is gone
     with replacing(out / "data.yaml") as file:
         file.write("train: images\nval: images\n")
         file.write("names:\n" if numbers else "names: {}\n")
