@@ -178,7 +178,7 @@ def _block(photo: Image.Image, answer: Answer) -> Image.Image:
 
 
 def _resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 # --- The caption
@@ -310,16 +310,15 @@ def _overlap(first: Area, second: Area) -> int:
 # --- A panel a phrase
 
 
-def _panel_photo(photo: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The photograph at a panel's size, (h, w, 3) float32, in colour and as its dark grey ground."""
-    colored = np.asarray(_resized(photo, size), dtype=np.float32)
-    grey = colored @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return colored, np.repeat((grey * 0.5 + 12)[:, :, None], 3, axis=2)
+def _panel_photo(photo: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """The photograph at a panel's size, RGB, in colour and as its dark grey ground."""
+    colored = _resized(photo, size)
+    return colored, colored.convert("L").point([grey // 2 + 12 for grey in range(256)]).convert("RGB")
 
 
 def _draw_panel(
     block: Image.Image,
-    photo: tuple[np.ndarray, np.ndarray],
+    photo: tuple[Image.Image, Image.Image],
     phrase: GroundedPhrase,
     size: tuple[int, int],
     fill: Color,
@@ -327,15 +326,13 @@ def _draw_panel(
 ) -> None:
     """Title, then the photograph in dark grey that has colour, tinted by the phrase's, where there is heat."""
     colored, ground = photo
-    height, width = ground.shape[:2]
-    heat = _heat(phrase.heatmap, (width, height))[:, :, None]
-    lit = colored * 0.35 + np.array(fill, dtype=np.float32) * 0.65
-    panel = Image.fromarray((ground + heat * (lit - ground)).astype(np.uint8))
-    scale = width / size[0], height / size[1]
+    lit = Image.blend(colored, Image.new("RGB", colored.size, fill), 0.65)
+    panel = Image.composite(lit, ground, _heat(phrase.heatmap, colored.size))
+    scale = panel.width / size[0], panel.height / size[1]
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
     draw_marker(panel, scaled(phrase.point, scale, panel.size), fill, 7)
-    _draw_title(ImageDraw.Draw(block), phrase, fill, corner, width)
+    _draw_title(ImageDraw.Draw(block), phrase, fill, corner, panel.width)
     block.paste(panel, (corner[0], corner[1] + TITLE))
 
 
@@ -351,11 +348,10 @@ def _draw_title(
     canvas.text((left + width, top + 15), score, FAINT, font, anchor="rs")
 
 
-def _heat(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A heat map at a size (width, height): (height, width) float32 from 0 to 1, zero where there is none."""
-    small = Image.fromarray(np.ascontiguousarray(heatmap, dtype=np.float32))
-    heat = np.asarray(small.resize(size, Image.Resampling.BICUBIC))
-    return np.clip(heat / max(float(heat.max()), 1e-12), 0, 1)
+def _heat(heatmap: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A heat map at a size (width, height): L, the maximum white, black where there is no heat."""
+    share = np.asarray(heatmap, dtype=np.float32) / max(float(heatmap.max()), 1e-12)
+    return Image.fromarray(np.rint(255 * share).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
 # --- Marks
