@@ -40,6 +40,8 @@ class TrainingConfig:
         seed: of order, drawn captions and initial weights.
         cache_features: compute the CNN's feature maps once and keep them on disk, not anew in every epoch. Worth it
             where they are small: `lite` has 53 kB an image, the paper's PNASNet 9.4 MB.
+        mirror: learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption
+            that says left or right; needs the CNN in every epoch. Off, as mirroring gave `lite` nothing.
         clip_norm: longest gradient of a step; 0 clips none, as in the paper. For high rates and biLSTMs, whose
             gradients may explode.
         ema: share of the old weights in a running average of them, that is validated and kept as the model in place of
@@ -59,6 +61,7 @@ class TrainingConfig:
     grid: int = 0
     seed: int = 0
     cache_features: bool = False
+    mirror: bool = False
     clip_norm: float = 0.0
     ema: float = 0.0
     patience: int = 0
