@@ -33,7 +33,7 @@ class TrainingConfig:
             its gradient are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
         learning_rate: Adam's, at its highest.
         schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
-        warmup: steps until the highest rate, where the schedule has a warm-up.
+        warmup: steps until the highest rate, a quarter of all at most, where the schedule has a warm-up.
         weight_decay: L2 on the convolutions of the visual mapping.
         image_size, grid: side of images and cells a side in training, if not the model's own: heat maps may be finer
             in use than in training.

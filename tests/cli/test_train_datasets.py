@@ -38,7 +38,7 @@ def run(flickr30k: Path, groundcli: Run, tmp_path_factory: pytest.TempPathFactor
     done = groundcli("train", *sources, "--weight", 1, "--weight", 2, "--out", place / "out", *SETTINGS)
     assert "24 images to learn from" in done.stdout
     assert "5 images to choose the best epoch by" in done.stdout
-    assert "none of them is in flickr30k val (5 images), flickr30k test (3 images)" in done.stdout
+    assert "no image to learn from is in flickr30k val (5 images), flickr30k test (3 images)" in done.stdout
     kind = place / "out" / "features"
     assert f"{kind}/" in done.stdout
     assert "GB for features of 24 images" in done.stdout
