@@ -125,9 +125,9 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from plain values; `source` names them in errors."""
     recipe = _build(Recipe, values, source, "")
-    for key in ("batch_size", "epochs", "accumulate"):
-        if getattr(recipe.training, key) < 1:
-            raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected 1 or more")
+    for key, least in (("batch_size", 2), ("epochs", 1), ("accumulate", 1)):  # a pair alone has no negatives
+        if getattr(recipe.training, key) < least:
+            raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected {least} or more")
     if not 0 <= recipe.training.ema < 1:
         raise UsageError(f"{source}: training.ema = {recipe.training.ema}; expected a number from 0 to below 1")
     weights, levels = recipe.model.level_weights, recipe.model.visual.levels

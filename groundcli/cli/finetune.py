@@ -61,6 +61,8 @@ def finetune(
     gentle = f"training.learning_rate={loaded.recipe.training.learning_rate / 10}"  # it has learned most already
     recipe = override(loaded.recipe, [gentle, *(settings or ())], str(loaded.path))
     found = sources.load(named, split, partial(console.print, markup=False), limit=limit, aside=recipe.training.seed)
+    kept = "kept aside to compare by"
+    learning.look_at(found, kept, named, out, evaluation or (), allow_evaluation_images, console)
     if len(found.samples) < recipe.training.batch_size:
         console.print(f"batches of {len(found.samples)}, not {recipe.training.batch_size}: there are no more images")
         recipe = override(recipe, [f"training.batch_size={len(found.samples)}"], str(loaded.path))
@@ -69,8 +71,6 @@ def finetune(
         words = ", ".join(f"{word} ({count})" for word, count in unseen[:SHOWN])
         more = f" and {len(unseen) - SHOWN} more" if len(unseen) > SHOWN else ""
         console.print(f"words that {loaded.name} has never seen: {words}{more}", markup=False)
-    kept = "kept aside to compare by"
-    learning.look_at(found, kept, named, out, evaluation or (), allow_evaluation_images, console)
     found = found._replace(source=f"{loaded.name}, then {found.source}")
     outcome = loop.train(recipe, found, options, start=loop.Start(loaded, train))
     table = Table(title=f"{len(found.validation)} images kept aside")

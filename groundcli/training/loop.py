@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,67 +76,79 @@ def train(
         GroundcliError: fewer usable pairs than a batch, a loss that isn't a number, a full disk.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
-    settings, visual = recipe.training, recipe.model.visual
-    out, console = options.out, options.console
+    out, console, batch_size = options.out, options.console, recipe.training.batch_size
     with joined(options.device) as (ranks, device), interruptible() as stopped:
         console.quiet = console.quiet or not ranks.first
         if (out / LAST).exists() and not options.resume:
             raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
-        if settings.mirror and (options.cache or settings.cache_features):
-            raise UsageError(
-                "training.mirror needs the CNN in every epoch: add --set training.cache_features=false, and leave out "
-                "--cache-features"
-            )
-        _check_enough(len(data.samples), settings.batch_size)
+        _check_enough(len(data.samples), batch_size)
         with lock(out) if ranks.first else nullcontext():
-            torch.manual_seed(settings.seed)
-            model, frozen = new_model(recipe.model, settings.seed if untrained else None, options.elmo_backend)
-            model.to(device)
-            if start:
-                model.load_trained(start.loaded.model.trained())
-                choose_trained(model, start.part)
-
-            def features(of: Sequence[Sample], preparation: Preparation) -> FeatureSource:
-                if not (options.cache or settings.cache_features):
-                    return LiveFeatures(of, model.backbone, preparation.image_size)
-                folder = options.cache or out / "features"
-                kept = CachedFeatures(of, model.backbone, frozen[visual.weights], preparation, folder)
-                kept.complete(ranks, stopped, console)
-                return kept
-
-            in_use = Preparation(visual.image_size, visual.grid)
-            learning = Preparation(settings.image_size or in_use.image_size, settings.grid or in_use.grid)
-            pairs = Pairs(data.samples, data.weights, features(data.samples, learning))
-            judged = data.validation and settings.validate_every
-            judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
-            _check_enough(pairs.drawn, settings.batch_size)
-            if not start and not (out / LAST).exists():
-                _calibrate(model, pairs, settings.batch_size)
-
-            known = start.loaded.metadata.get("vocabulary", ()) if start else ()
-            made_of = {
-                "recipe": recipe.to_dict(),
-                "frozen": frozen,
-                "source": data.source,
-                "version": groundcli.__version__,
-                "data": pairs.digest,
-                "vocabulary": sorted(pairs.vocabulary.union(known)),
-            }
-            state = RunState(model, settings, made_of | ({UNTRAINED: settings.seed} if untrained else {}))
-            run = _Run(settings, options, ranks, stopped, pairs, learning.grid, data.validation, judge, state)
-            resumed = options.resume and state.restore(out, lambda line: console.print(line, markup=False))
+            run = _set_up(recipe, data, replace(options, device=device), ranks, stopped, untrained, start)
+            resumed = options.resume and run.state.restore(out, lambda line: console.print(line, markup=False))
             if start and not resumed:
                 run.measure_before()
             if ranks.first:
                 keep_metrics(out / METRICS, run.step)
-                counts = {"images": len(pairs.rows), "validation_images": len(data.validation), "steps": run.steps}
-                describe(out, options.arguments, state.values, counts, device, ranks.count)
-            with report(console, out, run.steps, run.step, settings.batch_size, ranks.first) as reporter:
+                counts = {"images": len(run.pairs.rows), "validation_images": len(data.validation), "steps": run.steps}
+                describe(out, options.arguments, run.state.values, counts, device, ranks.count)
+            with report(console, out, run.steps, run.step, batch_size, ranks.first) as reporter:
                 run.epochs(reporter)
             if ranks.first:
                 plot(out)
-    best, before = (math.nan if v is None else float(v) for v in (state.values["best"], state.values["before"]))
-    return Outcome(best, before, judge.title if judge else "")
+    best, before = (math.nan if v is None else float(v) for v in (run.state.values[key] for key in ("best", "before")))
+    return Outcome(best, before, run.judge.title if run.judge else "")
+
+
+def _set_up(
+    recipe: Recipe,
+    data: Data,
+    options: RunOptions,
+    ranks: Ranks,
+    stopped: Stopped,
+    untrained: bool,
+    start: Start | None,
+) -> "_Run":
+    """The model, its optimizer, and the features of all images, which are computed here where they are kept."""
+    settings, visual = recipe.training, recipe.model.visual
+    if settings.mirror and (options.cache or settings.cache_features):
+        raise UsageError(
+            "training.mirror needs the CNN in every epoch: add --set training.cache_features=false, and leave out "
+            "--cache-features"
+        )
+    torch.manual_seed(settings.seed)
+    model, frozen = new_model(recipe.model, settings.seed if untrained else None, options.elmo_backend)
+    model.to(options.device)
+    if start:
+        model.load_trained(start.loaded.model.trained())
+        choose_trained(model, start.part)
+
+    def features(samples: Sequence[Sample], preparation: Preparation) -> FeatureSource:
+        if not (options.cache or settings.cache_features):
+            return LiveFeatures(samples, model.backbone, preparation.image_size)
+        folder = options.cache or options.out / "features"
+        kept = CachedFeatures(samples, model.backbone, frozen[visual.weights], preparation, folder)
+        kept.complete(ranks, stopped, options.console)
+        return kept
+
+    in_use = Preparation(visual.image_size, visual.grid)
+    learning = Preparation(settings.image_size or in_use.image_size, settings.grid or in_use.grid)
+    pairs = Pairs(data.samples, data.weights, features(data.samples, learning))
+    judged = data.validation and settings.validate_every
+    judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
+    _check_enough(pairs.drawn, settings.batch_size)
+    if not start and not (options.out / LAST).exists():
+        _calibrate(model, pairs, settings.batch_size)
+    known = start.loaded.metadata.get("vocabulary", ()) if start else ()
+    made_of = {
+        "recipe": recipe.to_dict(),
+        "frozen": frozen,
+        "source": data.source,
+        "version": groundcli.__version__,
+        "data": pairs.digest,
+        "vocabulary": sorted(pairs.vocabulary.union(known)),
+    }
+    state = RunState(model, settings, made_of | ({UNTRAINED: settings.seed} if untrained else {}))
+    return _Run(settings, options, ranks, stopped, pairs, learning.grid, data.validation, judge, state)
 
 
 @dataclass

@@ -57,7 +57,8 @@ def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sam
             f"{len(leaks)} images to learn from are also in {splits}: {_some([leak.learned for leak in leaks])}; "
             "numbers on it would mean nothing. Remove them, or add --allow-evaluation-images"
         )
-    return f"no image to learn from is in {', '.join(f'{split} ({len(held)} images)' for split, held in evaluation.items())}"
+    compared = ", ".join(f"{split} ({len(held)} images)" for split, held in evaluation.items())
+    return f"no image to learn from is in {compared}"
 
 
 def _some(names: Sequence[str]) -> str:

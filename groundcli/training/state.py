@@ -8,7 +8,7 @@ import torch
 from groundcli import checkpoint
 from groundcli.errors import UsageError
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.recipe import TrainingConfig
+from groundcli.recipe import TrainingConfig, recipe_from
 from groundcli.training.average import Average
 from groundcli.training.run_folder import LAST, PREVIOUS, Warn, load_state
 from groundcli.weights.files import BEST
@@ -72,6 +72,7 @@ class RunState:
         if not found:
             return False
         tensors, values = found
+        values["recipe"] = recipe_from(values["recipe"], str(out)).to_dict()  # an older one lacks newer settings
         for key, what in SAME.items():
             if values.get(key) != self.values[key]:
                 raise UsageError(f"{out}: was trained {what}; name another folder")

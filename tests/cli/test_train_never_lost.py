@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundcli.checkpoint import load
+from groundcli.checkpoint import load, save
 from tests.cli.conftest import Run
 from tests.shapes import write_shapes
 
@@ -147,6 +147,16 @@ def test_two_runs_in_one_folder_are_refused(data: list[object], tmp_path: Path, 
     with FileLock(tmp_path / ".lock"):
         done = groundcli("train", *data, "--out", tmp_path, code=2)
     assert "another run is at work in this folder" in done.stderr
+
+
+def test_a_run_from_before_a_setting_was_added_goes_on(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path
+) -> None:
+    tensors, state = load(undisturbed / "last.safetensors")
+    del state["recipe"]["training"]["mirror"]
+    save(tmp_path / "last.safetensors", tensors, state)
+    (tmp_path / "metrics.jsonl").write_text((undisturbed / "metrics.jsonl").read_text())
+    groundcli("train", *data, "--out", tmp_path, "--resume")
 
 
 def test_other_data_is_not_gone_on_with(data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path) -> None:

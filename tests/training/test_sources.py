@@ -30,7 +30,7 @@ def test_a_split_of_another_name(tmp_path: Path) -> None:
     everything = load([Source("visual_genome", tmp_path)], "all", print, validate=False)
     assert [sample.name for sample in everything.samples] == ["VG_100K_2/1.jpg", "VG_100K/2.jpg"]
     assert everything.validation == []
-    with pytest.raises(GroundcliError, match="the splits all, one; .*--set training.validate_every=0"):
+    with pytest.raises(GroundcliError, match=r"the splits all, one; .*--set training.validate_every=0"):
         load([Source("visual_genome", tmp_path)], "all", print)
 
 
