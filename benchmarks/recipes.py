@@ -36,6 +36,8 @@ from groundcli.grounding.grounder import Grounder
 from groundcli.model.visual import Backbone
 from groundcli.recipe import RECIPES, Recipe, load_recipe
 from groundcli.training.loop import train
+from groundcli.training.options import RunOptions
+from groundcli.training.sources import Data
 from groundcli.weights.load import new_model
 
 SENTENCE = "a man in red shirt rides brown horse along the sandy beach while two dogs run behind him"
@@ -101,10 +103,9 @@ def measure_train(recipe: Recipe, samples: list[Sample], options: argparse.Names
     stamps: list[tuple[float, float]] = []
     register_optimizer_step_post_hook(lambda *_: stamps.append((clock.now(), clock.seconds)))
     settings = replace(recipe.training, epochs=1, batch_size=options.batch_size, cache_features=False)
-    train(
-        replace(recipe, training=settings), samples, [], out, cache=None, device=clock.device, resume=False,
-        console=Console(quiet=True), source="", precision=options.precision, untrained=True,
-    )  # fmt: skip
+    how = RunOptions(out, Console(quiet=True), clock.device, precision=options.precision)
+    data = Data(samples, [1.0] * len(samples), [], "noise")
+    train(replace(recipe, training=settings), data, how, untrained=True)
     steps = [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(stamps)]
     figures = {"step_s": statistics.median(s for s, _ in steps)}
     figures["step_cnn_share"] = statistics.median(cnn / s for s, cnn in steps)

@@ -33,13 +33,15 @@ class TrainingConfig:
             its gradient are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
         learning_rate: Adam's, at its highest.
         schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
-        warmup: steps until the highest rate, where the schedule has a warm-up.
+        warmup: steps until the highest rate, a quarter of all at most, where the schedule has a warm-up.
         weight_decay: L2 on the convolutions of the visual mapping.
         image_size, grid: side of images and cells a side in training, if not the model's own: heat maps may be finer
             in use than in training.
         seed: of order, drawn captions and initial weights.
         cache_features: compute the CNN's feature maps once and keep them on disk, not anew in every epoch. Worth it
             where they are small: `lite` has 53 kB an image, the paper's PNASNet 9.4 MB.
+        mirror: learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption
+            that says left or right; needs the CNN in every epoch. Off, as mirroring gave `lite` nothing.
         clip_norm: longest gradient of a step; 0 clips none, as in the paper. For high rates and biLSTMs, whose
             gradients may explode.
         ema: share of the old weights in a running average of them, that is validated and kept as the model in place of
@@ -59,6 +61,7 @@ class TrainingConfig:
     grid: int = 0
     seed: int = 0
     cache_features: bool = False
+    mirror: bool = False
     clip_norm: float = 0.0
     ema: float = 0.0
     patience: int = 0
@@ -122,9 +125,9 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
     """A recipe from plain values; `source` names them in errors."""
     recipe = _build(Recipe, values, source, "")
-    for key in ("batch_size", "epochs", "accumulate"):
-        if getattr(recipe.training, key) < 1:
-            raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected 1 or more")
+    for key, least in (("batch_size", 2), ("epochs", 1), ("accumulate", 1)):  # a pair alone has no negatives
+        if getattr(recipe.training, key) < least:
+            raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected {least} or more")
     if not 0 <= recipe.training.ema < 1:
         raise UsageError(f"{source}: training.ema = {recipe.training.ema}; expected a number from 0 to below 1")
     weights, levels = recipe.model.level_weights, recipe.model.visual.levels

@@ -33,3 +33,27 @@ def write_shapes(folder: Path, copies: int = 4, seed: int = 0) -> dict[str, tupl
                 (folder / name).with_suffix(".txt").write_text(f"a {colour} {shape}\n")
                 boxes[name] = (x, y, x + SIDE, y + SIDE)
     return boxes
+
+
+def write_flickr30k(root: Path, splits: dict[str, int], seed: int = 0) -> None:
+    """Writes Flickr30k Entities' layout: shapes with one marked phrase and its box, so many a split, IDs from 1000."""
+    draw = np.random.default_rng(seed)
+    for folder in ("Flickr30k_Images", "Flickr30k_Splits", "Flickr30k_Entities/Sentences"):
+        (root / folder).mkdir(parents=True)
+    (root / "Flickr30k_Entities/Annotations").mkdir()
+    number = 1000
+    for split, count in splits.items():
+        ids = [str(number + i) for i in range(count)]
+        number += count
+        (root / f"Flickr30k_Splits/{split}.txt").write_text("".join(f"{name}\n" for name in ids))
+        for name in ids:
+            colour, shape = draw.choice(list(COLOURS)), draw.choice(["circle", "square"])
+            x, y = int(draw.integers(SIZE[0] - SIDE)), int(draw.integers(SIZE[1] - SIDE))
+            draw_shape(colour, shape, (x, y)).save(root / f"Flickr30k_Images/{name}.jpg")
+            sentence = f"[/EN#1/other a {colour} {shape}] on grey\n"
+            (root / f"Flickr30k_Entities/Sentences/{name}.txt").write_text(sentence)
+            corners = f"<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + SIDE}</xmax><ymax>{y + SIDE}</ymax>"
+            (root / f"Flickr30k_Entities/Annotations/{name}.xml").write_text(
+                f"<annotation><size><width>{SIZE[0]}</width><height>{SIZE[1]}</height></size>"
+                f"<object><name>1</name><bndbox>{corners}</bndbox></object></annotation>"
+            )

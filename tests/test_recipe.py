@@ -23,7 +23,7 @@ def test_settings_override() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("training.batch_size=0", "training.batch_size = 0; expected 1 or more"),
+        ("training.batch_size=1", "training.batch_size = 1; expected 2 or more"),
         ("model.visual.grids=9", r"unknown key model.visual.grids; did you mean model.visual.grid\?"),
         ("training.epochs=1.5", "training.epochs = 1.5 is of the wrong type; expected int"),
         ("training.epochs=true", "training.epochs = True is of the wrong type; expected int"),

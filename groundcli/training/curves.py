@@ -57,7 +57,7 @@ def plot(out: Path) -> None:
 
     lines = [json.loads(line) for line in (out / METRICS).read_text("utf-8").splitlines()]
     steps = [line for line in lines if "lr" in line]
-    known = {"step", "epoch", "loss", "lr", "seconds", "words", "sentence", "contrast"}
+    known = {"step", "epoch", "loss", "lr", "seconds", "waited", "words", "sentence", "contrast"}
     measure = next((key for line in lines for key in line if key not in known), "")
     epochs = [line for line in lines if measure and line.get(measure) is not None]
     figure = Figure(figsize=(12, 4), layout="constrained")

@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -110,8 +110,7 @@ class CachedFeatures:
         """What the missing images will take."""
         return 2 * self.values * len(self.missing)
 
-    def check_room(self) -> None:
-        """Raises GroundcliError where the missing images don't fit on the disk."""
+    def _check_room(self) -> None:
         free = shutil.disk_usage(self.folder).free
         if self.missing_bytes > free - RESERVE:
             raise GroundcliError(
@@ -121,14 +120,23 @@ class CachedFeatures:
             )
 
     def complete(self, ranks: Ranks, stopped: Stopped, console: Console) -> None:
-        """Computes what is missing, each rank its share. Raises Interrupted; what was computed until then is kept."""
-        live = LiveFeatures(
-            [self.samples[row] for row in ranks.share(self.missing)], self.backbone, self.how.image_size
-        )
+        """Computes what is missing, each rank its share.
+
+        Raises:
+            GroundcliError: the missing images don't fit on the disk.
+            Interrupted: what was computed until then is kept.
+        """
+        (missing, *_) = ranks.gather(self.missing)  # the first one's list: others may have begun to write by now
+        rows = ranks.share(missing)
+        if missing:
+            self._check_room()
+            size = f"{self.missing_bytes / 1e9:.3f} GB"
+            console.print(f"{self.folder}: {size} for features of {len(missing)} images", markup=False)
+        live = LiveFeatures([self.samples[row] for row in rows], self.backbone, self.how.image_size)
         batches = [live.rows[i : i + BATCH] for i in range(0, len(live.rows), BATCH)]
         images: list[tuple[str, int, int]] = []
         values: list[np.ndarray] = []
-        keys = [self.keys[row] for row in ranks.share(self.missing)]
+        keys = [self.keys[row] for row in rows]
 
         def write() -> None:
             if images:
@@ -164,8 +172,10 @@ class CachedFeatures:
             value[:] = shard[place]
         return rows, values
 
-    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
-        """See `FeatureSource`."""
+    def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
+        """See `FeatureSource`. Raises ValueError where images should be mirrored: their maps aren't kept."""
+        if mirrored:
+            raise ValueError("kept maps can't be mirrored")
         device = self.backbone.mean.device
         loaded = ahead(self._load, batches, 2)
         while True:

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Protocol
 
@@ -65,8 +66,13 @@ class FeatureSource(Protocol):
     def failures(self) -> Sequence[tuple[str, str]]:
         """(image, reason) of those that turned out to be."""
 
-    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
-        """The maps of each batch of rows, without the rows that can't be used."""
+    def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
+        """The maps of each batch of rows, without the rows that can't be used.
+
+        Args:
+            batches: rows.
+            mirrored: those whose images are mirrored; none where maps are kept.
+        """
 
 
 class LiveFeatures:
@@ -85,19 +91,21 @@ class LiveFeatures:
         """In the order of the list."""
         return [(self.samples[row].name, reason) for row, reason in sorted(self.failed.items())]
 
-    def _prepare(self, row: int) -> tuple[int, tuple[int, int], np.ndarray] | None:
+    def _prepare(self, row: int, mirrored: Collection[int]) -> tuple[int, tuple[int, int], np.ndarray] | None:
         try:
             image = decode(self.samples[row].image)
         except BadInput as error:
             self.failed[row] = str(error)
             return None
+        if row in mirrored:
+            image = image[:, ::-1]
         return row, (image.shape[1], image.shape[0]), resize(image, self.image_size)
 
-    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[MapBatch]:
+    def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
         """See `FeatureSource`."""
         batches = list(batches)
         early = 2 * max(map(len, batches), default=0)
-        images = ahead(self._prepare, chain.from_iterable(batches), early, THREADS)
+        images = ahead(partial(self._prepare, mirrored=mirrored), chain.from_iterable(batches), early, THREADS)
         for batch in batches:
             start = time.perf_counter()
             usable = [image for image in islice(images, len(batch)) if image is not None]

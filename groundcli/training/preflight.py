@@ -42,8 +42,14 @@ def free_disk(out: Path) -> str:
     return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free in {folder}"
 
 
-def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sample]]) -> None:
-    """Raises UsageError where images to learn from are also of an evaluation split, by name or by content."""
+def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sample]]) -> str:
+    """A line about the evaluation splits, none of whose images, by name or by content, are among those to learn from.
+
+    Raises:
+        UsageError: some are.
+    """
+    if not evaluation:
+        return "compared with no evaluation data; --evaluation DATASET=DIR names some"
     leaks = shared_images(samples, evaluation)
     if leaks:
         splits = ", ".join(dict.fromkeys(leak.split for leak in leaks))
@@ -51,6 +57,8 @@ def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sam
             f"{len(leaks)} images to learn from are also in {splits}: {_some([leak.learned for leak in leaks])}; "
             "numbers on it would mean nothing. Remove them, or add --allow-evaluation-images"
         )
+    compared = ", ".join(f"{split} ({len(held)} images)" for split, held in evaluation.items())
+    return f"no image to learn from is in {compared}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -77,11 +77,12 @@ class Reporter:
     def step(
         self, step: int, epoch: int, terms: Mapping[str, float], rate: float, seconds: float, waited: float
     ) -> None:
-        """A step is done, which took so long; `waited` seconds for data since the run began."""
+        """A step is done, which took so long, and `waited` so many seconds of them for data."""
         loss = sum(terms.values())
         self._seconds += seconds
-        self._waited = waited
-        self._write({"step": step, "epoch": epoch, "loss": loss, **terms, "lr": rate, "seconds": round(seconds, 4)})
+        self._waited += waited
+        times = {"seconds": round(seconds, 4), "waited": round(waited, 4)}
+        self._write({"step": step, "epoch": epoch, "loss": loss, **terms, "lr": rate, **times})
         if self.events:
             self.events.scalars({"train/loss": loss, "train/lr": rate, **_under("train", terms)}, step)
         parts = " + ".join(f"{name} {value:.2f}" for name, value in terms.items())

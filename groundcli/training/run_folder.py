@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,36 +18,19 @@ from groundcli.output.files import replacing
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 METRICS = "metrics.jsonl"
-RANDOM = "random"
+Warn = Callable[[str], None]
 
 
-def lock(out: Path) -> FileLock:
-    """The folder for this process alone. Raises UsageError where another one is at work there."""
+def lock(out: Path) -> AbstractContextManager[object]:
+    """The folder for this process alone, until a block ends. Raises UsageError where another one is at work there."""
     out.mkdir(parents=True, exist_ok=True)
-    held = FileLock(out / ".lock")
     try:
-        held.acquire(timeout=0)
+        return FileLock(out / ".lock").acquire(timeout=0)
     except Timeout:
         raise UsageError(f"{out}: another run is at work in this folder; name another one") from None
-    return held
 
 
-def save_state(
-    out: Path, tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: dict[str, Any]
-) -> None:
-    """Writes all that going on takes; the state before stays as `previous.safetensors`."""
-    random = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state()
-    everything = {
-        **tensors,
-        **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(optimizer)),
-        **checkpoint.prefixed(RANDOM, random),
-    }
-    checkpoint.save(out / LAST, everything, state, out / PREVIOUS)
-
-
-def load_state(out: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_state(out: Path, warn: Warn) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The last state that is whole; None where the folder has none. Raises GroundcliError where all are damaged."""
     errors = []
     for path in (out / LAST, out / PREVIOUS):
@@ -62,14 +46,6 @@ def load_state(out: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor
     if errors:
         raise GroundcliError("; ".join(errors) + "; start anew in another folder")
     return None
-
-
-def restore_random(tensors: Mapping[str, Tensor]) -> None:
-    """Random states as they were."""
-    random = checkpoint.part(RANDOM, tensors)
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state(random["cuda"])
 
 
 def keep_metrics(path: Path, step: int) -> None:
@@ -111,4 +87,4 @@ def describe(
         },
     }
     with replacing(out / "run.json") as file:
-        file.write(json.dumps(run, indent=2) + "\n")
+        file.write(json.dumps(run, indent=2, default=str) + "\n")

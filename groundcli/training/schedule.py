@@ -4,7 +4,8 @@ import math
 
 
 def warmup_cosine(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Rises linearly over `warmup` steps, then falls to zero along half a cosine."""
+    """Rises linearly over `warmup` steps, but a quarter of all at most, then falls to zero along half a cosine."""
+    warmup = min(warmup, steps // 4)
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

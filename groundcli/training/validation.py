@@ -103,6 +103,12 @@ class Pairing:
         return _share(ranks, hits, tries, stopped)
 
 
+def judge_by(samples: Sequence[Sample], features: FeatureSource) -> Judge:
+    """By pointing where any phrase has a box, else by pairing."""
+    boxed = any(phrase.boxes for sample in samples for caption in sample.captions for phrase in caption.phrases)
+    return Pointing(samples, features) if boxed else Pairing(samples, features)
+
+
 def _read(features: FeatureSource, rows: Sequence[int], size: int) -> Iterator[MapBatch]:
     batches = features.read(rows[i : i + size] for i in range(0, len(rows), size))
     return (batch for batch in batches if batch.rows)

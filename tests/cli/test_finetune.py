@@ -10,10 +10,15 @@ from groundcli.weights.files import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape, write_shapes
 
-QUICK = [
-    "--set", "training.epochs=2", "--set", "training.batch_size=8", "--set", "model.visual.image_size=128",
-    "--set", "model.visual.grid=8", "--set", "training.image_size=128", "--set", "training.grid=8",
-]  # fmt: skip
+
+def set_all(*settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+QUICK = set_all(
+    "training.epochs=2", "training.batch_size=8", "model.visual.image_size=128", "model.visual.grid=8",
+    "training.image_size=128", "training.grid=8",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +70,36 @@ def test_few_images_just_work_and_too_few_are_refused(groundcli: Run, tmp_path: 
     done = groundcli("finetune", folder, "--out", tmp_path / "other", code=3)
     assert "1 images with captions are too few" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_it_stops_early_where_nothing_gets_better(shapes: Path, groundcli: Run, tmp_path: Path) -> None:
+    settings = [*QUICK, *set_all("training.epochs=6", "training.learning_rate=0", "training.patience=2")]
+    done = groundcli("finetune", shapes, "--out", tmp_path, "--cache-features", shapes / "cache", *settings)
+    assert "stopped early: 2 validations without a better one" in done.stdout
+    metadata = load(tmp_path / "last.safetensors")[1]
+    assert (metadata["epoch"], metadata["stale"]) == (2, 2)
+    assert load(tmp_path / "best.safetensors")[1]["best"] == metadata["before"]
+
+
+def test_clipping_and_the_average_of_weights(shapes: Path, groundcli: Run, tmp_path: Path) -> None:
+    one_step = [*QUICK, *set_all("training.epochs=1", "training.batch_size=24", "training.warmup=0")]
+    before = part("model", load(SHIPPED / "lite.safetensors")[0])
+    moved = {}
+    for clip in (0.0, 1e-12):  # far below Adam's epsilon: nothing moves
+        out = tmp_path / str(clip)
+        settings = [*one_step, *set_all("training.ema=0.9", f"training.clip_norm={clip}")]
+        groundcli("finetune", shapes, "--out", out, "--cache-features", shapes / "cache", *settings)
+        tensors = load(out / "last.safetensors")[0]
+        after, average = part("model", tensors), part("average", tensors)
+        moved[clip] = max(float((after[name] - before[name]).abs().max()) for name in before)
+        for name in before:  # the first step keeps 2/11 of the old weights
+            torch.testing.assert_close(average[name], torch.lerp(before[name], after[name], 9 / 11))
+    assert moved[0.0] > 5e-5
+    assert moved[1e-12] < 1e-6
+
+
+def test_few_images_of_many_and_a_save_every_step(shapes: Path, groundcli: Run, tmp_path: Path) -> None:
+    common = ["finetune", shapes, "--out", tmp_path, "--cache-features", shapes / "cache", *QUICK]
+    done = groundcli(*common, "--limit", "16", "--save-every", "1")
+    assert "16 images to learn from" in done.stdout
+    assert (tmp_path / "previous.safetensors").exists()

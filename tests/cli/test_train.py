@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_run_can_be_looked_at_and_repeated(run: Path, shapes: tuple[Path, dict
         assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 4  # curves of several colours
     about = json.loads((run / "run.json").read_text())
     assert about["counts"] == {"images": 32, "validation_images": 0, "steps": 12}
-    assert about["arguments"]["data"] == str(shapes[0])
+    assert about["arguments"]["data"] == [str(shapes[0])]
     assert about["recipe"]["training"]["epochs"] == 12
 
 
@@ -80,19 +81,24 @@ def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
         (["--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
         (["--set", "training.batch_size=64"], 3, "32 images with captions are fewer than a batch"),
-        (["--data", "EMPTY"], 3, "0 images with captions: training tells pairs apart, and needs two at least"),
-        (["--dataset", "flickr"], 2, "--dataset flickr: expected flickr30k, folder"),
+        (["--data", "SILENT"], 3, "0 images with captions: training tells pairs apart, and needs two at least"),
+        (["--dataset", "flickr"], 2, "--dataset flickr: expected coco, coco_categories, flickr30k, folder"),
+        (["--weight", "1", "--weight", "2"], 2, "2 --weight for 1 folders; expected none, or one for each folder"),
+        (["--evaluation", "flickr30k"], 2, "--evaluation flickr30k: expected DATASET=DIR"),
         (["--recipe", "heavy"], 3, "heavy: no recipe of this name"),
     ],
 )
 def test_bad_input_is_one_line(
     groundcli: Run, shapes: tuple[Path, dict], run: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    given = ["--dataset", "folder", "--data", shapes[0], "--out", tmp_path, "--cache-features", run / "features"]
     silent = tmp_path / "silent"
     silent.mkdir()
     draw_shape("red", "circle", (0, 0)).save(silent / "a.png")
-    done = groundcli("train", *given, *SETTINGS, *(silent if a == "EMPTY" else a for a in arguments), code=code)
+    source = {"--dataset": "folder", "--data": shapes[0]}
+    if arguments[0] in source:
+        source[arguments[0]], arguments = {"SILENT": silent}.get(arguments[1], arguments[1]), arguments[2:]
+    given = [*chain.from_iterable(source.items()), "--out", tmp_path, "--cache-features", run / "features"]
+    done = groundcli("train", *given, *SETTINGS, *arguments, code=code)
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

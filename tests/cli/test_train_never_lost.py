@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundcli.checkpoint import load
+from groundcli.checkpoint import load, save
 from tests.cli.conftest import Run
 from tests.shapes import write_shapes
 
@@ -20,15 +20,17 @@ SETTINGS = [
     "training.epochs=4", "training.batch_size=4", "training.warmup=2", "model.visual.image_size=64",
     "model.visual.grid=4", "training.image_size=64", "training.grid=4", "training.ema=0.9", "training.clip_norm=5",
 ]  # fmt: skip
-STEPS = 32  # eight an epoch
+TIMES = {"seconds": 0, "waited": 0}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     folder = tmp_path_factory.mktemp("shapes")
-    write_shapes(folder)
+    write_shapes(folder / "a", copies=2)
+    write_shapes(folder / "b", copies=1, seed=1)
+    two = ["--data", folder / "a", "--data", folder / "b", "--weight", 1, "--weight", 2]  # 16 and twice 8 an epoch
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    return ["--dataset", "folder", "--data", folder, "--cache-features", folder / "cache", *settings]
+    return ["--dataset", "folder", *two, "--cache-features", folder / "cache", *settings]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def check_same(resumed: Path, undisturbed: Path) -> None:
         [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
         for out in (resumed, undisturbed)
     ]
-    assert [{**line, "seconds": 0} for line in lines[0]] == [{**line, "seconds": 0} for line in lines[1]]
+    assert [{**line, **TIMES} for line in lines[0]] == [{**line, **TIMES} for line in lines[1]]
 
 
 def test_killed_in_the_middle_of_an_epoch(
@@ -147,6 +149,16 @@ def test_two_runs_in_one_folder_are_refused(data: list[object], tmp_path: Path, 
     assert "another run is at work in this folder" in done.stderr
 
 
+def test_a_run_from_before_a_setting_was_added_goes_on(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path
+) -> None:
+    tensors, state = load(undisturbed / "last.safetensors")
+    del state["recipe"]["training"]["mirror"]
+    save(tmp_path / "last.safetensors", tensors, state)
+    (tmp_path / "metrics.jsonl").write_text((undisturbed / "metrics.jsonl").read_text())
+    groundcli("train", *data, "--out", tmp_path, "--resume")
+
+
 def test_other_data_is_not_gone_on_with(data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path) -> None:
-    done = groundcli("train", *data, "--limit", 20, "--out", undisturbed, "--resume", code=2)
+    done = groundcli("train", *data, "--limit", 5, "--out", undisturbed, "--resume", code=2)
     assert "was trained on other data" in done.stderr

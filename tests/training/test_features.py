@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageOps
 from rich.console import Console
 
 from groundcli.data.sample import Sample
@@ -46,6 +47,20 @@ def test_both_sources_give_the_same_maps(samples: list[Sample], backbone: Backbo
         assert a.sizes == b.sizes == [(240, 180)] * len(a.rows)
         for ours, theirs in zip(a.maps, b.maps, strict=True):
             torch.testing.assert_close(resize(ours, 4), theirs, atol=1e-2, rtol=1e-2)  # kept in float16
+
+
+def test_mirrored_images_have_the_maps_of_their_mirror_image(
+    samples: list[Sample], backbone: Backbone, tmp_path: Path
+) -> None:
+    with Image.open(samples[3].image) as picture:
+        ImageOps.mirror(picture).save(tmp_path / "mirror.png")
+    live = LiveFeatures([samples[3], Sample("m", tmp_path / "mirror.png"), samples[3]], backbone, 64)
+    (batch,) = live.read([[0, 1, 2]], mirrored={2})
+    for level in batch.maps:
+        assert torch.equal(level[1], level[2])
+        assert not torch.allclose(level[0], level[2])
+    with pytest.raises(ValueError, match="can't be mirrored"):
+        next(cached(samples, backbone, tmp_path).read(BATCHES, mirrored={3}))
 
 
 def test_images_that_cannot_be_decoded_are_named_once(
@@ -112,7 +127,7 @@ def test_a_disk_that_is_too_small_is_refused(
 ) -> None:
     found = CachedFeatures(samples, backbone, "hash", Preparation(64, 4), tmp_path)
     assert found.missing_bytes == 6 * 2 * 16 * sum(backbone.channels)
-    found.check_room()
     monkeypatch.setattr(feature_cache, "RESERVE", 1 << 60)
     with pytest.raises(GroundcliError, match="GB of features don't fit"):
-        found.check_room()
+        found.complete(Ranks(), lambda: False, Console(quiet=True))
+    assert not list(found.folder.glob("*.npy"))
