@@ -93,7 +93,8 @@ class _Actor:
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         batch = pickle.loads(row["batch"])
-        return {"lines": pickle.dumps(next(annotate_batches([batch], self.grounder, self.job, workers=0)))}
+        (lines,) = annotate_batches([batch], self.grounder, self.job, workers=0)
+        return {"lines": pickle.dumps(lines)}
 
 
 def _placed(task: Task) -> Task:

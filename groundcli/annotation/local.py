@@ -25,15 +25,16 @@ def annotate_batches(
         batches: images, encoded together.
         grounder: points.
         job: what is done with each image.
-        workers: processes for all but the model; 0 leaves everything to this one, bit by bit.
+        workers: processes for all but the model; 0 are threads of this one.
     """
     side = grounder.model.config.visual.image_size
     with pool(workers) as executor:
+        # One batch ahead and one for each worker: threads share a finder of phrases, and never use it at a time.
         ahead = in_order(lambda batch: executor.submit(prepare, batch, side, job.phrases), batches, workers + 1)
         finishing: deque[list[Future[Line] | Line]] = deque()
         for batch, ready in zip(batches, ahead, strict=True):
             finishing.append(_ground(grounder, executor, batch, ready, job))
-            if len(finishing) > AFTER or not workers:
+            if len(finishing) > AFTER:
                 yield _results(finishing.popleft())
         while finishing:
             yield _results(finishing.popleft())

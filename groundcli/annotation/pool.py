@@ -1,18 +1,17 @@
-"""Worker processes, or this process itself where there are none."""
+"""Worker processes, or threads where there are none."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from typing import Any
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 
 def pool(workers: int) -> Executor:
-    """Processes that share no state with this one; with 0 workers, work is done when it is handed over."""
+    """Processes that share no state with this one; with 0 workers, two threads, as pictures are worked on outside the
+    GIL for the most part."""
     if not workers:
-        return _AtOnce()
+        return ThreadPoolExecutor(2)
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads, and no GPU
     return ProcessPoolExecutor(workers, mp_context=context, initializer=live_with_parent)
 
@@ -21,18 +20,6 @@ def default_workers(images: int, models: int, gpu: bool) -> int:
     """For each of several models. On CPUs none, as the model wants every core itself, nor for the few images that are
     done before a process has started; beside a GPU a core each, up to 8."""
     return min(8, max(1, (os.cpu_count() or 1) // models)) if gpu and images >= 100 else 0
-
-
-class _AtOnce(Executor):
-    """No thread of its own: one that runs Python holds up the model's at every step, as both want the GIL."""
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        future: Future[Any] = Future()
-        try:
-            future.set_result(work(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def live_with_parent() -> None:
