@@ -33,10 +33,3 @@ def test_ray_gives_the_local_bytes(groundcli: Run, tmp_path: Path) -> None:
     overlays = {path.name: path.read_bytes() for path in (tmp_path / "local" / "overlays").iterdir()}
     assert overlays == {path.name: path.read_bytes() for path in (tmp_path / "ray" / "overlays").iterdir()}
     assert len(overlays) == 15
-
-
-def test_no_cluster_is_one_line(groundcli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    write_shapes(tmp_path / "photos", copies=1)
-    done = groundcli("annotate", tmp_path / "photos", "--out", tmp_path / "out", "--engine", "ray", code=3)
-    assert "Ray can't be reached or started" in done.stderr.splitlines()[-1]
