@@ -142,7 +142,7 @@ def stacked(boxes: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
 
     No point lies in such a box, and its IoU with any box is 0.
     """
-    out = np.full((len(boxes), max(1, *map(len, boxes)), 4), np.nan)
+    out = np.full((len(boxes), max([1, *map(len, boxes)]), 4), np.nan)
     for row, own in zip(out, boxes, strict=True):
         row[: len(own)] = np.asarray(own, dtype=float).reshape(-1, 4)
     return out

@@ -156,3 +156,7 @@ def test_authors_metrics(oracles: Path) -> None:
         attention = attention_correctness(cells[0].numpy(), true, size, "sum")
         assert attention == pytest.approx(case["att"], abs=1e-5)
         assert (math.prod(enclosing_box(true)[2:]) / (width * height) >= 0.05) == case["kept"]
+
+
+def test_no_phrases_stack_to_nothing() -> None:
+    assert stacked([]).shape == (0, 1, 4)
