@@ -99,7 +99,7 @@ def evaluate(
     if isinstance(system, Predictions):
         result["predictions"] = {"missing": system.missing, "unused": system.unused}
     shown = title(result), tables(result)
-    console.print(for_terminal(*shown), width=max(console.width, WIDE), crop=False)
+    Console(width=max(console.width, WIDE)).print(for_terminal(*shown))
     if json_file is not None:
         _write("--json", json_file, json.dumps(result, indent=2) + "\n")
     if markdown is not None:

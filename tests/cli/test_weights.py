@@ -27,12 +27,18 @@ def test_list_names_what_recipes_need_and_what_is_here(groundcli: Run, store: Pa
 def test_an_imported_cnn_can_be_used(groundcli: Run, tmp_path: Path) -> None:
     from groundcli.recipe import load_recipe
 
-    state = timm.create_model("tf_efficientnet_lite2").state_dict()
+    network = timm.create_model("tf_efficientnet_lite2", output_stride=16).eval()
+    state = network.state_dict()
     torch.save({f"renamed.{k}": t for k, t in state.items()}, tmp_path / "lite2.pth")
     done = groundcli("weights", "import", tmp_path / "lite2.pth", "--name", "my_cnn")
     assert done.stdout.startswith("my_cnn: CNN tf_efficientnet_lite2, 322 tensors, 24.6 MB, SHA-256")
     backbone = load_backbone(load_recipe("lite", ["model.visual.weights=my_cnn"]).model)
-    assert torch.equal(backbone.network.state_dict()["conv_stem.weight"], state["conv_stem.weight"])
+    image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
+    seen: list[torch.Tensor] = []
+    network.blocks[5].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    with torch.no_grad():
+        network((image / 255 - backbone.mean) / backbone.std)
+    torch.testing.assert_close(backbone(image)[1], seen[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from groundcli.model.visual import Backbone, VisualConfig, VisualMapping, normalise, resize
 
@@ -17,6 +18,29 @@ def test_a_backbone_gives_its_named_levels_on_one_grid() -> None:
 def test_a_frozen_backbone_stays_in_evaluation() -> None:
     backbone = Backbone(CONFIG).train()
     assert not any(module.training for module in backbone.modules())
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "pnasnet5large"])
+def test_folded_norms_give_the_same_maps(name: str) -> None:
+    levels = ("cell_0", "cell_1") if name == "pnasnet5large" else CONFIG.levels
+    backbone = Backbone(VisualConfig(name, "", levels, 64, 4, (8,)))
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean = torch.randn(norm.num_features)
+        norm.running_var = torch.rand(norm.num_features) + 0.5
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    before = backbone(images)
+    backbone.fold()
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()) < len(norms) / 10
+    for one, other in zip(before, backbone(images), strict=True):
+        torch.testing.assert_close(other / one.abs().max(), one / one.abs().max(), atol=1e-4, rtol=0)
+
+
+def test_an_image_gives_the_same_maps_in_any_batch() -> None:
+    backbone = Backbone(CONFIG)
+    images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+    for together, alone in zip(backbone(images), backbone(images[1:2]), strict=True):
+        assert torch.equal(together[1:2], alone)
 
 
 def test_a_level_that_does_not_exist() -> None:
