@@ -14,6 +14,8 @@ from torch import Tensor
 
 from groundcli.errors import GroundcliError, first_line
 
+CRC32 = "crc32"  # of the tensors, in the metadata of a file
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], previous: Path | None = None) -> None:
     """Writes a checkpoint, whole or not at all: an older one under this name lives until the new one is on disk.
@@ -29,7 +31,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        write_tensors(partial, tensors, {"groundcli": json.dumps(metadata), "crc32": _crc32(tensors)})
+        # One entry: safetensors writes several in no order, and equal checkpoints are to be equal files.
+        write_tensors(partial, tensors, {"groundcli": json.dumps({**metadata, CRC32: _crc32(tensors)})})
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         if previous and path.exists():
@@ -85,9 +88,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise GroundcliError(f"{path}: not a whole safetensors file ({error})") from None
     if "groundcli" not in metadata:
         raise GroundcliError(f"{path}: was not written by groundcli: it has no recipe in its metadata")
-    if "crc32" in metadata and metadata["crc32"] != _crc32(tensors):
+    about: dict[str, Any] = json.loads(metadata["groundcli"])
+    if about.pop(CRC32, None) not in (None, _crc32(tensors)):
         raise GroundcliError(f"{path}: damaged: its tensors are not those that were written")
-    return tensors, json.loads(metadata["groundcli"])
+    return tensors, about
 
 
 def load_trained(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
