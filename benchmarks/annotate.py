@@ -7,9 +7,7 @@ CNN's images are decoded and resized beforehand.
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ BATCH = 8
 def main() -> None:
     # Imported here, as workers run what stands above once more: the command's own have nothing to import there.
     import torch
+    from timing import print_in_turn
 
     from groundcli import Grounder
     from groundcli.annotation.local import annotate_batches
@@ -65,16 +64,7 @@ def main() -> None:
         "annotate, overlays": lambda: whole(True),
     }
     whole(True)  # loads spaCy, warms up
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(options.repeats):
-        for name, form in forms.items():
-            start = time.perf_counter()
-            form()
-            seconds[name].append(time.perf_counter() - start)
-    print(f"{len(pixels)} images, {torch.get_num_threads()} threads, {options.workers} workers; milliseconds an image")
-    for name, times in seconds.items():
-        ratio = statistics.median(own / cnn for own, cnn in zip(times, seconds["CNN forward"], strict=True))
-        print(f"{1000 * statistics.median(times) / len(pixels):8.1f}  {ratio:5.2f} x  {name}")
+    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads, {options.workers} workers")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ CNN's images are decoded and resized beforehand, and go through it as eval's do.
 import argparse
 import cProfile
 import pstats
-import statistics
-import time
 from pathlib import Path
 
 import torch
+from timing import print_in_turn
 
 from groundcli import Grounder
 from groundcli.data import datasets
@@ -54,17 +53,8 @@ def main() -> None:
         summarize(evaluate_samples(samples, Settings(), GrounderSystem(grounder)))
 
     forms = {"CNN forward": forward, "eval": whole}
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
     forward()  # warms up
-    for _ in range(options.repeats):
-        for name, form in forms.items():
-            start = time.perf_counter()
-            form()
-            seconds[name].append(time.perf_counter() - start)
-    print(f"{len(pixels)} images, {torch.get_num_threads()} threads; milliseconds an image")
-    for name, times in seconds.items():
-        ratio = statistics.median(own / cnn for own, cnn in zip(times, seconds["CNN forward"], strict=True))
-        print(f"{1000 * statistics.median(times) / len(pixels):8.1f}  {ratio:5.2f} x  {name}")
+    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads")
     if options.profile:
         with cProfile.Profile() as profile:
             whole()

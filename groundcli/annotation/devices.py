@@ -33,6 +33,7 @@ def annotate_on_devices(
         OSError: a picture can't be written.
     """
     context = multiprocessing.get_context("spawn")
+    devices = devices[: len(batches)]  # none loads a model for nothing
     ends: list[Connection] = []
     processes = []
     for i, device in enumerate(devices):

@@ -43,12 +43,11 @@ def torch_device(name: str) -> "torch.device":
 
 
 def check_dataset(name: str) -> None:
-    """Raises UsageError where a name is neither a data set's nor `folder`."""
+    """Raises UsageError where a name isn't a data set's."""
     from groundcli.data.datasets import DATASETS
 
-    known = sorted({*DATASETS, "folder"})
-    if name not in known:
-        raise UsageError(f"--dataset {name}: expected {', '.join(known)}")
+    if name not in DATASETS:
+        raise UsageError(f"--dataset {name}: expected {', '.join(sorted(DATASETS))}")
 
 
 def rank_console() -> "Console":
