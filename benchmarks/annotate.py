@@ -21,7 +21,7 @@ def main() -> None:
     from timing import print_in_turn
 
     from groundcli import Grounder
-    from groundcli.annotation.local import annotate_batches
+    from groundcli.annotation.local import annotate_batches, default_workers
     from groundcli.annotation.outputs import Outputs
     from groundcli.annotation.run import Settings, annotate
     from groundcli.annotation.work import Job
@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", default="lite")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     found = folder.load([options.folder])
     grounder = Grounder.load(options.weights, options.device)
     side = grounder.model.config.visual.image_size
+    workers = default_workers(len(found.samples), [grounder.device]) if options.workers is None else options.workers
     pixels = [resize(decode(sample.image), side) for sample in found.samples]
 
     def forward() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     def whole(overlays: bool) -> None:
         with tempfile.TemporaryDirectory() as place:
             job = Job(Path(place), overlays=overlays, report=False)
-            engine = partial(annotate_batches, grounder=grounder, job=job, workers=options.workers)
+            engine = partial(annotate_batches, grounder=grounder, job=job, workers=workers)
             annotate(
                 engine, found, Path(place), outputs=Outputs(report=False), settings=Settings(BATCH), run={},
                 progress=lambda lines, _: lines,
@@ -64,7 +65,7 @@ def main() -> None:
         "annotate, overlays": lambda: whole(True),
     }
     whole(True)  # loads spaCy, warms up
-    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads, {options.workers} workers")
+    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads, {workers} workers")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,7 @@ from PIL import Image
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from groundcli.annotation.local import annotate_batches
+from groundcli.annotation.local import annotate_batches, default_workers
 from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
 from groundcli.annotation.work import Job
@@ -54,10 +55,11 @@ def write_photographs(to: Path, count: int) -> list[Sample]:
 
 
 class CnnClock:
-    """Seconds that backbones spend in their forward."""
+    """Seconds that backbones spend in their forward, of all threads together."""
 
     def __init__(self, device: torch.device):
         self.device, self.seconds = device, 0.0
+        self.own, self.alone = threading.local(), threading.Lock()
         torch.nn.modules.module.register_module_forward_pre_hook(self._start)
         torch.nn.modules.module.register_module_forward_hook(self._stop)
 
@@ -68,11 +70,12 @@ class CnnClock:
 
     def _start(self, module: torch.nn.Module, _: object) -> None:
         if isinstance(module, Backbone):
-            self.started = self.now()
+            self.own.started = self.now()
 
     def _stop(self, module: torch.nn.Module, *_: object) -> None:
         if isinstance(module, Backbone):
-            self.seconds += self.now() - self.started
+            with self.alone:
+                self.seconds += self.now() - self.own.started
 
 
 def parameters(recipe: Recipe) -> dict[str, float]:
@@ -87,7 +90,9 @@ def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Na
     grounder = Grounder(new_model(recipe.model, 0)[0], device, options.precision)
     found = folder.load([sample.image for sample in samples])
     few = found._replace(samples=found.samples[:8], positions=found.positions[:8], images=8)
-    engine = partial(annotate_batches, grounder=grounder, job=Job(out, overlays=False, report=False), workers=0)
+    job = Job(out, overlays=False, report=False)
+    workers = default_workers(len(samples), [device])
+    engine = partial(annotate_batches, grounder=grounder, job=job, workers=workers)
     how: dict = {"outputs": Outputs(report=False), "settings": Settings(on_existing="overwrite"), "run": {}}
     how["progress"] = lambda lines, _: lines
     annotate(engine, few, out, **how)  # warms up
@@ -95,7 +100,8 @@ def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Na
     start = clock.now()
     annotate(engine, found, out, **how)
     seconds = clock.now() - start
-    return {"annotate_images_per_s": len(samples) / seconds, "annotate_cnn_share": clock.seconds / seconds}
+    at_a_time = workers if device.type == "cpu" else 1
+    return {"annotate_images_per_s": len(samples) / seconds, "annotate_cnn_share": clock.seconds / seconds / at_a_time}
 
 
 def measure_train(recipe: Recipe, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:

@@ -15,13 +15,14 @@ from groundcli.annotation.work import Job, Task
 from groundcli.errors import GroundcliError, first_line
 from groundcli.grounding.grounder import Grounder
 
+CORES = 4  # of an actor on CPUs, or fewer where nodes, or torch here, have fewer: it works on a batch at a time
+
 
 class Cluster:
     """An engine of `groundcli.annotation.run`, made of Ray Data: lines come back in the order of their batches.
 
     Actors read the images and write the pictures themselves, so all nodes see the same files under the same paths, and
-    have groundcli and its weights. There is one for each GPU of the cluster; on CPUs each has as many cores as torch
-    has threads here, as sums come out otherwise with other threads: so each gives what the local engine gives.
+    have groundcli and its weights. There is one for each GPU of the cluster, or for each `CORES` cores.
     """
 
     def __init__(self, device: torch.device, load: Callable[[str], Grounder], job: Job):
@@ -45,14 +46,16 @@ class Cluster:
             ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise GroundcliError(f"Ray can't be reached or started: {first_line(error)}") from None
-        resource, needed = ("GPU", 1) if device.type == "cuda" else ("CPU", torch.get_num_threads())
-        self.resources: dict[str, Any] = {f"num_{resource.lower()}s": needed}
-        self.actors = int(ray.cluster_resources().get(resource, 0)) // needed
-        if not self.actors:
-            raise GroundcliError(f"the Ray cluster has fewer than {needed} {resource}s; choose another --device")
+        resource, wanted = ("GPU", 1) if device.type == "cuda" else ("CPU", min(CORES, torch.get_num_threads()))
+        nodes = [int(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
+        share = min(wanted, max(nodes, default=0))  # of one actor
+        if not share:
+            raise GroundcliError(f"the Ray cluster has no {resource}; choose another --device")
+        self.resources: dict[str, Any] = {f"num_{resource.lower()}s": share}
+        self.actors = sum(node // share for node in nodes)
         self.arguments = {
             "device": device.type,
-            "threads": torch.get_num_threads(),
+            "workers": share if resource == "CPU" else 0,
             "load": load,
             "job": replace(job, out=job.out.absolute()),
         }
@@ -86,14 +89,14 @@ class Cluster:
 class _Actor:
     """A process of the cluster with a model of its own."""
 
-    def __init__(self, device: str, threads: int, load: Callable[[str], Grounder], job: Job):
-        torch.set_num_threads(threads)
+    def __init__(self, device: str, workers: int, load: Callable[[str], Grounder], job: Job):
         self.grounder = load(device)
+        self.workers = workers
         self.job = job
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         batch = pickle.loads(row["batch"])
-        (lines,) = annotate_batches([batch], self.grounder, self.job, workers=0)
+        (lines,) = annotate_batches([batch], self.grounder, self.job, self.workers)
         return {"lines": pickle.dumps(lines)}
 
 

@@ -10,16 +10,15 @@ from pathlib import Path
 from groundcli.annotation.local import annotate_batches
 from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
-from groundcli.annotation.work import Job
+from groundcli.annotation.work import Job, finder
 from groundcli.data.folder import Found
-from groundcli.data.phrases import PhraseFinder
 from groundcli.grounding.grounder import Grounder
 
 TRIED = 8  # images that time and disk are estimated by
 SHOWN = 3  # captions whose phrases are shown
 
 
-def plan(grounder: Grounder, found: Found, job: Job, settings: Settings) -> Iterator[str]:
+def plan(grounder: Grounder, found: Found, job: Job, settings: Settings, workers: int) -> Iterator[str]:
     """Lines to read: counts, phrases of the first captions, and the time and disk that all images would take.
 
     Some images, from the whole list, are annotated into a temporary folder; nothing else is written.
@@ -32,7 +31,7 @@ def plan(grounder: Grounder, found: Found, job: Job, settings: Settings) -> Iter
     if not found.samples:
         return
     first = [sample.captions[0] for sample in found.samples[:SHOWN]]
-    for caption in PhraseFinder().find(first, job.phrases):
+    for caption in finder().find(first, job.phrases):
         yield f"{caption.text}  ->  {' | '.join(p.text for p in caption.phrases) or 'no phrases'}"
     step = max(1, len(found.samples) // TRIED)
     tried = found.samples[::step][:TRIED]
@@ -41,7 +40,7 @@ def plan(grounder: Grounder, found: Found, job: Job, settings: Settings) -> Iter
         out = Path(place)
         started = time.perf_counter()
         annotate(
-            partial(annotate_batches, grounder=grounder, job=replace(job, out=out), workers=0),
+            partial(annotate_batches, grounder=grounder, job=replace(job, out=out), workers=workers),
             some,
             out,
             outputs=Outputs(report=job.report),

@@ -16,12 +16,6 @@ def pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=context, initializer=live_with_parent)
 
 
-def default_workers(images: int, models: int, gpu: bool) -> int:
-    """For each of several models. On CPUs none, as the model wants every core itself, nor for the few images that are
-    done before a process has started; beside a GPU a core each, up to 8."""
-    return min(8, max(1, (os.cpu_count() or 1) // models)) if gpu and images >= 100 else 0
-
-
 def live_with_parent() -> None:
     """For a process to begin with: signals are for its parent to act on; without the parent there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

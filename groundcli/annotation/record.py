@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from groundcli.data.sample import Box
 from groundcli.grounding.answer import Answer, GroundedPhrase
+from groundcli.grounding.bilinear import resize
 from groundcli.output.records import Record
 from groundcli.output.report import quantised_heat
 
@@ -47,13 +47,11 @@ def hot_region(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         size: (width, height) of the image.
 
     Returns:
-        (height, width) bool, in Fortran order.
+        (height, width) bool, in Fortran order, as RLE needs it.
     """
-    width, height = size
-    # Resized on its side, so that the result is column by column in memory, as RLE needs it.
-    sideways = Image.fromarray(np.ascontiguousarray(heatmap.T, dtype=np.float32))
-    heat = np.asarray(sideways.resize((height, width), Image.Resampling.BILINEAR)).T
-    return (heat >= HOT * heat.max()) & (heat > 0)
+    heat = resize(heatmap, size)
+    top = heat.max()
+    return np.asarray(heat >= HOT * top) if top > 0 else np.zeros_like(heat, dtype=bool)
 
 
 def _phrase(phrase: GroundedPhrase, size: tuple[int, int]) -> Record:

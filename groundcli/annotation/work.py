@@ -70,17 +70,23 @@ class Prepared:
 
 
 @lru_cache(maxsize=1)
-def _finder() -> PhraseFinder:
+def finder() -> PhraseFinder:
+    """Of this process."""
     return PhraseFinder()
+
+
+def find_phrases(batch: Sequence[Task], how: How) -> list[list[Caption]]:
+    """The captions of each image, with their phrases."""
+    captions = iter(finder().find([caption for task in batch for caption in task.sample.captions], how))
+    return [list(islice(captions, len(task.sample.captions))) for task in batch]
 
 
 def prepare(batch: Sequence[Task], side: int, how: How) -> list[Prepared | str]:
     """Decodes images and finds the phrases of all their captions; of an image that can't be used, why."""
     decoded = [_decode(task.sample, side) for task in batch]
-    captions = iter(_finder().find([caption for task in batch for caption in task.sample.captions], how))
-    found = [list(islice(captions, len(task.sample.captions))) for task in batch]
     return [
-        image if isinstance(image, str) else Prepared(*image, own) for image, own in zip(decoded, found, strict=True)
+        image if isinstance(image, str) else Prepared(*image, own)
+        for image, own in zip(decoded, find_phrases(batch, how), strict=True)
     ]
 
 
@@ -93,13 +99,15 @@ def _decode(sample: Sample, side: int) -> tuple[tuple[int, int], np.ndarray] | s
     return (image.shape[1], image.shape[0]), resize(image, side)
 
 
-def finish(task: Task, answers: Sequence[Answer], job: Job) -> Line:
+def finish(task: Task, answers: Sequence[Answer], job: Job, image: np.ndarray | None = None) -> Line:
     """Finds the boxes, draws the pictures, and gives the image's line of the journal.
 
     Args:
         task: the image.
         answers: one a caption, without boxes.
         job: what to draw.
+        image: (H, W, 3) uint8 RGB, what `decode` gave; None decodes it again where it is drawn on, as that takes less
+            than passing it on from process to process.
     """
     name = task.sample.name
     answers = [
@@ -107,7 +115,7 @@ def finish(task: Task, answers: Sequence[Answer], job: Job) -> Line:
     ]
     if job.overlays or job.report:
         try:
-            image = decode(task.sample.image)
+            image = decode(task.sample.image) if image is None else image
         except BadInput as error:  # gone since the model saw it
             return unusable(task, str(error))
         if job.overlays:

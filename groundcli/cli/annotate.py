@@ -55,7 +55,7 @@ def annotate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images encoded together.")] = 8,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that decode and draw. Default: by cores beside a GPU, else 0."),
+        typer.Option(min=0, help="On a CPU images at a time, beside a GPU processes that draw. Default: by cores."),
     ] = None,
     device: Device = "auto",
     devices: Annotated[
@@ -75,10 +75,9 @@ def annotate(
 
     import groundcli
     from groundcli.annotation.devices import annotate_on_devices
-    from groundcli.annotation.local import annotate_batches
+    from groundcli.annotation.local import annotate_batches, default_workers
     from groundcli.annotation.outputs import FAILURES, Outputs
     from groundcli.annotation.plan import plan
-    from groundcli.annotation.pool import default_workers
     from groundcli.annotation.run import Engine, Settings
     from groundcli.annotation.run import annotate as run
     from groundcli.annotation.work import Job
@@ -117,14 +116,14 @@ def annotate(
     }
     job = Job(out, phrases, overlays, report, save_heatmaps, boxes)
     settings = Settings(batch_size, on_existing)
-    if dry_run:
-        for line in plan(grounder, found, job, settings):
-            console.print(line, markup=False)
-        return
     load = partial(Grounder.load, str(loaded.path.absolute()), precision=precision, elmo_backend=elmo_backend)
     parts = [torch_device(part.strip()) for part in devices.split(",")] if devices else [grounder.device]
     if workers is None:
-        workers = default_workers(len(found.samples), len(parts), any(part.type == "cuda" for part in parts))
+        workers = default_workers(len(found.samples), parts)
+    if dry_run:
+        for line in plan(grounder, found, job, settings, workers):
+            console.print(line, markup=False)
+        return
     if engine == "ray":
         from groundcli.annotation.cluster import Cluster
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from groundcli.data.sample import Caption, Phrase
@@ -20,7 +21,10 @@ PLACES = frozenset({"front", "top", "side", "back", "middle", "end", "number"})
 
 
 class PhraseFinder:
-    """Finds phrases; loads spaCy's English model when a caption first needs it. Not for use by several threads."""
+    """Finds phrases, one call at a time; loads spaCy's English model when a caption first needs it."""
+
+    def __init__(self) -> None:
+        self._alone = Lock()  # spaCy isn't made for several threads
 
     def find(self, captions: Sequence[Caption], how: How = "auto") -> list[Caption]:
         """The captions, in order, with their phrases filled in.
@@ -38,13 +42,15 @@ class PhraseFinder:
         if how == "caption":
             return [_with_phrases(caption, [(0, len(caption.text))]) for caption in captions]
         if how == "words":
-            return [_with_phrases(caption, _words(self._tokenizer(caption.text))) for caption in captions]
+            with self._alone:
+                return [_with_phrases(caption, _words(self._tokenizer(caption.text))) for caption in captions]
         unmarked = [i for i, caption in enumerate(captions) if how == "noun" or not caption.phrases]
         found = list(captions)
         if unmarked:
-            docs = self._parser.pipe(captions[i].text for i in unmarked)
-            for i, doc in zip(unmarked, docs, strict=True):
-                found[i] = _with_phrases(captions[i], _noun_phrases(doc))
+            with self._alone:
+                docs = self._parser.pipe(captions[i].text for i in unmarked)
+                for i, doc in zip(unmarked, docs, strict=True):
+                    found[i] = _with_phrases(captions[i], _noun_phrases(doc))
         return found
 
     @cached_property

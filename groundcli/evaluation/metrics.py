@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundcli.grounding.points import bilinear
+from groundcli.grounding.bilinear import weights
 
 Overlap = Literal["union", "sum"]
 
@@ -63,7 +63,7 @@ def attention_correctness(
 @lru_cache(maxsize=16)
 def _summed_weights(pixels: int, cells: int) -> np.ndarray:
     """How much each cell weighs in the first 0, 1, ... `pixels` pixels of an axis together: (pixels + 1, cells)."""
-    return np.concatenate([np.zeros((1, cells)), bilinear(pixels, cells).numpy().cumsum(0)])
+    return np.concatenate([np.zeros((1, cells)), weights(pixels, cells).cumsum(0)])
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:

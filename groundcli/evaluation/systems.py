@@ -1,10 +1,10 @@
 """Who answers: a grounder with what is measured beside it, or somebody else's file."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.evaluation.ablations import ALONE, SENTENCE, fusions, variant
@@ -73,10 +73,11 @@ class GrounderSystem:
         boxed = [_Boxes() for _ in truths]
         found: list[Answers] = [{} for _ in truths]
         grounders = {OWN: self.grounder} | {(ABLATIONS, name): own for name, own in self._fusions.items()}
+        text = self.grounder.encode_captions(chain.from_iterable(captions))
         for name, grounder in grounders.items():
-            answers = grounder.ground_batch(images, captions, boxes=False)
-            for truth, boxes, into, answer in zip(truths, boxed, found, answers, strict=True):
-                phrases = [phrase for caption in answer for phrase in caption.phrases]
+            for image, own, truth, boxes, into in zip(images, captions, truths, boxed, found, strict=True):
+                answers = grounder.ground_captions(image, own, text, boxes=False)
+                phrases = [phrase for answer in answers for phrase in answer.phrases]
                 into[name] = _predicted(phrases, boxes(self.grounder.boxes, [p.heatmap for p in phrases], truth.size))
         if not self._alone:
             for image, truth, boxes, into in zip(images, truths, boxed, found, strict=True):
@@ -97,7 +98,7 @@ class GrounderSystem:
         if self._ablations:
             alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
             for name, heat in ((SENTENCE, sentences[rows]), (ALONE, alone)):
-                points = peak(torch.from_numpy(heat), truth.size).numpy()
+                points = peak(heat, truth.size)
                 beside[ABLATIONS, name] = Predicted(points, boxes(self.grounder.boxes, heat, truth.size), heat)
         return beside
 

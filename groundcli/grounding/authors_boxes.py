@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from groundcli.data.sample import Box
+from groundcli.grounding import bilinear
 
 PEAK = 0.3  # a local peak counts from this share of the maximum on
 FLOOR = 0.3  # a box holds what is hotter than this share of its peak
@@ -66,10 +67,9 @@ class _Candidate(NamedTuple):
 
 
 class _Pixels:
-    """A heat map resized to (width, height): bilinear, half-pixel centres, borders repeated; no more than is asked for.
+    """A heat map resized to (width, height), no more of it than is asked for.
 
-    Between two neighbouring cells heat is linear along every row and column. So all about its regions is decided by the
-    first and last pixels between each two, at most 2 (M + 1) rows and columns of them: the turning pixels.
+    All about its regions is decided by the turning pixels (see `groundcli.grounding.bilinear`).
 
     Attributes:
         cells: (M, M) float32 from 0 to 1.
@@ -81,8 +81,8 @@ class _Pixels:
     def __init__(self, cells: np.ndarray, width: int, height: int):
         self.cells = cells
         self.shape = (height, width)
-        self.rows, self.columns = (_bilinear(pixels, len(cells)) for pixels in self.shape)
-        self.down, self.across = (_turning(pixels, len(cells)) for pixels in self.shape)
+        self.rows, self.columns = (bilinear.weights(pixels, len(cells)).astype(np.float32) for pixels in self.shape)
+        self.down, self.across = (bilinear.turning(pixels, len(cells)) for pixels in self.shape)
         self.turning = self.part(self.down, self.across)
 
     def part(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -115,24 +115,6 @@ class _Pixels:
         return bridges
 
 
-def _turning(pixels: int, cells: int) -> np.ndarray:
-    """Indices of the first and last pixel between each two neighbouring cells of one axis, and before and after all."""
-    place = np.floor(_position(pixels, cells))
-    change = place[1:] != place[:-1]
-    return np.nonzero(np.append(True, change) | np.append(change, True))[0]
-
-
-def _position(pixels: int, cells: int) -> np.ndarray:
-    """Where each pixel's centre lies among the centres of cells of one axis; below 0 before the first one."""
-    return (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
-
-
-def _bilinear(pixels: int, cells: int) -> np.ndarray:
-    """How much each cell weighs in each pixel of one axis: (pixels, cells) float32, rows sum to 1."""
-    position = np.clip(_position(pixels, cells), 0, cells - 1)
-    return np.clip(1 - abs(position[:, None] - np.arange(cells)), 0, None).astype(np.float32)
-
-
 def _hottest(pixels: _Pixels) -> list[tuple[int, int, float]]:
     """(y, x, heat) of pixels at the centres of peak cells, the hottest `CANDIDATES` of them, hottest first.
 
@@ -163,7 +145,7 @@ def _ends(own: np.ndarray, turning: np.ndarray, lines: np.ndarray, weights: np.n
         own: (lines, turning pixels of the axis) bool, which of them belong to the region.
         turning: indices of the turning pixels along the axis.
         lines: (lines, M), the heat of each line at the cells of the axis.
-        weights: (pixels, M) of the axis, of `_bilinear`.
+        weights: (pixels, M) of the axis, of `bilinear.weights`.
         floor: the region is hotter than this.
     """
     held = np.nonzero(own.any(0))[0]

@@ -1,6 +1,6 @@
 """Image and caption in, answer out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,19 @@ class EncodedImage:
 
     size: tuple[int, int]
     cells: Tensor
+
+
+@dataclass(frozen=True)
+class EncodedCaptions:
+    """Captions in the common space, for any number of images.
+
+    Attributes:
+        words: of each text, none where it has no word.
+        vectors: of each text that has words, (K, T, D).
+    """
+
+    words: Mapping[str, list[Word]]
+    vectors: Mapping[str, Tensor]
 
 
 class Grounder:
@@ -128,31 +141,33 @@ class Grounder:
             caption = parse(caption)
         return self.ground_captions(encoded, self.finder.find([caption], phrases))[0]
 
-    def ground_captions(self, image: EncodedImage, captions: Sequence[Caption], boxes: bool = True) -> list[Answer]:
-        """Grounds captions whose phrases are known already, on one image, all together; with boxes, or points alone."""
-        return self.ground_batch([image], [captions], boxes)[0]
-
     @torch.no_grad()
-    def ground_batch(
-        self, images: Sequence[EncodedImage], captions: Sequence[Sequence[Caption]], boxes: bool = True
-    ) -> list[list[Answer]]:
-        """Grounds the captions of several images; equal captions are encoded once."""
-        words = {c.text: tokenize(c.text) for own in captions for c in own}
+    def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:
+        """Encodes captions of any number of images together; equal ones once."""
+        words = {caption.text: tokenize(caption.text) for caption in captions}
         spoken = [text for text, tokens in words.items() if tokens]
         with autocast(self.device, self.precision):
             s = self.model.map_words([[word.text for word in words[text]] for text in spoken]) if spoken else []
-        vectors = dict(zip(spoken, s, strict=True))
-        return [self._ground(image, own, words, vectors, boxes) for image, own in zip(images, captions, strict=True)]
+        return EncodedCaptions(words, dict(zip(spoken, s, strict=True)))
 
-    def _ground(
+    @torch.no_grad()
+    def ground_captions(
         self,
         image: EncodedImage,
         captions: Sequence[Caption],
-        words: Mapping[str, list[Word]],
-        vectors: Mapping[str, Tensor],
-        boxed: bool,
+        encoded: EncodedCaptions | None = None,
+        boxes: bool = True,
     ) -> list[Answer]:
-        """Captions of one image, whose words are known, and their vectors (K, T, D) where there are any."""
+        """Grounds captions whose phrases are known already, on one image, all together.
+
+        Args:
+            image: what `encode` gave.
+            captions: with their phrases.
+            encoded: what `encode_captions` gave for these captions, and others; None encodes them here.
+            boxes: whether to find boxes; or points alone.
+        """
+        encoded = encoded or self.encode_captions(captions)
+        words, vectors = encoded.words, encoded.vectors
         spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
         if not spoken:
             return [Answer(caption.text, image.size, ()) for caption in captions]
@@ -165,7 +180,7 @@ class Grounder:
             for c in captions
             for inside in (words_in(words[c.text], phrase.span) for phrase in c.phrases)
         ]
-        grounded = iter(self._phrases(heat.float(), scores, levels, rows, image.size, boxed))
+        grounded = iter(self._phrases(heat.float(), scores, levels, rows, image.size, boxes))
         return [
             Answer(
                 caption.text,
@@ -202,14 +217,14 @@ class Grounder:
             phrase[list(words)] = 1
         weights = member * scores
         side = self.model.config.visual.grid
-        maps = (weights @ heat / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
-        maps = (smooth(maps) if self.model.config.smooth else maps).cpu()
+        means = (weights @ heat / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
+        maps = (smooth(means) if self.model.config.smooth else means).cpu().numpy()
         best = weights.argmax(1)
         calibration = self.model.config.calibration
-        likely = probability(features(maps.numpy()), calibration).tolist() if calibration else weights.amax(1).tolist()
+        likely = probability(features(maps), calibration).tolist() if calibration else weights.amax(1).tolist()
         points = peak(maps, size).tolist()
         out = []
-        for i, heatmap in enumerate(maps.numpy()):
+        for i, heatmap in enumerate(maps):
             boxes, box_scores = METHODS[self.boxes](heatmap, size) if boxed else ([], [])
             score, level = (likely[i], int(levels[best[i]])) if rows[i] else (0.0, 0)
             out.append((tuple(points[i]), tuple(boxes), tuple(box_scores), score, level, heatmap))

@@ -1,68 +1,35 @@
-"""The likeliest pixel of a heat map, and heat maps at the size of their image."""
+"""The likeliest pixel of a heat map."""
 
-import torch
-from torch import Tensor
+from functools import lru_cache
 
+import numpy as np
 
-def resize(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Heat maps in pixels of their image: bilinear, half-pixel centres, borders repeated (OpenCV's INTER_LINEAR).
-
-    Args:
-        heatmaps: (P, M, M), any float type; P may be 0.
-        size: (width, height) of the image.
-
-    Returns:
-        (P, height, width) float32.
-    """
-    width, height = size
-    cells = heatmaps.float()
-    return _weights(height, cells) @ cells @ _weights(width, cells).T
+from groundcli.grounding.bilinear import turning, weights
 
 
-def peak(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixel of the most heat after `resize`, the first in reading order where several have it (paper, section 4).
+def peak(heatmaps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixel of the most heat once a heat map is resized to its image (paper, section 4).
 
-    Between two neighbouring cells heat is linear along every row and column, so the maximum lies at the first or
-    last pixel between them: at most 2 (M + 1) rows and columns are looked at, however large the image.
+    Only turning pixels are looked at (see `groundcli.grounding.bilinear`).
 
     Args:
         heatmaps: (P, M, M), any float type; P may be 0.
         size: (width, height) of the image.
 
     Returns:
-        (P, 2) float32 points (x, y): whole pixels of the image, from 0 to (width - 1, height - 1).
+        (P, 2) float32 points (x, y): whole pixels of the image, from 0 to (width - 1, height - 1); the first in
+        reading order where several pixels have the most heat.
     """
     width, height = size
-    cells = heatmaps.float()
-    rows, columns = _weights(height, cells), _weights(width, cells)
-    y, x = _turning_pixels(height, cells), _turning_pixels(width, cells)
-    best = (rows[y] @ cells @ columns[x].T).flatten(1).argmax(1)  # (P)
-    return torch.stack([x[best % len(x)], y[best // len(x)]], dim=-1).float()
+    cells = heatmaps.astype(np.float32)
+    (x, columns), (y, rows) = _turning(width, cells.shape[-1]), _turning(height, cells.shape[-1])
+    heat = rows @ cells @ columns.T  # (P, Y, X)
+    best = heat.reshape(len(cells), len(y) * len(x)).argmax(1)
+    return np.stack([x[best % len(x)], y[best // len(x)]], axis=-1).astype(np.float32)
 
 
-def bilinear(pixels: int, cells: int) -> Tensor:
-    """How much each of `cells` weighs in each pixel of one axis, as `resize` has it: (pixels, cells) float64.
-
-    Rows sum to 1.
-    """
-    distance = (_cell_positions(pixels, cells).unsqueeze(1) - torch.arange(cells)).abs()
-    return (1 - distance).clamp_min(0)
-
-
-def _weights(pixels: int, heatmaps: Tensor) -> Tensor:
-    return bilinear(pixels, heatmaps.shape[-1]).to(heatmaps)
-
-
-def _cell_positions(pixels: int, cells: int) -> Tensor:
-    """Where each pixel's centre lies among the centres of the cells, from 0 to cells - 1: (pixels) float64."""
-    centres = torch.arange(pixels, dtype=torch.float64) + 0.5
-    return (centres * (cells / pixels) - 0.5).clamp(0, cells - 1)
-
-
-def _turning_pixels(pixels: int, heatmaps: Tensor) -> Tensor:
-    """Indices of the first and last pixel between each two neighbouring cells of one axis."""
-    interval = _cell_positions(pixels, heatmaps.shape[-1]).floor()
-    change = interval[1:] != interval[:-1]
-    edge = change.new_ones(1)
-    turning = (torch.cat([edge, change]) | torch.cat([change, edge])).nonzero().squeeze(1)
-    return turning.to(heatmaps.device)
+@lru_cache(maxsize=256)
+def _turning(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """The turning pixels of an axis, (Y), and how much each cell weighs in each, (Y, cells) float32."""
+    indices = turning(pixels, cells)
+    return indices, weights(pixels, cells)[indices].astype(np.float32)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from timm.layers import Conv2dSame
 from timm.models import create_feature_extractor
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -83,7 +84,7 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def fold(self) -> None:
-        """Folds batch norms into the convolutions before them: the same maps, with less to compute.
+        """Folds batch norms into the convolutions before them, and padding into kernels: the same maps, sooner.
 
         Weights can't be loaded any more afterwards: tensors of the network have other values and other names.
         """
@@ -95,6 +96,9 @@ class Backbone(nn.Module):
                 statistics: Any = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
                 before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *statistics)
                 self.network.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
+        for name, conv in modules.items():
+            if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
+                self.network.set_submodule(name, SameConv(conv))
         self.requires_grad_(False).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -111,6 +115,27 @@ class Backbone(nn.Module):
         x = ((images.to(self.mean.dtype) / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         out = self.network(x)
         return [out[level] for level in self.levels]
+
+
+class SameConv(nn.Module):
+    """A convolution with stride 2 and TensorFlow's `SAME` padding, without a padded copy where sides are even.
+
+    There one more row and column is padded at the end than at the start. A kernel with a row and column of zeros before
+    the others comes to the same with as many at both ends.
+    """
+
+    KERNELS = ((3, 3), (5, 5), (7, 7))
+
+    def __init__(self, conv: Conv2dSame):
+        super().__init__()
+        self.conv = conv
+        self.weight = nn.Parameter(F.pad(conv.weight, (1, 0, 1, 0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> (B, D, ceil(H / 2), ceil(W / 2))."""
+        if x.shape[-2] % 2 or x.shape[-1] % 2:
+            return cast(Tensor, self.conv(x))
+        return F.conv2d(x, self.weight, self.conv.bias, 2, self.conv.kernel_size[0] // 2, 1, self.conv.groups)
 
 
 class VisualMapping(nn.Module):

@@ -6,6 +6,7 @@ torch all the same once it is installed without its dependencies.
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class AllenNlpElmo(nn.Module):
         self.width = 2 * self.config.projection
         self.batch_to_ids = module.batch_to_ids
         self.bilm = module._ElmoBiLm(str(options), str(weights))
+        self._alone = Lock()  # for calls of several threads, as it keeps a state
         self.eval().requires_grad_(False)
 
     def _ids(self, captions: Sequence[Sequence[str]]) -> Tensor:
@@ -52,8 +54,9 @@ class AllenNlpElmo(nn.Module):
 
     def layers(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], Tensor]:
         """All layers with sentence boundaries, (C, T + 2, 2 P) each; their mask."""
-        self.bilm._elmo_lstm.reset_states()  # else this call would begin where the one before ended
-        out = self.bilm(self._ids(captions))
+        with self._alone:
+            self.bilm._elmo_lstm.reset_states()  # else this call would begin where the one before ended
+            out = self.bilm(self._ids(captions))
         return out["activations"], out["mask"]
 
     def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:

@@ -72,7 +72,7 @@ def test_run_says_what_ran(out: Path) -> None:
 
 
 def test_a_second_run_gives_the_same_bytes(photos: Path, out: Path, groundcli: Run, tmp_path: Path) -> None:
-    groundcli("annotate", photos, "--out", tmp_path, "--no-overlays", "--no-report", "--workers", 1, code=1)
+    groundcli("annotate", photos, "--out", tmp_path, "--no-overlays", "--no-report", code=1)
     for name in ("annotations.json", "results.json", "failures.jsonl"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
     assert not (tmp_path / "overlays").exists()

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape, write_shapes
 
-QUIET = ("--no-report", "--workers", 0)
+QUIET = ("--no-report",)
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -52,7 +52,7 @@ def wait_for_lines(journal: Path, count: int, process: "subprocess.Popen[str]") 
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [1, 3])
 def test_killed_and_run_again(photos: Path, whole: Path, groundcli: Run, tmp_path: Path, workers: int) -> None:
     command = ("annotate", photos, "--out", tmp_path, *QUIET, "--workers", workers)
     process = start(*command)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from groundcli.evaluation.metrics import (
     attention_correctness,
@@ -18,7 +17,8 @@ from groundcli.evaluation.metrics import (
 )
 from groundcli.evaluation.protocol import counted_boxes
 from groundcli.grounding.authors_boxes import authors_boxes
-from groundcli.grounding.points import peak, resize
+from groundcli.grounding.bilinear import resize
+from groundcli.grounding.points import peak
 
 A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)
 FAR = (100, 100, 10, 10)
@@ -67,7 +67,7 @@ def test_attention_correctness(boxes: list, overlap: str, share: float) -> None:
 def test_attention_correctness_is_that_of_the_resized_heat_map(size: tuple[int, int]) -> None:
     draw = np.random.default_rng(0)
     heat = draw.random((9, 9)).astype(np.float32)
-    full = resize(torch.from_numpy(heat)[None], size)[0].double().numpy()
+    full = resize(heat.astype(float), size)
     boxes = np.round(draw.random((3, 4)) * [*size, *size] * 0.7).astype(int)
     covers = np.zeros(full.shape, dtype=int)
     for x, y, width, height in boxes:
@@ -148,12 +148,12 @@ def test_authors_metrics(oracles: Path) -> None:
     heat = np.load(oracles / "authors.npz")
     for case in json.loads((oracles / "authors_heatmaps.json").read_text()):
         height, width = case["hw"]
-        size, cells = (width, height), torch.from_numpy(heat[case["heat"]])[None]
+        size, cells = (width, height), heat[case["heat"]][None]
         true = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in case["bbox"]]
         assert pointing_hits(peak(cells, size), true)[0] == case["hit"]
-        boxes = counted_boxes(authors_boxes(cells[0].numpy(), size)[0], size, "authors")
+        boxes = counted_boxes(authors_boxes(cells[0], size)[0], size, "authors")
         assert (enclosing_iou(stacked([boxes]), stacked([true]))[0] >= 0.5) == case["iou"]
-        attention = attention_correctness(cells[0].numpy(), true, size, "sum")
+        attention = attention_correctness(cells[0], true, size, "sum")
         assert attention == pytest.approx(case["att"], abs=1e-5)
         assert (math.prod(enclosing_box(true)[2:]) / (width * height) >= 0.05) == case["kept"]
 

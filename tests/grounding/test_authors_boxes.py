@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from groundcli.grounding.authors_boxes import FLOOR, authors_boxes
-from groundcli.grounding.points import resize
+from groundcli.grounding.bilinear import resize
 
 
 def test_authors_boxes(oracles: Path) -> None:
@@ -87,7 +86,7 @@ def test_regions_are_those_of_the_whole_resized_heat_map(seed: int) -> None:
     side = int(draw.integers(2, 12))
     heat = draw.random((side, side)).astype(np.float32)
     size = (int(draw.integers(1, 90)), int(draw.integers(1, 90)))
-    full = resize(torch.from_numpy((heat - heat.min()) / np.ptp(heat))[None], size)[0].numpy()
+    full = resize((heat - heat.min()) / np.ptp(heat), size)
     for (x, y, width, height), score in zip(*authors_boxes(heat, size), strict=True):
         regions = ndimage.find_objects(ndimage.label(full > FLOOR * score)[0])
         found = [(x.start, y.start, x.stop - x.start - 1, y.stop - y.start - 1) for y, x in regions]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from groundcli.model.visual import Backbone, VisualConfig, VisualMapping, normalise, resize
+from groundcli.model.visual import Backbone, SameConv, VisualConfig, VisualMapping, normalise, resize
 
 CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.4", "blocks.5"), 64, 4, (8,), output_stride=16)
 
@@ -34,6 +34,21 @@ def test_folded_norms_give_the_same_maps(name: str) -> None:
     assert sum(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()) < len(norms) / 10
     for one, other in zip(before, backbone(images), strict=True):
         torch.testing.assert_close(other / one.abs().max(), one / one.abs().max(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("side", [64, 75])  # halves are even, or odd
+def test_folded_padding_changes_no_bit(side: int) -> None:
+    backbone = Backbone(CONFIG)
+    backbone.fold()
+    network = backbone.network
+    images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
+    folded = backbone(images)
+    unfolded = {name: module.conv for name, module in network.named_modules() if isinstance(module, SameConv)}
+    assert len(unfolded) == 4
+    for name, conv in unfolded.items():
+        network.set_submodule(name, conv)
+    for one, other in zip(folded, backbone(images), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_an_image_gives_the_same_maps_in_any_batch() -> None:
