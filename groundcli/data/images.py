@@ -1,6 +1,7 @@
 """Image files to arrays: any picture that Pillow can open becomes upright 8-bit RGB."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,9 @@ def _check_file(path: Path) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a broken EXIF block doesn't spoil the pixels
-        return image
+    with suppress(Exception):  # a broken EXIF block doesn't spoil the pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -88,7 +88,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:
