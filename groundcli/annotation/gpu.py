@@ -29,7 +29,7 @@ def annotate_on_gpu(
     """
     side = grounder.model.config.visual.image_size
     with pool(workers) as executor:
-        # One batch ahead and one for each worker: threads share a finder of phrases, and never use it at a time.
+        # One batch ahead, and one for each worker
         ahead = in_order(lambda batch: executor.submit(prepare, batch, side, job.phrases), batches, workers + 1)
         finishing: deque[list[Future[Line] | Line]] = deque()
         for batch, ready in zip(batches, ahead, strict=True):

@@ -5,8 +5,7 @@ import torch.nn.functional as F
 
 from groundcli.grounding.bilinear import resize, turning, weights
 
-
-@pytest.mark.parametrize(
+CELLS_AND_SIZES = pytest.mark.parametrize(
     ("cells", "size"),
     [
         (18, (500, 375)),  # a photograph
@@ -16,6 +15,9 @@ from groundcli.grounding.bilinear import resize, turning, weights
         (7, (1, 1)),
     ],
 )
+
+
+@CELLS_AND_SIZES
 def test_heat_in_pixels(cells: int, size: tuple[int, int]) -> None:
     heat = np.random.default_rng(0).random((cells, cells)).astype(np.float32)
     full = F.interpolate(torch.from_numpy(heat)[None, None], size=size[::-1], mode="bilinear")[0, 0].numpy()

@@ -6,18 +6,10 @@ import pytest
 
 from groundcli.grounding.bilinear import resize
 from groundcli.grounding.points import peak
+from tests.grounding.test_bilinear import CELLS_AND_SIZES
 
 
-@pytest.mark.parametrize(
-    ("cells", "size"),
-    [
-        (18, (500, 375)),  # a photograph
-        (18, (19, 17)),  # hardly larger than the grid, and smaller
-        (9, (3, 2)),  # smaller than the grid
-        (1, (5, 4)),  # one cell: all pixels are equal
-        (7, (1, 1)),
-    ],
-)
+@CELLS_AND_SIZES
 def test_peak_is_the_maximum_of_the_resized_heat_map(cells: int, size: tuple[int, int]) -> None:
     heat = np.random.default_rng(0).random((20, cells, cells)).astype(np.float32)
     full = np.stack([resize(one, size) for one in heat])
