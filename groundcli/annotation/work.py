@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from groundcli.annotation.journal import Line
 from groundcli.annotation.record import image_record
@@ -96,17 +97,17 @@ def _decode(sample: Sample, side: int) -> tuple[tuple[int, int], np.ndarray] | s
         image = decode(sample.image)
     except BadInput as error:
         return str(error)
-    return (image.shape[1], image.shape[0]), resize(image, side)
+    return image.size, resize(image, side)
 
 
-def finish(task: Task, answers: Sequence[Answer], job: Job, image: np.ndarray | None = None) -> Line:
+def finish(task: Task, answers: Sequence[Answer], job: Job, image: Image.Image | None = None) -> Line:
     """Finds the boxes, draws the pictures, and gives the image's line of the journal.
 
     Args:
         task: the image.
         answers: one a caption, without boxes.
         job: what to draw.
-        image: (H, W, 3) uint8 RGB, what `decode` gave; None decodes it again where it is drawn on, as that takes less
+        image: what `decode` gave; None decodes it again where it is drawn on, as that takes less
             than passing it on from process to process.
     """
     name = task.sample.name

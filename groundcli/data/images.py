@@ -1,5 +1,6 @@
-"""Image files to arrays: any picture that Pillow can open becomes upright 8-bit RGB."""
+"""Image files to pictures: any that Pillow can open becomes upright 8-bit RGB."""
 
+import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -25,49 +26,49 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def decode(path: Path) -> np.ndarray:
-    """The picture in a file.
+def decode(path: Path) -> Image.Image:
+    """The picture in a file, upright, of mode RGB.
 
     Any mode that Pillow opens: palettes and CMYK are converted, 16-bit greyscale is scaled to 8 bits, transparency
     is laid on white, of an animation the first frame is taken. EXIF orientation is applied, so rows run from the
     top of the scene to its bottom.
 
-    Returns:
-        (H, W, 3) uint8, RGB.
-
     Raises:
         BadInput: the file is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
     """
-    _check_file(path)
     try:
+        _check_file(path)
         with Image.open(path) as image:
-            return np.array(_rgb(_upright(image)))
+            return _rgb(_upright(image))
+    except BadInput:
+        raise
     except UnidentifiedImageError:
         hint = "convert it to JPEG first" if path.suffix.lower() in {".heic", ".heif"} else "replace or remove it"
         raise BadInput(f"{path}: not an image that can be read; {hint}") from None
     except Image.DecompressionBombError:
         raise BadInput(f"{path}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
+            raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
         raise BadInput(f"{path}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
 
 
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+def resize(image: Image.Image, side: int) -> np.ndarray:
+    """A picture of mode RGB -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _check_file(path: Path) -> None:
     try:
-        if path.is_dir():
-            raise BadInput(f"{path}: a folder, not an image")
-        if not path.is_file():
-            raise BadInput(f"{path}: no such file")
-        if not path.stat().st_size:
-            raise BadInput(f"{path}: the file is empty (0 bytes)")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+        found = path.stat()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise BadInput(f"{path}: a folder, not an image")
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"{path}: not a file")
+    if not found.st_size:
+        raise BadInput(f"{path}: the file is empty (0 bytes)")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -48,7 +48,7 @@ def _one_an_image(places: Sequence[int], images: np.ndarray) -> list[int]:
 
 
 def _drawn(case: Case, confidence: float) -> Drawn:
-    photo = Image.fromarray(decode(case.path))
+    photo = decode(case.path)
     size = photo.size
     photo.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
     scale = photo.width / size[0], photo.height / size[1]

@@ -55,8 +55,7 @@ def _decoder(sides: set[int]) -> Callable[[Sample], _Decoded]:
             image = decode(sample.image)
         except BadInput:
             return _Decoded(sample, None, {})
-        size = (image.shape[1], image.shape[0])
-        return _Decoded(sample, size, {side: resize(image, side) for side in sides if side})
+        return _Decoded(sample, image.size, {side: resize(image, side) for side in sides if side})
 
     return work
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from groundcli.data.images import decode, resize
@@ -93,19 +94,17 @@ class Grounder:
 
         return cls(load_model(weights, elmo_backend).model, device, precision, boxes)
 
-    def encode(self, image: str | Path | np.ndarray) -> EncodedImage:
-        """Encodes one image: a file, or (H, W, 3) uint8 RGB, upright.
+    def encode(self, image: str | Path | Image.Image | np.ndarray) -> EncodedImage:
+        """Encodes one image: a file, or an upright picture of mode RGB, or as (H, W, 3) uint8.
 
         Raises:
             BadInput: the file can't be decoded.
         """
-        return self.encode_batch([image if isinstance(image, np.ndarray) else decode(Path(image))])[0]
-
-    def encode_batch(self, images: Sequence[np.ndarray]) -> list[EncodedImage]:
-        """Encodes images of any sizes, each (H, W, 3) uint8 RGB, together; none gives none."""
-        side = self.model.config.visual.image_size
-        pixels = [resize(image, side) for image in images]
-        return self.encode_pixels(pixels, [(image.shape[1], image.shape[0]) for image in images])
+        if isinstance(image, str | Path):
+            image = decode(Path(image))
+        elif isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        return self.encode_pixels([resize(image, self.model.config.visual.image_size)], [image.size])[0]
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
@@ -124,12 +123,12 @@ class Grounder:
         return [EncodedImage(size, c) for size, c in zip(sizes, cells, strict=True)]
 
     def ground(
-        self, image: str | Path | np.ndarray | EncodedImage, caption: str | Caption, phrases: How = "auto"
+        self, image: str | Path | Image.Image | np.ndarray | EncodedImage, caption: str | Caption, phrases: How = "auto"
     ) -> Answer:
         """Grounds the phrases of a caption.
 
         Args:
-            image: a file, (H, W, 3) uint8 RGB, or what `encode` gave.
+            image: what `encode` takes, or what it gave.
             caption: text, in which `[a man] rides [a brown horse]` marks phrases; or a Caption with its phrases.
             phrases: which phrases: `auto` takes the marked ones, or noun phrases where none is marked.
 

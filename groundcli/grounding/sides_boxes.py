@@ -1,5 +1,7 @@
 """Boxes from a heat map by a share of the peak's heat for each side, calibrated on validation data."""
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,33 +52,32 @@ def boxes_at(heatmap: np.ndarray, size: tuple[int, int], shares: np.ndarray) -> 
         return []
     heat = heat / top
     row, column = divmod(int(heat.argmax()), len(heat))
-    across, up, down = shares.T
-    x = _sides(np.tile(heat.max(0), (len(shares), 1)), column, across, across)
-    y = _sides(_hottest(heat, x), row, up, down)
-    x = _sides(_hottest(heat.T, y), column, across, across)
     to_x, to_y = size[0] / len(heat), size[1] / len(heat)
-    boxes = np.stack([x[0] * to_x, y[0] * to_y, (x[1] - x[0]) * to_x, (y[1] - y[0]) * to_y], axis=1)
-    return [(left, top, width, height) for left, top, width, height in boxes.tolist()]
+    columns, boxes = heat.max(0), []
+    for across, up, down in shares.tolist():
+        left, right = _sides(columns, column, across, across)
+        above, below = _sides(_hottest(heat, left, right), row, up, down)
+        left, right = _sides(_hottest(heat.T, above, below), column, across, across)
+        boxes.append((left * to_x, above * to_y, (right - left) * to_x, (below - above) * to_y))
+    return boxes
 
 
-def _hottest(heat: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """The maximum of each row of (M, M) over the columns whose centres lie between two sides (2, K): (K, M)."""
-    centres = np.arange(len(heat)) + 0.5
-    between = (sides[0][:, None] <= centres) & (centres <= sides[1][:, None])
-    return np.where(between[:, None], heat, 0).max(2)
+def _hottest(heat: np.ndarray, start: float, end: float) -> np.ndarray:
+    """The maximum of each row of (M, M) over the columns whose centres lie between two sides: (M)."""
+    return np.asarray(heat[:, math.ceil(start - 0.5) : math.floor(end + 0.5)].max(1))
 
 
-def _sides(heat: np.ndarray, peak: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Where heat (K, M) falls below shares (K) before and after a peak, in cells: (2, K)."""
-    centre = peak + 0.5
-    return np.stack([centre - _reach(heat[:, peak::-1], before), centre + _reach(heat[:, peak:], after)])
+def _sides(heat: np.ndarray, peak: int, before: float, after: float) -> tuple[float, float]:
+    """Where heat (M) falls below a share before and after its peak, in cells."""
+    cells, centre = heat.tolist(), peak + 0.5
+    return centre - _reach(cells[peak::-1], before), centre + _reach(cells[peak:], after)
 
 
-def _reach(heat: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """How far from the first of some cells (K, n) heat stays above shares (K): in cells, half past the last at most."""
-    falling = np.minimum.accumulate(heat, axis=1)
-    count = (falling >= shares[:, None]).sum(1)
-    each, last = np.arange(len(heat)), heat.shape[1] - 1
-    inner, outer = falling[each, count - 1], falling[each, np.minimum(count, last)]
-    beyond = np.divide(inner - shares, inner - outer, out=np.full(len(heat), 0.5), where=count <= last)
-    return count - 1 + beyond
+def _reach(heat: Sequence[float], share: float) -> float:
+    """How far from the first of some cells heat stays above a share: in cells, half past the last at most."""
+    lowest = heat[0]
+    for i, value in enumerate(heat):
+        if value < share:
+            return i - 1 + (lowest - share) / (lowest - value)
+        lowest = min(lowest, value)
+    return len(heat) - 0.5

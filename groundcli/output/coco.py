@@ -98,5 +98,4 @@ def _category(name: str, number: int) -> Record:
     return {"id": number, "name": name, "supercategory": "phrase", "keypoints": ["point"], "skeleton": []}
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, allow_nan=False)
+_json = json.JSONEncoder(allow_nan=False).encode

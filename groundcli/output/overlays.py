@@ -44,20 +44,19 @@ COLORS: tuple[Color, ...] = (
 )
 
 
-def draw(image: np.ndarray, answers: Sequence[Answer]) -> Image.Image:
+def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     """Draws what was found on an image.
 
     Each caption is a block: its text with the phrases in their colours, the photograph with every phrase's best box
     and point, and a panel a phrase with its heat. Captions that are one phrase each share a block.
 
     Args:
-        image: (H, W, 3) uint8 RGB, upright: the image that the answers' points and boxes refer to.
+        photo: upright, of mode RGB: the image that the answers' points and boxes refer to.
         answers: in the order to show them; may be empty.
 
     Returns:
         RGB picture, `WIDTH` pixels wide; small images are enlarged, large ones reduced.
     """
-    photo = Image.fromarray(image)
     height = MARGIN
     blocks: list[Image.Image] = []
     groups = _joined(answers) or [Answer("", photo.size, ())]

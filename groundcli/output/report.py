@@ -73,15 +73,15 @@ def thumbnail_path(out: Path, name: str) -> Path:
     return out / THUMBNAILS / f"{name}.jpg"
 
 
-def write_thumbnail(image: np.ndarray, path: Path) -> None:
+def write_thumbnail(image: Image.Image, path: Path) -> None:
     """Writes an image as a JPEG of at most `THUMBNAIL` pixels on its longer side, and the folders that it needs.
 
     Args:
-        image: (H, W, 3) uint8 RGB, upright.
+        image: upright, of mode RGB.
         path: see `thumbnail_path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    small = Image.fromarray(image)
+    small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC, reducing_gap=2.0)
     partial = path.with_name(f".{threading.get_native_id()}.partial")  # several processes may write into one folder
     small.save(partial, "JPEG", quality=80)

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Protocol
 
 import numpy as np
+from PIL import ImageOps
 from torch import Tensor
 
 from groundcli.data.ahead import ahead
@@ -98,8 +99,8 @@ class LiveFeatures:
             self.failed[row] = str(error)
             return None
         if row in mirrored:
-            image = image[:, ::-1]
-        return row, (image.shape[1], image.shape[0]), resize(image, self.image_size)
+            image = ImageOps.mirror(image)
+        return row, image.size, resize(image, self.image_size)
 
     def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
         """See `FeatureSource`."""

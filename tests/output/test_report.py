@@ -73,7 +73,7 @@ def plain(name: str, caption: str = "a dog near a cat", scores: tuple[float, flo
 
 
 def write(out: Path, records: Sequence[Record], failures: Sequence[tuple[str, str]] = (), title: str = "a run") -> Path:
-    grey = np.full((60, 80, 3), 150, dtype=np.uint8)
+    grey = Image.new("RGB", (80, 60), (150, 150, 150))
     for item in records:
         path = thumbnail_path(out, item["file_name"])
         if not path.exists():
@@ -88,7 +88,7 @@ def shapes(out: Path) -> Path:
     records = []
     for i, (name, (x0, y0, _, _)) in enumerate(sorted(write_shapes(folder, copies=1).items())):
         with Image.open(folder / name) as picture:
-            write_thumbnail(np.asarray(picture), thumbnail_path(out, name))
+            write_thumbnail(picture, thumbnail_path(out, name))
         text = (folder / name).with_suffix(".txt").read_text().strip()
         records.append(record(name, (f"{text} on grey", [phrase(text, text, (x0, y0), 0.1 * (i + 1))])))
     return write(out, records, [("torn.png", "the image is damaged or cut short; replace it")])
@@ -535,9 +535,9 @@ def test_nothing_is_replaced_before_it_is_whole(tmp_path: Path) -> None:
     [((1280, 960), (640, 480)), ((960, 1280), (480, 640)), ((300, 200), (300, 200)), ((3000, 1), (640, 1))],
 )
 def test_thumbnails_fit(tmp_path: Path, size: tuple[int, int], small: tuple[int, int]) -> None:
-    image = np.full((size[1], size[0], 3), 99, dtype=np.uint8)
-    image.setflags(write=False)
+    image = Image.new("RGB", size, (99, 99, 99))
     write_thumbnail(image, tmp_path / "sub" / "a.jpg")
+    assert image.size == size
     with Image.open(tmp_path / "sub" / "a.jpg") as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", small)
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.jpg"]
@@ -547,7 +547,7 @@ def test_thumbnails_are_written_side_by_side(tmp_path: Path) -> None:
     greys = range(0, 256, 4)
 
     def thumbnail(grey: int) -> None:
-        write_thumbnail(np.full((480, 640, 3), grey, dtype=np.uint8), tmp_path / f"{grey}.jpg")
+        write_thumbnail(Image.new("RGB", (640, 480), (grey, grey, grey)), tmp_path / f"{grey}.jpg")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(thumbnail, greys))
