@@ -99,6 +99,8 @@ class Backbone(nn.Module):
         for name, conv in modules.items():
             if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
                 self.network.set_submodule(name, SameConv(conv))
+            elif isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
+                self.network.set_submodule(name, PointConv(conv))
         self.requires_grad_(False).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -112,8 +114,8 @@ class Backbone(nn.Module):
         return [torch.cat(level) for level in zip(*map(self._maps, images.split(1)), strict=True)]
 
     def _maps(self, images: Tensor) -> list[Tensor]:
-        x = ((images.to(self.mean.dtype) / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        out = self.network(x)
+        x = images.contiguous(memory_format=torch.channels_last).to(self.mean.dtype)
+        out = self.network(x.div_(255).sub_(self.mean).div_(self.std))
         return [out[level] for level in self.levels]
 
 
@@ -136,6 +138,22 @@ class SameConv(nn.Module):
         if x.shape[-2] % 2 or x.shape[-1] % 2:
             return cast(Tensor, self.conv(x))
         return F.conv2d(x, self.weight, self.conv.bias, 2, self.conv.kernel_size[0] // 2, 1, self.conv.groups)
+
+
+class PointConv(nn.Module):
+    """A convolution of single cells, as torch does it with several threads: the same sums with one, and sooner.
+
+    On a CPU with one thread torch has another way for it, unless it is dilated, which means nothing to a single cell.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> (B, D, H, W)."""
+        dilation = 2 if x.device.type == "cpu" else 1
+        return F.conv2d(x, self.conv.weight, self.conv.bias, padding=self.conv.padding, dilation=dilation)
 
 
 class VisualMapping(nn.Module):

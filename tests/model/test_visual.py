@@ -51,6 +51,20 @@ def test_folded_padding_changes_no_bit(side: int) -> None:
         assert torch.equal(one, other)
 
 
+def test_maps_do_not_depend_on_the_number_of_threads() -> None:
+    backbone = Backbone(CONFIG)
+    backbone.fold()
+    images = torch.randint(0, 256, (1, 3, 160, 160), dtype=torch.uint8)
+    threads, maps = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            maps.append(backbone(images))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for own in maps[1:] for one, other in zip(maps[0], own, strict=True))
+
+
 def test_an_image_gives_the_same_maps_in_any_batch() -> None:
     backbone = Backbone(CONFIG)
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
