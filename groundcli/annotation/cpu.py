@@ -6,10 +6,7 @@ and sums come out the same however many cores there are.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
-
-import torch
+from concurrent.futures import Future
 
 from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Job, Task, find_phrases, finish, unusable
@@ -19,6 +16,7 @@ from groundcli.data.phrases import How
 from groundcli.data.sample import Caption
 from groundcli.errors import BadInput
 from groundcli.grounding.grounder import EncodedCaptions, Grounder
+from groundcli.lanes import lanes
 
 
 def annotate_on_cpu(
@@ -32,7 +30,7 @@ def annotate_on_cpu(
         job: what is done with each image.
         threads: images that are worked on at a time.
     """
-    with _threads(threads) as executor:
+    with lanes(threads) as executor:
         read = in_order(lambda batch: executor.submit(_read, batch, grounder, job.phrases), batches, threads)
         working: deque[list[Future[Line]]] = deque()
         for batch, (captions, encoded) in zip(batches, read, strict=True):
@@ -46,18 +44,6 @@ def annotate_on_cpu(
                 yield [line.result() for line in working.popleft()]
         while working:
             yield [line.result() for line in working.popleft()]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[Executor]:
-    """Threads in which torch has one thread each; what they haven't begun at the end is dropped."""
-    before = torch.get_num_threads()
-    executor = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # for threads to come it holds in the whole process
 
 
 def _read(batch: Sequence[Task], grounder: Grounder, how: How) -> tuple[list[list[Caption]], EncodedCaptions]:

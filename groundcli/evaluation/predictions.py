@@ -12,7 +12,7 @@ import numpy as np
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.measure import Predicted
-from groundcli.evaluation.systems import OWN, Answers, Encoded
+from groundcli.evaluation.systems import OWN, Answers
 from groundcli.evaluation.truth import Truth
 
 Key = tuple[str, ...]
@@ -50,16 +50,16 @@ class Predictions:
 
     Attributes:
         side: 0: no pixels are wanted.
-        missing: how many phrases were missing so far.
     """
 
+    threads = 1
     side = 0
     levels: Sequence[str] = ()
     calibration: Sequence[float] = ()
 
     def __init__(self, path: Path) -> None:
         """Reads a file. Raises GroundcliError that names the object, counted from 1, that isn't as above."""
-        self.missing = 0
+        self._missing: list[int] = []
         self._found: dict[Key, _Found] = defaultdict(lambda: _Found([], [], []))
         self._used: set[Key] = set()
         for number, entry in enumerate(_entries(path), start=1):
@@ -72,14 +72,16 @@ class Predictions:
         self._boxes = any(found.boxes for found in self._found.values())
 
     @property
+    def missing(self) -> int:
+        """Phrases that were asked for so far and aren't in the file."""
+        return sum(self._missing)
+
+    @property
     def unused(self) -> int:
         """Phrases that the file speaks of and nobody asked for so far."""
         return len(self._found.keys() - self._used)
 
-    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> None:
-        """Nothing: see `systems.System`."""
-
-    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
+    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
         """See `systems.System`."""
         return [{OWN: self._predicted(truth)} for truth in truths]
 
@@ -103,7 +105,7 @@ class Predictions:
             for number, caption in enumerate(truth.captions)
             for phrase in caption.phrases
         ]
-        self.missing += sum(one is None for one in found)
+        self._missing.append(found.count(None))
         boxes = [[box for _, box in sorted(one.boxes, key=lambda b: -b[0])] if one else [] for one in found]
         points = [_point(one, own) for one, own in zip(found, boxes, strict=True)]
         scores = [max(one.scores, default=np.nan) if one else 0.0 for one in found]

@@ -6,18 +6,20 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from groundcli.data.ahead import ahead
+from groundcli.data.ahead import ahead, in_order
 from groundcli.data.images import decode, resize
 from groundcli.data.sample import Sample
 from groundcli.errors import BadInput
 from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.protocol import Settings
-from groundcli.evaluation.systems import OWN, Encoded, System
+from groundcli.evaluation.systems import OWN, Answers, System
 from groundcli.evaluation.truth import Truth, truth
+from groundcli.lanes import lanes
 
-BATCH = 8  # images that are encoded together where the device likes that
+BATCH = 4  # images that a thread asks about together
 COMPARED = ("compared", "")
 T = TypeVar("T")
+_Marked = tuple[Truth, dict[int, np.ndarray]]  # pixels by side
 
 
 class _Decoded(NamedTuple):
@@ -31,21 +33,23 @@ def evaluate_samples(
 ) -> Collected:
     """Measures a system, and another one beside it, on samples with boxes.
 
-    Three things go on at a time: images are decoded, earlier ones encoded, and those before them measured. An image
-    that can't be decoded is counted under the skipped reason `image_failed`.
+    Three things go on at a time: images are decoded, the systems answer about earlier ones, and answers before them
+    are measured. An image that can't be decoded is counted under the skipped reason `image_failed`.
     """
     collected = Collected(settings)
     systems = [system, *([compared] if compared else [])]
 
-    def encode(batch: Sequence[tuple[Truth, dict[int, np.ndarray]]]) -> tuple[list[Truth], list[Encoded]]:
+    def answer(batch: Sequence[_Marked]) -> tuple[list[Truth], list[list[Answers]]]:
         truths = [marked for marked, _ in batch]
-        return truths, [own.encode([p[own.side] for _, p in batch if own.side], truths) for own in systems]
+        return truths, [own([p[own.side] for _, p in batch if own.side], truths) for own in systems]
 
+    threads = max(own.threads for own in systems)
     decoded = ahead(_decoder({own.side for own in systems}), samples, 2 * BATCH)
-    for truths, encoded in ahead(encode, _batches(_scored(decoded, collected)), 1):
-        answers = [own(images, truths) for own, images in zip(systems, encoded, strict=True)]
-        for marked, mine, *others in zip(truths, *answers, strict=True):
-            collected.add(marked, mine | ({COMPARED: others[0][OWN]} if others else {}))
+    with lanes(threads) as pool:
+        batches = _batches(_scored(decoded, collected))
+        for truths, answers in in_order(lambda batch: pool.submit(answer, batch), batches, threads):
+            for marked, mine, *others in zip(truths, *answers, strict=True):
+                collected.add(marked, mine | ({COMPARED: others[0][OWN]} if others else {}))
     return collected
 
 
@@ -60,7 +64,7 @@ def _decoder(sides: set[int]) -> Callable[[Sample], _Decoded]:
     return work
 
 
-def _scored(images: Iterable[_Decoded], collected: Collected) -> Iterator[tuple[Truth, dict[int, np.ndarray]]]:
+def _scored(images: Iterable[_Decoded], collected: Collected) -> Iterator[_Marked]:
     """Images with scored phrases, and their pixels; the others are counted."""
     for image in images:
         if image.size is None:

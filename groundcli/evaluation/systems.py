@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.evaluation.ablations import ALONE, SENTENCE, fusions, variant
@@ -19,28 +20,26 @@ from groundcli.grounding.points import peak
 
 OWN = ("", "")
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"
-Encoded = Sequence[EncodedImage] | None
 Answers = dict[tuple[str, str], Predicted]  # by group and name; OWN is what the system itself says
 
 
 class System(Protocol):
-    """Answers for some images, each with the scored phrases of its captions.
+    """Answers for some images, each with the scored phrases of its captions; several threads may ask at a time.
 
     Attributes:
+        threads: that had best ask at a time.
         side: of the pixels that it wants; 0 for none.
         levels: names of its visual levels.
         calibration: of its score, where its weights carry one.
     """
 
+    threads: int
     side: int
     levels: Sequence[str]
     calibration: Sequence[float]
 
-    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> Encoded:
-        """What it makes of images without their phrases; pixels are (side, side, 3) uint8 RGB."""
-
-    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
-        """One `Answers` an image that it has encoded."""
+    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
+        """One `Answers` an image; pixels are (side, side, 3) uint8 RGB."""
 
 
 class GrounderSystem:
@@ -54,6 +53,7 @@ class GrounderSystem:
         alone: nothing beside the grounder itself.
         """
         self.grounder = variant(grounder, calibration=())
+        self.threads = torch.get_num_threads() if grounder.device.type == "cpu" else 1
         self.side = grounder.model.config.visual.image_size
         self.levels: Sequence[str] = grounder.model.config.visual.levels
         self.calibration: Sequence[float] = grounder.model.config.calibration
@@ -62,13 +62,9 @@ class GrounderSystem:
         self._ablations = ablations
         self._alone = alone
 
-    def encode(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> Encoded:
+    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
         """See `System`."""
-        return self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
-
-    def __call__(self, images: Encoded, truths: Sequence[Truth]) -> list[Answers]:
-        """See `System`."""
-        assert images is not None
+        images = self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
         captions = [_alone(truth.phrases) if self._encode == "phrase" else truth.captions for truth in truths]
         boxed = [_Boxes() for _ in truths]
         found: list[Answers] = [{} for _ in truths]

@@ -1,5 +1,6 @@
 """Boxes from a heat map, as the authors of the paper draw them (`heat2bbox` of their utils.py)."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -81,8 +82,8 @@ class _Pixels:
     def __init__(self, cells: np.ndarray, width: int, height: int):
         self.cells = cells
         self.shape = (height, width)
-        self.rows, self.columns = (bilinear.weights(pixels, len(cells)).astype(np.float32) for pixels in self.shape)
-        self.down, self.across = (bilinear.turning(pixels, len(cells)) for pixels in self.shape)
+        self.rows, self.down = _axis(height, len(cells))
+        self.columns, self.across = _axis(width, len(cells))
         self.turning = self.part(self.down, self.across)
 
     def part(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -113,6 +114,12 @@ class _Pixels:
             if labels[left, 0] == labels[right, -1]:
                 bridges.append(((i - left, j), (i - right, j + 1)))
         return bridges
+
+
+@lru_cache(maxsize=16)
+def _axis(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much each cell weighs in each pixel of an axis, (pixels, cells) float32, and the turning pixels."""
+    return bilinear.weights(pixels, cells).astype(np.float32), bilinear.turning(pixels, cells)
 
 
 def _hottest(pixels: _Pixels) -> list[tuple[int, int, float]]:
