@@ -52,7 +52,9 @@ def annotate(
     ] = "resume",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what it would take.")] = False,
     weights: Weights = "lite",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images encoded together.")] = 8,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images whose captions, and on a GPU pixels, are encoded together.")
+    ] = 8,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="On a CPU images at a time, beside a GPU processes that draw. Default: by cores."),
