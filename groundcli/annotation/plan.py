@@ -1,6 +1,7 @@
 """What a run would do, found out by doing a little of it."""
 
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from groundcli.grounding.grounder import Grounder
 
 TRIED = 8  # images that time and disk are estimated by
 SHOWN = 3  # captions whose phrases are shown
+LONG = 200  # characters from which on a caption, or its phrases, are cut short
 
 
 def plan(grounder: Grounder, found: Found, job: Job, settings: Settings, workers: int) -> Iterator[str]:
@@ -32,7 +34,8 @@ def plan(grounder: Grounder, found: Found, job: Job, settings: Settings, workers
         return
     first = [sample.captions[0] for sample in found.samples[:SHOWN]]
     for caption in finder().find(first, job.phrases):
-        yield f"{caption.text}  ->  {' | '.join(p.text for p in caption.phrases) or 'no phrases'}"
+        phrases = " | ".join(phrase.text for phrase in caption.phrases) or "no phrases"
+        yield f"{_shortened(caption.text)}  ->  {_shortened(phrases)}"
     step = max(1, len(found.samples) // TRIED)
     tried = found.samples[::step][:TRIED]
     some = found._replace(samples=tried, failures=[], positions=[*range(len(tried))])
@@ -52,6 +55,10 @@ def plan(grounder: Grounder, found: Found, job: Job, settings: Settings, workers
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / len(tried)
     megabytes = size * len(found.samples) / 1e6
     yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(tried)} images tried"
+
+
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, LONG, placeholder=" ...")
 
 
 def _duration(seconds: float) -> str:

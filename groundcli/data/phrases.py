@@ -94,7 +94,8 @@ def _noun_phrases(doc: "Doc") -> list[tuple[int, int]]:
 
 
 def _naming(doc: "Doc") -> "Iterator[Span]":
-    return (chunk for chunk in doc.noun_chunks if chunk.root.pos_ != "PRON" or chunk.text.lower() in THINGS)
+    chunks = (chunk for chunk in doc.noun_chunks if any(map(str.isalnum, chunk.text)))  # an emoji alone names nothing
+    return (chunk for chunk in chunks if chunk.root.pos_ != "PRON" or chunk.text.lower() in THINGS)
 
 
 def _is_place(phrase: "Span") -> bool:

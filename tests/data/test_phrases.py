@@ -30,6 +30,7 @@ def found(finder: PhraseFinder, text: str, how: How) -> list[str]:
         ("A man who holds a dog that barks .", ["A man", "a dog"]),
         ("Someone throws something .", ["Someone", "something"]),  # but these name what nothing else does
         ("A  man\twalks  two  dogs ", ["A  man", "two  dogs"]),  # spaces stay as they are
+        ("They hold a cat 🐈 on the couch -- *** !!!", ["a cat", "the couch"]),  # without a letter it names nothing
         ("", []),
     ],
 )
