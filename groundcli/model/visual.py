@@ -88,7 +88,7 @@ class Backbone(nn.Module):
 
         Weights can't be loaded any more afterwards: tensors of the network have other values and other names.
         """
-        modules = dict(self.network.named_modules())
+        modules, onednn = dict(self.network.named_modules()), torch.backends.mkldnn.is_available()
         for node in self.network.graph.nodes:
             norm = modules.get(str(node.target))
             before = modules.get(str(node.args[0].target)) if isinstance(norm, nn.BatchNorm2d) else None
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
         for name, conv in modules.items():
             if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
                 self.network.set_submodule(name, SameConv(conv))
-            elif isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
+            elif onednn and isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1):
                 self.network.set_submodule(name, PointConv(conv))
         self.requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -141,9 +141,9 @@ class SameConv(nn.Module):
 
 
 class PointConv(nn.Module):
-    """A convolution of single cells, as torch does it with several threads: the same sums with one, and sooner.
+    """A convolution of single cells by oneDNN, whose sums are the same with any number of threads.
 
-    On a CPU with one thread torch has another way for it, unless it is dilated, which means nothing to a single cell.
+    With one thread torch wouldn't use it there, unless the convolution is dilated, which means nothing to single cells.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -152,8 +152,8 @@ class PointConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) -> (B, D, H, W)."""
-        dilation = 2 if x.device.type == "cpu" else 1
-        return F.conv2d(x, self.conv.weight, self.conv.bias, padding=self.conv.padding, dilation=dilation)
+        conv, dilation = self.conv, 2 if x.device.type == "cpu" else 1
+        return F.conv2d(x, conv.weight, conv.bias, padding=conv.padding, dilation=dilation, groups=conv.groups)
 
 
 class VisualMapping(nn.Module):

@@ -51,6 +51,7 @@ def test_folded_padding_changes_no_bit(side: int) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 def test_maps_do_not_depend_on_the_number_of_threads() -> None:
     backbone = Backbone(CONFIG)
     backbone.fold()
