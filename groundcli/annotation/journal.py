@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundcli.errors import GroundcliError
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.records import Record
 
 

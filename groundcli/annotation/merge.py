@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from groundcli.annotation.outputs import FAILURES, JOURNAL, POSITIONS, RUN, Count, Outputs, write_json, write_outputs
-from groundcli.annotation.work import FOLDERS
+from groundcli.annotation.folder import FAILURES, JOURNAL, PER_IMAGE, POSITIONS, RUN, look
+from groundcli.annotation.outputs import Count, Outputs, write_outputs
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.output.files import replacing
+from groundcli.files import locked, replacing, write_json
+
+SAME = ("version", "weights", "arguments")  # what the shards of a run have in common
 
 
 def merge(shards: Sequence[Path], out: Path) -> tuple[Count, int]:
@@ -36,20 +38,36 @@ def merge(shards: Sequence[Path], out: Path) -> tuple[Count, int]:
     wanted = [f"{i}/{len(shards)}" for i in range(1, len(shards) + 1)]
     if sorted(map(str, parts)) != sorted(wanted):
         raise UsageError(f"these folders are shards {', '.join(map(str, parts))}; expected {', '.join(wanted)}")
-    same = ("version", "weights", "arguments")
     for shard, run in zip(shards, runs, strict=True):
-        differs = [key for key in same if run[key] != runs[0][key]]
+        differs = [key for key in SAME if run[key] != runs[0][key]]
         if differs:
             raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
-    if (out / RUN).exists():
+    if look(out).run:
         raise UsageError(f"{out} holds a run already; name another --out")
+    listings = [_positions(shard) for shard in shards]
+    for shard, listing in zip(shards, listings, strict=True):
+        if listing["listing"] != listings[0]["listing"]:
+            raise UsageError(f"{shard} was run on other images than {shards[0]}; run it again on the same ones")
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        return _merge(shards, runs, listings, out)
+
+
+def _merge(
+    shards: Sequence[Path], runs: Sequence[dict[str, Any]], listings: Sequence[dict[str, Any]], out: Path
+) -> tuple[Count, int]:
+    about = {key: runs[0][key] for key in (*SAME, "files")}
+    write_json(out / RUN, {**about, "finished": False})
+    placed = heapq.merge(*(zip(listing["positions"], listing["images"], strict=True) for listing in listings))
+    positions, images = map(list, zip(*placed, strict=True)) if any(x["images"] for x in listings) else ([], [])
+    write_json(out / POSITIONS, {"listing": listings[0]["listing"], "positions": positions, "images": images})
     with replacing(out / JOURNAL) as journal:
-        journal.writelines(line for _, line in heapq.merge(*map(_placed_lines, shards)))
+        lines = [_placed_lines(shard, listing) for shard, listing in zip(shards, listings, strict=True)]
+        journal.writelines(line for _, line in heapq.merge(*lines))
     failures = [
         Failure(**json.loads(line)) for shard in shards for line in (shard / FAILURES).read_text("utf-8").splitlines()
     ]
-    for folder in FOLDERS:
+    for folder in PER_IMAGE:
         for shard in shards:
             _link(shard / folder, out / folder)
     arguments = runs[0]["arguments"]
@@ -57,7 +75,6 @@ def merge(shards: Sequence[Path], out: Path) -> tuple[Count, int]:
     problems = write_outputs(out, failures, outputs)
     count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
     seconds = sum(run["seconds"] for run in runs)
-    about = {key: runs[0][key] for key in same}
     write_json(out / RUN, {**about, "counts": vars(count), "problems": problems, "seconds": seconds, "finished": True})
     return count, problems
 
@@ -72,15 +89,28 @@ def _finished(shard: Path) -> dict[str, Any]:
     return run
 
 
-def _placed_lines(shard: Path) -> Iterator[tuple[int, str]]:
+def _positions(shard: Path) -> dict[str, Any]:
+    try:
+        positions = json.loads((shard / POSITIONS).read_text("utf-8"))
+        with (shard / JOURNAL).open("rb") as lines:
+            if sum(1 for _ in lines) == len(positions["positions"]) == len(positions["images"]):
+                return positions
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise GroundcliError(f"{shard}: this shard is unfinished or damaged; run its command again")
+
+
+def _placed_lines(shard: Path, listing: dict[str, Any]) -> Iterator[tuple[int, str]]:
     """The journal's lines, each with its image's place among all images."""
-    places = json.loads((shard / POSITIONS).read_text("utf-8"))
-    with (shard / JOURNAL).open(encoding="utf-8") as lines:
-        yield from zip(places, lines, strict=True)
+    with (shard / JOURNAL).open(encoding="utf-8", newline="\n") as lines:
+        yield from zip(listing["positions"], lines, strict=True)
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same files at another place; copies where the file system has no links."""
+    """The same files at another place; copies where the file system has no links.
+
+    A link is as good as a copy: a run never writes into a file that is there, it puts a new one in its place.
+    """
     for path in source.rglob("*") if source.is_dir() else ():
         if path.is_file():
             to = target / path.relative_to(source)

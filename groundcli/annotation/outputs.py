@@ -1,21 +1,19 @@
 """The files of a run, made of its journal."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from groundcli.annotation.folder import FAILURES, JOURNAL
 from groundcli.annotation.journal import read
 from groundcli.data.sample import Failure
+from groundcli.files import replacing
 from groundcli.output.categories import CATEGORIES
 from groundcli.output.coco import write_coco
-from groundcli.output.files import replacing
 from groundcli.output.formats import FORMATS
 from groundcli.output.records import Record
 from groundcli.output.report import write_report
-
-RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,3 @@ def _failures(record: Record) -> Iterator[Failure]:
     for caption in record.get("captions", ()):
         if not caption["phrases"]:
             yield Failure(record["file_name"], f"no phrases in the caption {caption['caption']!r}")
-
-
-def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """A small file for people and programs, whole or not at all."""
-    with replacing(path) as file:
-        file.write(json.dumps(value, indent=2) + "\n")

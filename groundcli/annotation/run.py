@@ -2,27 +2,24 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, look
 from groundcli.annotation.journal import Journal, Line
-from groundcli.annotation.outputs import JOURNAL, POSITIONS, RUN, Count, Outputs, write_json, write_outputs
-from groundcli.annotation.work import FOLDERS, Task
+from groundcli.annotation.outputs import Count, Outputs, write_outputs
+from groundcli.annotation.work import Task
 from groundcli.data.folder import Found
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
+from groundcli.files import locked, write_json
 from groundcli.interrupts import interruptible
 from groundcli.output.formats.yolo import check_names
 
-LOCK = ".lock"
 Engine = Callable[[Sequence[Sequence[Task]]], Iterable[list[Line]]]
 Progress = Callable[[Iterable[list[Line]], int], Iterable[list[Line]]]
 
@@ -75,16 +72,22 @@ def annotate(
     """
     started = time.time()
     try:
+        look(out)
         out.mkdir(parents=True, exist_ok=True)
-        with _alone(out):
-            _admit(out, settings.on_existing, run)
+        with locked(out):
+            before = look(out)  # again, now that nobody else changes it
+            _admit(before, settings.on_existing, run)
             if "yolo" in outputs.formats:
                 check_names(sample.name for sample in found.samples)
-            if settings.on_existing == "overwrite" and (out / RUN).exists():
-                for folder in FOLDERS:
-                    shutil.rmtree(out / folder, ignore_errors=True)
-            journal = Journal(out / JOURNAL, resume=settings.on_existing == "resume")
+            if settings.on_existing == "overwrite":
+                before.clear()
+                before = RunFolder(out)
             write_json(out / RUN, {**run, "finished": False})
+            names = [sample.name for sample in found.samples]
+            earlier = sorted({*before.images}.difference(names))
+            positions = {"listing": found.listing, "positions": found.positions, "images": names}
+            write_json(out / POSITIONS, {**positions, "earlier": earlier})
+            journal = Journal(out / JOURNAL, resume=settings.on_existing == "resume")
             batches = _batches(found, settings.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
             current = {name for name, key in journal.keys.items() if keys.get(name) == key}
@@ -102,7 +105,8 @@ def annotate(
                             "run the same command again to go on"
                         )
             journal.close(keys)
-            write_json(out / POSITIONS, found.positions)
+            before.remove(kept=keys)
+            write_json(out / POSITIONS, positions)
             problems = write_outputs(out, found.failures, outputs)
             usable = len(keys) - len(journal.failed & keys.keys())
             kept = len(resumed - again)
@@ -123,27 +127,14 @@ def _batches(found: Found, size: int) -> list[list[Task]]:
 # --- The run's folder
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Two runs into one folder would spoil it: the second is refused."""
-    try:
-        with FileLock(out / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise UsageError(f"{out}: another groundcli is at work there; wait for it or name another --out") from None
-
-
-def _admit(out: Path, on_existing: str, run: Mapping[str, Any]) -> None:
+def _admit(before: RunFolder, on_existing: str, run: Mapping[str, Any]) -> None:
     """Refuses a folder that holds what `on_existing` doesn't allow for."""
-    if not (out / RUN).exists() or on_existing == "overwrite":
+    if not before.run or on_existing == "overwrite":
         return
+    out = before.out
     if on_existing == "error":
         raise UsageError(f"{out} holds a run already: add --on-existing overwrite or resume, or name another --out")
-    try:
-        before = json.loads((out / RUN).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise UsageError(f"{out / RUN}: can't be read; add --on-existing overwrite") from None
-    changed = list(_changed(before, run))
+    changed = list(_changed(before.run, {key: value for key, value in run.items() if key != "files"}))
     if changed:
         raise UsageError(f"{out} holds a run with {'; '.join(changed)}; add --on-existing overwrite, or another --out")
 

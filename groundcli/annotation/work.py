@@ -11,20 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from groundcli.annotation.folder import HEATMAPS, OVERLAYS, overlay_name
 from groundcli.annotation.journal import Line
 from groundcli.annotation.record import image_record
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import BadInput
+from groundcli.files import replacing
 from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.grounding.boxes import DEFAULT, METHODS, Method
 from groundcli.output.heatmaps import write_heatmaps
 from groundcli.output.overlays import draw
-from groundcli.output.report import THUMBNAILS, thumbnail_path, write_thumbnail
-
-OVERLAYS, HEATMAPS = "overlays", "heatmaps"
-FOLDERS = (OVERLAYS, HEATMAPS, THUMBNAILS)  # of what is drawn of each image
+from groundcli.output.report import thumbnail_path, write_thumbnail
 
 
 class Task(NamedTuple):
@@ -120,7 +119,8 @@ def finish(task: Task, answers: Sequence[Answer], job: Job, image: Image.Image |
         except BadInput as error:  # gone since the model saw it
             return unusable(task, str(error))
         if job.overlays:
-            draw(image, answers).save(_made(job.out / OVERLAYS / as_jpeg(name)), quality=88)
+            with replacing(_made(job.out / OVERLAYS / overlay_name(name)), "wb") as file:
+                draw(image, answers).save(file, "JPEG", quality=88)
         if job.report:
             write_thumbnail(image, thumbnail_path(job.out, name))
     if job.heatmaps:
@@ -143,8 +143,3 @@ def _boxed(phrase: GroundedPhrase, size: tuple[int, int], method: Method) -> Gro
 def _made(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def as_jpeg(name: str) -> str:
-    """An overlay's path: the image's own, with .jpg after it where it has another suffix."""
-    return name if name.lower().endswith((".jpg", ".jpeg")) else f"{name}.jpg"

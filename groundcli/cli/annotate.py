@@ -8,7 +8,6 @@ import typer
 
 from groundcli.cli.options import BOXES, Device, ElmoBackend, Precision, Weights, load_grounder, torch_device
 from groundcli.data.phrases import How
-from groundcli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,8 +76,9 @@ def annotate(
 
     import groundcli
     from groundcli.annotation.devices import annotate_on_devices
+    from groundcli.annotation.folder import FAILURES, check_inputs, files_of, look
     from groundcli.annotation.local import annotate_batches, default_workers
-    from groundcli.annotation.outputs import FAILURES, Outputs
+    from groundcli.annotation.outputs import Outputs
     from groundcli.annotation.plan import plan
     from groundcli.annotation.run import Engine, Settings
     from groundcli.annotation.run import annotate as run
@@ -88,14 +88,15 @@ def annotate(
     from groundcli.weights.files import sha256
 
     console = Console(soft_wrap=True, highlight=False)
-    if out.resolve() in {path.resolve() for path in images}:
-        raise UsageError(f"--out {out}: holds your own files; name another folder, such as {out / 'groundcli'}")
+    look(out)
     part = folder.parse_shard(shard) if shard else None
     found = folder.load(images, captions, phrase or (), recursive=recursive, limit=limit, shard=part, chunk=batch_size)
+    check_inputs(out, [*images, *found.read])
     loaded, grounder = load_grounder(weights, "cpu" if devices else device, precision, elmo_backend, console)
     names = [chosen.value for chosen in formats or ()]
     about = {
         "version": groundcli.__version__,
+        "files": files_of(names, overlays, report, save_heatmaps),
         "weights": {"name": loaded.name, "sha256": sha256(loaded.path), "untrained": loaded.untrained},
         "arguments": {
             "images": [str(path) for path in images],

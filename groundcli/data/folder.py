@@ -1,5 +1,6 @@
 """The user's own images: folders, files, lists of files and patterns, with the captions found beside them or named."""
 
+import hashlib
 import os
 import re
 import stat
@@ -34,12 +35,16 @@ class Found(NamedTuple):
             read and, for whole folders, captions whose image is missing.
         images: how many images there are, with captions or without.
         positions: the place of each sample among all images that were found, whatever the shard.
+        listing: hash of the names of all images that were found, whatever the shard.
+        read: files that were read for all that, and folders whose files were: images and captions lie there.
     """
 
     samples: list[Sample]
     failures: list[Failure]
     images: int
     positions: list[int]
+    listing: str = ""
+    read: tuple[Path, ...] = ()
 
 
 def load(
@@ -95,7 +100,10 @@ def load(
         found = _captions_beside(inventory.sources.values(), named, chosen)
     samples, failures = _samples(chosen, found, everywhere)
     problems = [_legible(failure) for failure in [*inventory.failures, *failures]]
-    return Found(samples, problems, len(chosen), [places[sample.name] for sample in samples])
+    listing = hashlib.sha256("\n".join(islice(named, limit)).encode(errors="surrogateescape")).hexdigest()
+    folders = dict.fromkeys((image.source.root / image.name).parent for image in named.values())
+    read = (*folders, *([captions] if captions else []))
+    return Found(samples, problems, len(chosen), [places[sample.name] for sample in samples], listing, read)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from groundcli.errors import GroundcliError
+from groundcli.errors import GroundcliError, UsageError
 from groundcli.evaluation.calibration import confidence
 from groundcli.evaluation.charts import bars, reliability
 from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.formats import is_right
 from groundcli.evaluation.gallery import Drawn, surest
 from groundcli.evaluation.tables import CALIBRATIONS, Table, tables, title
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.report import fill, read_style
 
 PLACE = Path(__file__).parent
+MARK = '<meta name="generator" content="groundcli eval">'  # in every page that eval writes
 
 
 def write_page(out: Path, summary: dict[str, Any], collected: Collected) -> Path:
@@ -35,6 +36,8 @@ def write_page(out: Path, summary: dict[str, Any], collected: Collected) -> Path
         GroundcliError: the folder can't be written to.
     """
     path = out / "report.html"
+    if path.exists() and MARK not in path.read_text("utf-8", errors="replace"):
+        raise UsageError(f"--report {out}: holds a report.html that eval did not write; name another folder")
     parts = {
         "title": html.escape(title(summary)),
         "style": read_style() + (PLACE / "page.css").read_text("utf-8"),

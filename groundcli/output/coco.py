@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.records import Record, Records
 
 INFO = {"description": "Phrases of captions, pointed at by groundcli", "version": "1.0"}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from groundcli.files import replacing
 from groundcli.grounding.answer import Answer
 
 
@@ -44,13 +45,8 @@ def write_heatmaps(path: Path, answers: Sequence[Answer]) -> None:
         span=np.array([phrase.span for _, phrase in numbered], dtype=np.int64).reshape(-1, 2),
         caption=np.array([number for number, _ in numbered], dtype=np.int64),
     )
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **values._asdict())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, **values._asdict())
 
 
 def load_heatmaps(path: Path) -> Heatmaps:

@@ -4,7 +4,6 @@ import base64
 import html
 import json
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.overlays import COLORS
 from groundcli.output.records import Record, Records
 
@@ -83,9 +82,8 @@ def write_thumbnail(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    partial = path.with_name(f".{threading.get_native_id()}.partial")  # several processes may write into one folder
-    small.save(partial, "JPEG", quality=80)
-    partial.replace(path)
+    with replacing(path, "wb") as file:
+        small.save(file, "JPEG", quality=80)
 
 
 def quantised_heat(heatmap: np.ndarray) -> Record:

@@ -141,10 +141,12 @@ def pretrain(
     Returns:
         The held-out perplexity after the last epoch.
     """
-    out.mkdir(parents=True, exist_ok=True)
     saved = out / "checkpoint.safetensors"
     if saved.exists() and not resume:
         raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
+    if not saved.exists() and out.exists() and any(out.iterdir()):
+        raise UsageError(f"--out {out}: holds other files, such as {next(out.iterdir()).name}; name a new folder")
+    out.mkdir(parents=True, exist_ok=True)
     held_out = min(config.held_out, len(captions) // 10) or 1
     train, test = captions[:-held_out], captions[-held_out:]
     torch.manual_seed(config.seed)

@@ -20,6 +20,7 @@ from torch import nn
 import groundcli
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
+from groundcli.files import locked
 from groundcli.interrupts import Stopped, interruptible
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.recipe import Recipe, TrainingConfig
@@ -32,7 +33,7 @@ from groundcli.training.options import RunOptions
 from groundcli.training.pairs import Batch, Pairs
 from groundcli.training.progress import Reporter, report
 from groundcli.training.ranks import Ranks, joined
-from groundcli.training.run_folder import LAST, METRICS, describe, keep_metrics, lock
+from groundcli.training.run_folder import LAST, METRICS, check_folder, describe, has_state, keep_metrics
 from groundcli.training.schedule import SCHEDULES
 from groundcli.training.sources import Data
 from groundcli.training.state import RunState
@@ -79,10 +80,9 @@ def train(
     out, console, batch_size = options.out, options.console, recipe.training.batch_size
     with joined(options.device) as (ranks, device), interruptible() as stopped:
         console.quiet = console.quiet or not ranks.first
-        if (out / LAST).exists() and not options.resume:
-            raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
+        check_folder(out, options.resume)
         _check_enough(len(data.samples), batch_size)
-        with lock(out) if ranks.first else nullcontext():
+        with locked(out) if ranks.first else nullcontext():
             run = _set_up(recipe, data, replace(options, device=device), ranks, stopped, untrained, start)
             resumed = options.resume and run.state.restore(out, lambda line: console.print(line, markup=False))
             if start and not resumed:
@@ -136,7 +136,7 @@ def _set_up(
     judged = data.validation and settings.validate_every
     judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
     _check_enough(pairs.drawn, settings.batch_size)
-    if not start and not (options.out / LAST).exists():
+    if not start and not has_state(options.out):
         _calibrate(model, pairs, settings.batch_size)
     known = start.loaded.metadata.get("vocabulary", ()) if start else ()
     made_of = {

@@ -3,31 +3,45 @@
 import json
 import platform
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.output.files import replacing
+from groundcli.files import LOCK, is_partial, write_json
+from groundcli.weights.files import BEST
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 METRICS = "metrics.jsonl"
+OWN = frozenset({LAST, PREVIOUS, BEST, METRICS, LOCK, "run.json", "features", "tensorboard", "curves.png"})
 Warn = Callable[[str], None]
 
 
-def lock(out: Path) -> AbstractContextManager[object]:
-    """The folder for this process alone, until a block ends. Raises UsageError where another one is at work there."""
+def has_state(out: Path) -> bool:
+    """Whether a folder holds a state to go on from."""
+    return any((out / name).exists() for name in (LAST, PREVIOUS))
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Makes the folder of a run. Raises UsageError where it holds a run, or files that no run of training wrote."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: a file; name a folder")
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        return FileLock(out / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise UsageError(f"{out}: another run is at work in this folder; name another one") from None
+    if resume:
+        return
+    if has_state(out) or (out / BEST).exists():
+        raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in OWN and not is_partial(path.name))
+    if foreign:
+        some = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise UsageError(f"--out {out}: holds files that no training wrote ({some}); name a new folder")
+    run = out / "run.json"
+    if run.exists() and '"recipe"' not in run.read_text("utf-8", errors="replace"):
+        raise UsageError(f"--out {out}: holds a run.json that no training wrote; name a new folder")
 
 
 def load_state(out: Path, warn: Warn) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -86,5 +100,4 @@ def describe(
             "ranks": ranks,
         },
     }
-    with replacing(out / "run.json") as file:
-        file.write(json.dumps(run, indent=2, default=str) + "\n")
+    write_json(out / "run.json", run)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.records import Record, Records, phrases
 
 COLUMNS = (

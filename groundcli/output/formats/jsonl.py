@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.records import Record, Records, phrases
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from groundcli.errors import GroundcliError
-from groundcli.output.files import replacing
+from groundcli.files import replacing
 from groundcli.output.records import Records
 
 LABELS = "labels"
@@ -42,8 +42,6 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
                 for phrase in caption["phrases"]:
                     number = numbers.setdefault(category(phrase["phrase"]), len(numbers))
                     file.write(f"{number} {_normalised(phrase['bbox'], record['width'], record['height'])}\n")
-    for path in [path for path in (out / LABELS).rglob("*.txt") if path not in taken]:
-        path.unlink()  # an earlier run's, of an image that is gone
     with replacing(out / "data.yaml") as file:
         file.write("train: images\nval: images\n")
         file.write("names:\n" if numbers else "names: {}\n")

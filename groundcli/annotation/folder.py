@@ -1,0 +1,195 @@
+"""The folder of a run of annotate: which of its files groundcli wrote. Nothing else there is ever touched.
+
+`run.json` lists the files of the run under "files", before the first of them is written; an entry that ends with "/" is
+a folder with a file per image, named by a rule of `PER_IMAGE`. `positions.json` names the images.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from posixpath import splitext
+from typing import Any
+
+from groundcli.data.images import IMAGE_SUFFIXES
+from groundcli.errors import GroundcliError, UsageError
+from groundcli.files import LOCK, is_partial
+
+RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
+OVERLAYS, HEATMAPS, THUMBNAILS, LABELS = "overlays/", "heatmaps/", "report/thumbnails/", "labels/"
+PAGES = "report/"  # `index.js`, `data-0001.js` and so on
+ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, "annotations.json", "results.json")
+BY_FORMAT: Mapping[str, Sequence[str]] = {
+    "jsonl": ("phrases.jsonl",),
+    "csv": ("phrases.csv",),
+    "yolo": (LABELS, "data.yaml"),
+    "labelstudio": ("labelstudio.json", "labelstudio.xml"),
+}
+SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave
+NAMED = 3  # files that an error names
+
+
+def overlay_name(name: str) -> str:
+    """An overlay's path in its folder: the image's own where that says JPEG, else with .jpg after it.
+
+    One to one: `a.png` and `a.png.jpg` become `a.png.jpg` and `a.png.jpg.jpg`.
+    """
+    stem, suffix = splitext(name)
+    plain = suffix.lower() in (".jpg", ".jpeg") and splitext(stem)[1].lower() not in IMAGE_SUFFIXES
+    return name if plain else f"{name}.jpg"
+
+
+PER_IMAGE: Mapping[str, Callable[[str], str]] = {
+    OVERLAYS: overlay_name,
+    HEATMAPS: lambda name: f"{name}.npz",
+    THUMBNAILS: lambda name: f"{name}.jpg",
+    LABELS: lambda name: f"{name.rsplit('.', 1)[0]}.txt",
+}
+
+
+def files_of(formats: Iterable[str], overlays: bool, report: bool, heatmaps: bool) -> list[str]:
+    """The files that a run with these outputs writes, as `run.json` lists them."""
+    pictures = [OVERLAYS] * overlays + [HEATMAPS] * heatmaps + ["report.html", PAGES, THUMBNAILS] * report
+    return [*ALWAYS, *(name for chosen in formats for name in BY_FORMAT[chosen]), *pictures]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What an --out holds before a run.
+
+    Attributes:
+        out: the folder.
+        run: `run.json` of the run that is there already; empty where none is.
+        images: names of that run's images.
+        files: what that run wrote and is still there, relative to the folder.
+    """
+
+    out: Path
+    run: Mapping[str, Any] = field(default_factory=dict)
+    images: Collection[str] = ()
+    files: Sequence[Path] = ()
+
+    def remove(self, kept: Collection[str] = ()) -> None:
+        """Deletes the run's files per image but those of some images, and what was left half written.
+
+        Args:
+            kept: names of images.
+        """
+        names = {f"{folder}{rule(name)}" for folder, rule in PER_IMAGE.items() for name in kept}
+        self._unlink(file for file in self.files if _is_per_image(file) and file.as_posix() not in names)
+
+    def clear(self) -> None:
+        """Deletes all files of the run; the list of them goes last."""
+        self._unlink(sorted(self.files, key=lambda file: file == Path(RUN)))
+
+    def _unlink(self, files: Iterable[Path]) -> None:
+        for file in files:
+            (self.out / file).unlink(missing_ok=True)
+            for folder in file.parents[:-1]:
+                with suppress(OSError):  # not empty
+                    (self.out / folder).rmdir()
+
+
+def look(out: Path) -> RunFolder:
+    """Looks at a folder to write a run to; changes nothing.
+
+    Raises:
+        UsageError: it holds a file, a link or a folder that no run of groundcli wrote there.
+        GroundcliError: it can't be searched.
+    """
+    if not out.exists():
+        return RunFolder(out)
+    if not out.is_dir():
+        raise UsageError(f"--out {out}: a file; name a folder")
+    run = _run(out)
+    images = [*_positions(out).get("images", ()), *_positions(out).get("earlier", ())]
+    own = set(run.get("files", ()))
+    pages = PAGES in own
+    pictures = {f"{folder}{rule(name)}" for folder, rule in PER_IMAGE.items() if folder in own for name in images}
+    files: list[Path] = []
+    foreign: list[str] = []
+    for name in _walk(out):
+        base = name.rpartition("/")[2]
+        if base in SYSTEM or name == LOCK:
+            continue
+        if is_partial(base) or name in own or name in pictures or (pages and _is_page(name)):
+            files.append(Path(name))
+        else:
+            foreign.append(name)
+            if len(foreign) > NAMED:
+                break
+    if foreign:
+        more = ", ..." if len(foreign) > NAMED else ""
+        raise UsageError(
+            f"--out {out}: holds files that groundcli did not write ({', '.join(foreign[:NAMED])}{more}); "
+            "name a new folder, or move them elsewhere"
+        )
+    return RunFolder(out, run, images, files)
+
+
+def check_inputs(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuses images, captions and lists that lie in the folder of results. Raises UsageError.
+
+    Args:
+        out: the folder of results.
+        inputs: every file that is read; of many in one folder the folder is enough.
+    """
+    real = Path(os.path.realpath(out))
+    for path in dict.fromkeys(inputs):
+        if Path(os.path.realpath(path)).is_relative_to(real):
+            raise UsageError(
+                f"--out {out}: holds {path}, which is to be read; name a folder that holds nothing of yours, "
+                f"such as {out / 'groundcli'}"
+            )
+
+
+def _run(out: Path) -> dict[str, Any]:
+    """`run.json`, if a run of annotate wrote it; none of another program's."""
+    try:
+        run = json.loads((out / RUN).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        raise UsageError(f"{out / RUN}: can't be read as a run's; name another --out, or move it elsewhere") from None
+    if not isinstance(run, dict) or not {"version", "weights", "arguments", "files"} <= run.keys():
+        return {}
+    if not isinstance(run["files"], list) or not all(isinstance(name, str) for name in run["files"]):
+        return {}
+    return run
+
+
+def _positions(out: Path) -> dict[str, Any]:
+    try:
+        positions = json.loads((out / POSITIONS).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return positions if isinstance(positions, dict) else {}
+
+
+def _walk(out: Path) -> Iterator[str]:
+    """Every file and link below a folder, by its path from there, forward slashes; links are not entered."""
+    waiting = [""]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(out / here) as entries:
+                found = list(entries)
+        except OSError as error:
+            raise GroundcliError(f"{out / here}: can't be searched ({error.strerror}); check its permissions") from None
+        for entry in found:
+            name = f"{here}/{entry.name}" if here else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            else:
+                yield name
+
+
+def _is_per_image(file: Path) -> bool:
+    return is_partial(file.name) or file.as_posix().startswith(tuple(PER_IMAGE))
+
+
+def _is_page(name: str) -> bool:
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/" == PAGES and (file == "index.js" or (file.startswith("data-") and file.endswith(".js")))

@@ -1,0 +1,85 @@
+"""Files that are whole whenever somebody looks, folders for one process alone, and hashes."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from groundcli.errors import UsageError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file that takes the place of another once it is whole, so that no reader ever meets half of it.
+
+    What was there is never written into: a hard link to it elsewhere keeps its content.
+
+    Args:
+        path: the file; its folder has to be there.
+        mode: "w" for text (UTF-8, "\\n"), "wb" for bytes.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    partial = partial_of(path)
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with partial.open(mode, **text) as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file is written until it is whole: a short name, as the file's own may be as long as names can be."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file's name is of `partial_of`: what a killed process leaves."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.partial", name) is not None
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """A small file for people and programs, whole or not at all. Raises OSError."""
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A folder for this process alone; the lock is gone at the end. Raises UsageError where another is at work there.
+
+    The lock is removed while it is held: who opened it before sees that it has no name any more, and begins anew.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"{folder}: another groundcli is at work there; wait for it or name another --out") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file. Raises OSError."""
+    with path.open("rb") as file:
+        if hasattr(hashlib, "file_digest"):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()  # Python 3.10
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
