@@ -27,8 +27,8 @@ def main() -> None:
     from groundcli.annotation.work import Job
     from groundcli.data import folder
     from groundcli.data.images import decode, resize
-    from groundcli.grounding.grounder import as_batch
-    from groundcli.model.precision import autocast
+    from groundcli.devices import autocast
+    from groundcli.grounder import as_batch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)

@@ -20,8 +20,7 @@ from groundcli.data.images import decode
 from groundcli.data.sample import Box, Caption
 from groundcli.evaluation.metrics import box_iou, enclosing_box
 from groundcli.evaluation.protocol import counted_boxes, scored_phrases
-from groundcli.grounding.boxes import METHODS
-from groundcli.grounding.sides_boxes import MULTIPLES, SHARES, boxes_at
+from groundcli.heat.boxes import METHODS, MULTIPLES, SHARES, boxes_at
 
 GRID = np.array([*product(np.arange(0.24, 0.45, 0.04), np.arange(0.36, 0.57, 0.04), np.arange(0.04, 0.25, 0.04))])
 FOLDS = 5

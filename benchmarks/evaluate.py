@@ -18,12 +18,12 @@ from timing import print_in_turn
 from groundcli import Grounder
 from groundcli.data import datasets
 from groundcli.data.images import decode, resize
+from groundcli.devices import autocast
 from groundcli.evaluation.protocol import Settings
 from groundcli.evaluation.run import BATCH, evaluate_samples
 from groundcli.evaluation.summary import summarize
 from groundcli.evaluation.systems import GrounderSystem
-from groundcli.grounding.grounder import as_batch
-from groundcli.model.precision import autocast
+from groundcli.grounder import as_batch
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from groundcli.annotation.run import Settings, annotate
 from groundcli.annotation.work import Job
 from groundcli.data import folder
 from groundcli.data.sample import Sample
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 from groundcli.model.visual import Backbone
 from groundcli.recipe import RECIPES, Recipe, load_recipe
 from groundcli.training.loop import train

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.model.grounding_model import ModelConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,6 +19,106 @@ else:
 
 RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VisualConfig:
+    """Which CNN, which of its layers, and how their cells enter the common space.
+
+    Attributes:
+        backbone: a model name of timm, or `vgg16` of torchvision.
+        weights: the name of the backbone's frozen weights (see `groundcli weights list`).
+        levels: names of the backbone's modules whose outputs are the levels, early to late.
+        image_size: images are resized to this square, without keeping their aspect ratio.
+        grid: every level is bilinearly resized to this many cells a side.
+        mapping: widths of the convolutions of a level's stack; the last one is the common dimension D.
+        kernel: side of those convolutions: 1, or 3 for the authors' variant.
+        bias: whether those convolutions have one; without, a cell where the CNN sees nothing stays at zero.
+        norm: `cell` normalises every cell to length one (the paper); `image` divides all cells of a level by
+            their root mean square length, so that a faint cell stays faint.
+        mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
+        output_stride: input pixels to a cell of the last level, where the backbone lets one choose; 0 leaves it.
+    """
+
+    backbone: str
+    weights: str
+    levels: tuple[str, ...]
+    image_size: int
+    grid: int
+    mapping: tuple[int, ...]
+    kernel: int = 1
+    bias: bool = True
+    norm: Literal["cell", "image"] = "cell"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    output_stride: int = 0
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Which text encoders, and how their layers enter the common space.
+
+    Attributes:
+        encoders: names of the frozen encoders' weights; their layers are mixed together.
+        width: width of the mix; a layer of another width gets a linear map of its own.
+        mapping: widths of the fully connected layers; the last one is the common dimension D.
+        per_level: whether each visual level has a mapping, and so a common space, of its own; the paper has one.
+        bilstm: cells in each direction of a biLSTM that is trained here, over the encoders' words out of context (of
+            an ELMo, its character layer), in place of the ELMo's own LSTM layers; 0 is none.
+        elmo_backend: whose code runs an ELMo: groundcli's own, or AllenNLP's where it is installed.
+    """
+
+    encoders: tuple[str, ...]
+    width: int
+    mapping: tuple[int, ...]
+    per_level: bool = False
+    bilstm: int = 0
+    elmo_backend: Literal["groundcli", "allennlp"] = "groundcli"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is maximised.
+
+    Attributes:
+        gamma1: sharpness of the log-sum-exp over a caption's words.
+        gamma2: inverse temperature of the softmax over a batch's pairs.
+        levels: `max` takes every word's best level (the paper); `each` gives every level a loss of its own and
+            averages them, so that no level starves.
+        word_weight: weight of the contrast of single words, which the paper doesn't have.
+        word_gamma: inverse temperature of that contrast.
+    """
+
+    gamma1: float = 5.0
+    gamma2: float = 10.0
+    levels: Literal["max", "each"] = "max"
+    word_weight: float = 0.0
+    word_gamma: float = 20.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides what the model computes.
+
+    Attributes:
+        visual: the visual half.
+        text: the textual half.
+        loss: what training maximises.
+        fusion: how a word's heat maps of several levels become one: `best` takes the level that scores highest
+            (the paper), `average` weighs each level by its score.
+        smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
+        level_weights: factors of the levels in the average; none are all one.
+        calibration: what makes a probability of a phrase's heat map, see `groundcli.heat.confidence`; none is
+            known where nobody measured it, and the score stays a cosine.
+    """
+
+    visual: VisualConfig
+    text: TextConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    fusion: Literal["best", "average"] = "best"
+    level_weights: tuple[float, ...] = ()
+    smooth: bool = False
+    calibration: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

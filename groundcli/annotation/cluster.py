@@ -13,7 +13,7 @@ from groundcli.annotation.journal import Line
 from groundcli.annotation.local import annotate_batches
 from groundcli.annotation.work import Job, Task
 from groundcli.errors import GroundcliError, first_line
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 
 CORES = 4  # of an actor on CPUs, or fewer where nodes, or torch here, have fewer: it works on a batch at a time
 

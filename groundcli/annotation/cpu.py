@@ -10,13 +10,12 @@ from concurrent.futures import Future
 
 from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Job, Task, find_phrases, finish, unusable
-from groundcli.data.ahead import in_order
 from groundcli.data.images import decode
 from groundcli.data.phrases import How
 from groundcli.data.sample import Caption
 from groundcli.errors import BadInput
-from groundcli.grounding.grounder import EncodedCaptions, Grounder
-from groundcli.lanes import lanes
+from groundcli.grounder import EncodedCaptions, Grounder
+from groundcli.parallel import in_order, lanes
 
 
 def annotate_on_cpu(

@@ -6,10 +6,10 @@ from multiprocessing.connection import Connection
 
 from groundcli.annotation.journal import Line
 from groundcli.annotation.local import annotate_batches
-from groundcli.annotation.pool import live_with_parent
 from groundcli.annotation.work import Job, Task
 from groundcli.errors import GroundcliError
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
+from groundcli.parallel import live_with_parent
 
 
 def annotate_on_devices(

@@ -7,11 +7,10 @@ from concurrent.futures import Executor, Future
 import torch
 
 from groundcli.annotation.journal import Line
-from groundcli.annotation.pool import pool
 from groundcli.annotation.work import Job, Prepared, Task, finish, prepare, unusable
-from groundcli.data.ahead import in_order
 from groundcli.errors import GroundcliError
-from groundcli.grounding.grounder import EncodedImage, Grounder
+from groundcli.grounder import EncodedImage, Grounder
+from groundcli.parallel import in_order, pool
 
 AFTER = 2  # batches that are finished while the model works on the next
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
-from groundcli.output.records import Record
+from groundcli.output.record import Record
 
 
 class Line(NamedTuple):

@@ -9,7 +9,7 @@ from groundcli.annotation.cpu import annotate_on_cpu
 from groundcli.annotation.gpu import annotate_on_gpu
 from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Job, Task
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 
 
 def annotate_batches(

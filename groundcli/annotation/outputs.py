@@ -12,7 +12,7 @@ from groundcli.files import replacing
 from groundcli.output.categories import CATEGORIES
 from groundcli.output.coco import write_coco
 from groundcli.output.formats import FORMATS
-from groundcli.output.records import Record
+from groundcli.output.record import Record
 from groundcli.output.report import write_report
 
 

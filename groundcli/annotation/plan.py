@@ -13,7 +13,7 @@ from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
 from groundcli.annotation.work import Job, finder
 from groundcli.data.folder import Found
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 
 TRIED = 8  # images that time and disk are estimated by
 SHOWN = 3  # captions whose phrases are shown

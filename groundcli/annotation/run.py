@@ -17,8 +17,8 @@ from groundcli.data.folder import Found
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked, write_json
-from groundcli.interrupts import interruptible
 from groundcli.output.formats.yolo import check_names
+from groundcli.parallel import interruptible
 
 Engine = Callable[[Sequence[Sequence[Task]]], Iterable[list[Line]]]
 Progress = Callable[[Iterable[list[Line]], int], Iterable[list[Line]]]

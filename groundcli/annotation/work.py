@@ -13,16 +13,16 @@ from PIL import Image
 
 from groundcli.annotation.folder import HEATMAPS, OVERLAYS, overlay_name
 from groundcli.annotation.journal import Line
-from groundcli.annotation.record import image_record
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import BadInput
 from groundcli.files import replacing
-from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.grounding.boxes import DEFAULT, METHODS, Method
+from groundcli.heat.boxes import DEFAULT, METHODS, Method
 from groundcli.output.heatmaps import write_heatmaps
 from groundcli.output.overlays import draw
+from groundcli.output.record import image_record
 from groundcli.output.report import thumbnail_path, write_thumbnail
 
 

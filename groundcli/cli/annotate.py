@@ -84,7 +84,7 @@ def annotate(
     from groundcli.annotation.run import annotate as run
     from groundcli.annotation.work import Job
     from groundcli.data import folder
-    from groundcli.grounding.grounder import Grounder
+    from groundcli.grounder import Grounder
     from groundcli.weights.files import sha256
 
     console = Console(soft_wrap=True, highlight=False)

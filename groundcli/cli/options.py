@@ -1,78 +1,67 @@
-"""Options that several commands share."""
+"""The command line made of options classes: a flag per field, with the field's help."""
 
-import os
-from typing import TYPE_CHECKING, Annotated, Literal
+import dataclasses
+import typing
+from collections.abc import Callable
+from enum import Enum
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Literal
 
 import typer
 
-from groundcli.errors import GroundcliError, UsageError
-
-if TYPE_CHECKING:
-    import torch
-    from rich.console import Console
-
-    from groundcli.grounding.boxes import Method
-    from groundcli.grounding.grounder import Grounder
-    from groundcli.weights.load import Loaded
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.")]
-Weights = Annotated[str, typer.Option(help="Name of weights (`groundcli weights list`), or path of a checkpoint.")]
-
-Precision = Annotated[
-    Literal["auto", "float32", "bf16"], typer.Option(help="auto: bf16 on a GPU that has it, else float32.")
-]
-ElmoBackend = Annotated[
-    Literal["groundcli", "allennlp"], typer.Option(help="Whose code runs an ELMo, where the model has one.")
-]
-BOXES = "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does."
+from groundcli.options import REQUIRED, O, flag_of, parts_of
 
 
-def torch_device(name: str) -> "torch.device":
-    """The device of a name. Raises UsageError for a name that isn't one, GroundcliError for a device not here."""
-    import torch
+def add_command(app: typer.Typer, name: str, kind: type[O], run: Callable[[O], None]) -> None:
+    """Adds a command to an app.
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise GroundcliError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu")
-    return device
+    Args:
+        app: of typer.
+        name: of the command.
+        kind: the class of its options.
+        run: what it does; its docstring is the command's help.
+    """
 
+    def call(**values: Any) -> None:
+        run(kind.make(**{name: _without_enum(value) for name, value in values.items()}))
 
-def check_dataset(name: str) -> None:
-    """Raises UsageError where a name isn't a data set's."""
-    from groundcli.data.datasets import DATASETS
-
-    if name not in DATASETS:
-        raise UsageError(f"--dataset {name}: expected {', '.join(sorted(DATASETS))}")
-
-
-def rank_console() -> "Console":
-    """The console of a program that `torchrun` may have started several times: the first process alone prints."""
-    from rich.console import Console
-
-    return Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+    parameters = _parameters(kind)
+    signature = Signature(parameters)
+    # typer builds a command from a function's signature
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__ = run.__doc__
+    app.command(name)(call)
 
 
-def load_grounder(
-    weights: str,
-    device: str,
-    precision: 'Literal["auto", "float32", "bf16"]',
-    elmo_backend: 'Literal["groundcli", "allennlp"]',
-    console: "Console",
-    boxes: "Method" = "sides",
-) -> "tuple[Loaded, Grounder]":
-    """A trained model, ready to point; says loudly where its points mean nothing."""
-    from groundcli.grounding.grounder import Grounder
-    from groundcli.weights.load import load_model
+def _parameters(kind: type[O]) -> list[Parameter]:
+    hints = typing.get_type_hints(kind)
+    fields = sorted(dataclasses.fields(kind), key=lambda field: field.default is not REQUIRED)
+    return [_parameter(field, hints[field.name]) for field in fields]
 
-    loaded = load_model(weights, elmo_backend)
-    if loaded.untrained:
-        console.print(
-            f"WARNING: {loaded.name} stands on a random CNN and ELMo (--untrained): its points mean nothing.",
-            style="bold red",
-        )
-    return loaded, Grounder(loaded.model, torch_device(device), precision, boxes)
+
+def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
+    about = field.metadata
+    kind, optional, many = parts_of(hint)
+    if typing.get_origin(kind) is Literal and many:  # typer takes no list of a Literal
+        kind = Enum(field.name, {str(value): str(value) for value in typing.get_args(kind)}, type=str)  # type: ignore[misc]
+    shown = list[kind] if many else kind  # type: ignore[valid-type]
+    required = field.default is REQUIRED
+    if optional or (many and not required):
+        shown = shown | None  # type: ignore[assignment]
+    common: dict[str, Any] = {"help": about["help"], "metavar": about["metavar"], "min": about["min"]}
+    if about["argument"]:
+        info: Any = typer.Argument(**common)
+    else:
+        flag = flag_of(field)
+        if kind is bool and field.default is True:
+            flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        info = typer.Option(flag, **common, show_default=not many and field.default not in (None, "", False))
+    default = Parameter.empty if required else None if many else field.default
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[shown, info])
+
+
+def _without_enum(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_enum(one) for one in value]
+    return value.value if isinstance(value, Enum) else value

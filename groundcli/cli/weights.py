@@ -128,8 +128,9 @@ def export_weights(
     """Writes a trained model as one file to share: its tensors and its recipe."""
     from rich.console import Console
 
+    from groundcli.files import megabytes
     from groundcli.weights.export import export
-    from groundcli.weights.files import megabytes, sha256
+    from groundcli.weights.files import sha256
 
     console = Console(soft_wrap=True, highlight=False)
     exported = export(run, out)

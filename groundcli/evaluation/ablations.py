@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 
 SENTENCE, ALONE = "sentence of the caption", "phrase as a sentence"
 

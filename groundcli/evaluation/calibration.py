@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.systems import OWN
-from groundcli.grounding.confidence import probability
+from groundcli.heat.confidence import probability
 
 BINS = 10
 FOLDS = 5

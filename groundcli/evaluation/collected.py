@@ -12,7 +12,7 @@ from groundcli.evaluation.measure import Measures, Predicted, measure
 from groundcli.evaluation.protocol import Settings
 from groundcli.evaluation.systems import BASELINES, OWN, Answers
 from groundcli.evaluation.truth import Truth
-from groundcli.grounding.confidence import features
+from groundcli.heat.confidence import features
 
 
 class Case(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundcli.grounding.bilinear import weights
+from groundcli.heat.pixels import weights
 
 Overlap = Literal["union", "sum"]
 

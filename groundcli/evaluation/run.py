@@ -6,7 +6,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from groundcli.data.ahead import ahead, in_order
 from groundcli.data.images import decode, resize
 from groundcli.data.sample import Sample
 from groundcli.errors import BadInput
@@ -14,7 +13,7 @@ from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.protocol import Settings
 from groundcli.evaluation.systems import OWN, Answers, System
 from groundcli.evaluation.truth import Truth, truth
-from groundcli.lanes import lanes
+from groundcli.parallel import ahead, in_order, lanes
 
 BATCH = 4  # images that a thread asks about together
 COMPARED = ("compared", "")

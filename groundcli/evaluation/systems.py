@@ -7,16 +7,16 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from groundcli.answer import GroundedPhrase
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.evaluation.ablations import ALONE, SENTENCE, fusions, variant
 from groundcli.evaluation.baselines import SENTENCE_REGION, largest_region
 from groundcli.evaluation.measure import Predicted
 from groundcli.evaluation.protocol import Encode
 from groundcli.evaluation.truth import Truth
-from groundcli.grounding.answer import GroundedPhrase
-from groundcli.grounding.boxes import METHODS, Method
-from groundcli.grounding.grounder import EncodedImage, Grounder
-from groundcli.grounding.points import peak
+from groundcli.grounder import EncodedImage, Grounder
+from groundcli.heat.boxes import METHODS, Method
+from groundcli.heat.pixels import peak
 
 OWN = ("", "")
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"

@@ -1,41 +1,14 @@
 """The whole model: a frozen CNN and frozen text encoders, mapped into one space."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from groundcli.model.attention import attend, average_levels, best_level
-from groundcli.model.loss import LossConfig
-from groundcli.model.text import BiLstm, TextConfig, TextEncoders, TextFeatures, TextMappings
-from groundcli.model.visual import Backbone, VisualConfig, VisualMapping
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides what the model computes.
-
-    Attributes:
-        visual: the visual half.
-        text: the textual half.
-        loss: what training maximises.
-        fusion: how a word's heat maps of several levels become one: `best` takes the level that scores highest
-            (the paper), `average` weighs each level by its score.
-        smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
-        level_weights: factors of the levels in the average; none are all one.
-        calibration: what makes a probability of a phrase's heat map, see `groundcli.grounding.confidence`; none is
-            known where nobody measured it, and the score stays a cosine.
-    """
-
-    visual: VisualConfig
-    text: TextConfig
-    loss: LossConfig = field(default_factory=LossConfig)
-    fusion: Literal["best", "average"] = "best"
-    level_weights: tuple[float, ...] = ()
-    smooth: bool = False
-    calibration: tuple[float, ...] = ()
+from groundcli.model.text import BiLstm, TextEncoders, TextFeatures, TextMappings
+from groundcli.model.visual import Backbone, VisualMapping
+from groundcli.recipe import ModelConfig
 
 
 class GroundingModel(nn.Module):

@@ -1,33 +1,11 @@
 """The loss over all pairs of a batch's images and captions (paper, section 3.4). Padding never enters it."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from groundcli.model.attention import pairwise_scores
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """What is maximised.
-
-    Attributes:
-        gamma1: sharpness of the log-sum-exp over a caption's words.
-        gamma2: inverse temperature of the softmax over a batch's pairs.
-        levels: `max` takes every word's best level (the paper); `each` gives every level a loss of its own and
-            averages them, so that no level starves.
-        word_weight: weight of the contrast of single words, which the paper doesn't have.
-        word_gamma: inverse temperature of that contrast.
-    """
-
-    gamma1: float = 5.0
-    gamma2: float = 10.0
-    levels: Literal["max", "each"] = "max"
-    word_weight: float = 0.0
-    word_gamma: float = 20.0
+from groundcli.recipe import LossConfig
 
 
 def word_pertinence(scores: Tensor, mask: Tensor, gamma1: float) -> Tensor:

@@ -11,26 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from groundcli.model.elmo import ElmoConfig
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """Which text encoders, and how their layers enter the common space.
-
-    Attributes:
-        encoders: names of the frozen encoders' weights; their layers are mixed together.
-        width: width of the mix; a layer of another width gets a linear map of its own.
-        mapping: widths of the fully connected layers; the last one is the common dimension D.
-        per_level: whether each visual level has a mapping, and so a common space, of its own; the paper has one.
-        bilstm: cells in each direction of a biLSTM that is trained here, over the encoders' words out of context (of
-            an ELMo, its character layer), in place of the ELMo's own LSTM layers; 0 is none.
-    """
-
-    encoders: tuple[str, ...]
-    width: int
-    mapping: tuple[int, ...]
-    per_level: bool = False
-    bilstm: int = 0
+from groundcli.recipe import TextConfig
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """The visual half: several levels of a frozen CNN, mapped cell by cell into the common space (paper, section 3.1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -13,38 +12,7 @@ from timm.models import create_feature_extractor
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-
-@dataclass(frozen=True)
-class VisualConfig:
-    """Which CNN, which of its layers, and how their cells enter the common space.
-
-    Attributes:
-        backbone: a model name of timm, or `vgg16` of torchvision.
-        weights: the name of the backbone's frozen weights (see `groundcli weights list`).
-        levels: names of the backbone's modules whose outputs are the levels, early to late.
-        image_size: images are resized to this square, without keeping their aspect ratio.
-        grid: every level is bilinearly resized to this many cells a side.
-        mapping: widths of the convolutions of a level's stack; the last one is the common dimension D.
-        kernel: side of those convolutions: 1, or 3 for the authors' variant.
-        bias: whether those convolutions have one; without, a cell where the CNN sees nothing stays at zero.
-        norm: `cell` normalises every cell to length one (the paper); `image` divides all cells of a level by
-            their root mean square length, so that a faint cell stays faint.
-        mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
-        output_stride: input pixels to a cell of the last level, where the backbone lets one choose; 0 leaves it.
-    """
-
-    backbone: str
-    weights: str
-    levels: tuple[str, ...]
-    image_size: int
-    grid: int
-    mapping: tuple[int, ...]
-    kernel: int = 1
-    bias: bool = True
-    norm: Literal["cell", "image"] = "cell"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    output_stride: int = 0
+from groundcli.recipe import VisualConfig
 
 
 class Backbone(nn.Module):

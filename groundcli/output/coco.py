@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from groundcli.files import replacing
-from groundcli.output.records import Record, Records
+from groundcli.output.record import Record, Records
 
 INFO = {"description": "Phrases of captions, pointed at by groundcli", "version": "1.0"}
 

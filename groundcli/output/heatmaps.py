@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from groundcli.answer import Answer
 from groundcli.files import replacing
-from groundcli.grounding.answer import Answer
 
 
 class Heatmaps(NamedTuple):

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.grounding.answer import Answer, GroundedPhrase
 
 Color = tuple[int, int, int]
 Area = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the page, the last two excluded

@@ -14,7 +14,7 @@ from PIL import Image
 
 from groundcli.files import replacing
 from groundcli.output.overlays import COLORS
-from groundcli.output.records import Record, Records
+from groundcli.output.record import Record, Records
 
 REPORT, FOLDER = "report.html", "report"
 THUMBNAILS = f"{FOLDER}/thumbnails"

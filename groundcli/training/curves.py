@@ -9,9 +9,9 @@ import numpy as np
 from groundcli.data.images import decode
 from groundcli.data.sample import Sample
 from groundcli.errors import BadInput
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.precision import Precision
+from groundcli.options import Precision
 from groundcli.output.overlays import draw
 from groundcli.training.run_folder import METRICS
 

@@ -27,12 +27,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from groundcli.data.ahead import ahead
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted
-from groundcli.interrupts import Stopped
 from groundcli.model.visual import Backbone
 from groundcli.model.visual import resize as resize_maps
+from groundcli.parallel import Stopped, ahead
 from groundcli.training.features import THREADS, LiveFeatures, MapBatch, Preparation
 from groundcli.training.ranks import Ranks
 from groundcli.weights.files import sha256

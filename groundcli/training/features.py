@@ -12,12 +12,12 @@ import numpy as np
 from PIL import ImageOps
 from torch import Tensor
 
-from groundcli.data.ahead import ahead
 from groundcli.data.images import decode, resize
 from groundcli.data.sample import Sample
 from groundcli.errors import BadInput
-from groundcli.grounding.grounder import as_batch
+from groundcli.grounder import as_batch
 from groundcli.model.visual import Backbone
+from groundcli.parallel import ahead
 
 THREADS = min(8, os.cpu_count() or 1)  # that decode
 

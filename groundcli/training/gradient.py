@@ -12,10 +12,11 @@ parameters' gradients is then that of one rank with the whole batch.
 import torch
 from torch import Tensor
 
+from groundcli.devices import autocast
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import loss_terms
-from groundcli.model.precision import Precision, autocast
+from groundcli.options import Precision
 from groundcli.training.pairs import Batch
 from groundcli.training.ranks import Ranks
 

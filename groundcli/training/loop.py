@@ -21,8 +21,8 @@ import groundcli
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked
-from groundcli.interrupts import Stopped, interruptible
 from groundcli.model.grounding_model import GroundingModel
+from groundcli.parallel import Stopped, interruptible
 from groundcli.recipe import Recipe, TrainingConfig
 from groundcli.training.curves import plot
 from groundcli.training.feature_cache import CachedFeatures
@@ -116,7 +116,7 @@ def _set_up(
             "--cache-features"
         )
     torch.manual_seed(settings.seed)
-    model, frozen = new_model(recipe.model, settings.seed if untrained else None, options.elmo_backend)
+    model, frozen = new_model(recipe.model, settings.seed if untrained else None)
     model.to(options.device)
     if start:
         model.load_trained(start.loaded.model.trained())

@@ -11,8 +11,7 @@ import torch
 from rich.console import Console
 
 from groundcli.errors import UsageError
-from groundcli.model.precision import Precision
-from groundcli.weights.load import ElmoBackend
+from groundcli.options import Precision
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ class RunOptions:
         cache: folder of cached features; default is one in the run's folder where the recipe caches them, else none.
         resume: go on with the run in `out`, exactly where its last state was saved.
         precision: of convolutions and matrix products.
-        elmo_backend: whose code runs an ELMo.
         save_every: when the state is saved within an epoch.
         arguments: of the command, for `run.json`.
     """
@@ -63,6 +61,5 @@ class RunOptions:
     cache: Path | None = None
     resume: bool = False
     precision: Precision = "auto"
-    elmo_backend: ElmoBackend = "groundcli"
     save_every: SaveEvery = SaveEvery()
     arguments: Mapping[str, Any] = field(default_factory=dict)

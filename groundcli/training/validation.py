@@ -8,14 +8,15 @@ import torch
 
 from groundcli.data.sample import Sample
 from groundcli.data.words import tokenize
+from groundcli.devices import autocast
 from groundcli.errors import Interrupted
 from groundcli.evaluation.metrics import pointing_hits
 from groundcli.evaluation.protocol import scored_phrases
-from groundcli.grounding.grounder import Grounder
+from groundcli.grounder import Grounder
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import word_pertinence
-from groundcli.model.precision import Precision, autocast
+from groundcli.options import Precision
 from groundcli.training.features import FeatureSource, MapBatch
 from groundcli.training.ranks import Ranks
 

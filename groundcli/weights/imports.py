@@ -17,9 +17,10 @@ from torch import Tensor
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.files import megabytes
 from groundcli.recipe import recipe_from
 from groundcli.weights.elmo_files import OPTIONS, WEIGHTS, check_elmo
-from groundcli.weights.files import PARTIAL, SHIPPED, entries, find, kind_of, megabytes, sha256, store
+from groundcli.weights.files import PARTIAL, SHIPPED, entries, find, kind_of, sha256, store
 from groundcli.weights.published import PUBLISHED, Published
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError
-from groundcli.model.grounding_model import ModelConfig
-from groundcli.recipe import RECIPES, load_recipe
-from groundcli.weights.files import SHIPPED, entries, here, kind_of, megabytes
+from groundcli.files import megabytes
+from groundcli.recipe import RECIPES, ModelConfig, load_recipe
+from groundcli.weights.files import SHIPPED, entries, here, kind_of
 from groundcli.weights.published import PUBLISHED, Published
 
 WHAT = {"cnn": "CNN", "elmo": "ELMo", "words": "word pieces", "model": "model"}

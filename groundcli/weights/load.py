@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,16 +15,15 @@ from torch import nn
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.model.elmo import Elmo, ElmoConfig
-from groundcli.model.grounding_model import GroundingModel, ModelConfig
+from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
-from groundcli.recipe import Recipe, recipe_from
+from groundcli.recipe import ModelConfig, Recipe, override, recipe_from
 from groundcli.weights.elmo_allennlp import AllenNlpElmo, load_allennlp_elmo
 from groundcli.weights.elmo_files import load_elmo, load_options, options_path
 from groundcli.weights.files import SHIPPED, find, find_model, kind_of, sha256, store
 from groundcli.weights.published import PUBLISHED
 
-ElmoBackend = Literal["groundcli", "allennlp"]
 UNTRAINED = "untrained"  # in a checkpoint's metadata: the seed of its random frozen parts
 
 
@@ -62,10 +61,10 @@ def load_backbone(config: ModelConfig) -> Backbone:
     return backbone
 
 
-def load_text(config: ModelConfig, elmo_backend: ElmoBackend = "groundcli") -> TextEncoders:
+def load_text(config: ModelConfig) -> TextEncoders:
     """The frozen text encoders: a folder is an ELMo (one at most), a file a table of word pieces."""
     paths = [find(name) for name in config.text.encoders]
-    load = load_elmo if elmo_backend == "groundcli" else load_allennlp_elmo
+    load = load_elmo if config.text.elmo_backend == "groundcli" else load_allennlp_elmo
     return _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
 
 
@@ -87,25 +86,22 @@ def load_word_pieces(path: Path) -> WordPieces:
         return WordPieces(file.get_tensor("table"), json.loads(file.metadata()["pieces"]))
 
 
-def new_model(
-    config: ModelConfig, untrained: int | None = None, elmo_backend: ElmoBackend = "groundcli"
-) -> tuple[GroundingModel, dict[str, str]]:
+def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[GroundingModel, dict[str, str]]:
     """A model whose mappings are random, and the hashes of its frozen parts by their names.
 
     Args:
         config: the model.
         untrained: a seed to draw the CNN and the ELMo from, instead of reading their weights.
-        elmo_backend: whose code runs an ELMo.
 
     Raises:
         GroundcliError: frozen weights are missing or don't fit.
     """
     names = [config.visual.weights, *config.text.encoders]
     if untrained is None:
-        model = GroundingModel(config, load_backbone(config), load_text(config, elmo_backend))
+        model = GroundingModel(config, load_backbone(config), load_text(config))
         return model, {name: sha256(find(name)) for name in names}
-    if elmo_backend != "groundcli":
-        raise UsageError("--elmo-backend allennlp reads an ELMo from its files; untrained there are none")
+    if config.text.elmo_backend != "groundcli":
+        raise UsageError("model.text.elmo_backend=allennlp reads an ELMo from its files; untrained there are none")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(untrained)
         backbone = Backbone(config.visual)
@@ -137,8 +133,12 @@ def _digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_model(name: str, elmo_backend: ElmoBackend = "groundcli") -> Loaded:
+def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
     """A trained model by its weights' name, checkpoint file or run folder.
+
+    Args:
+        name: of the weights.
+        settings: `key.key=value` over its checkpoint's recipe, such as `model.text.elmo_backend=allennlp`.
 
     Raises:
         GroundcliError: no such weights, not a checkpoint, or it stands on other frozen weights than those here.
@@ -147,8 +147,8 @@ def load_model(name: str, elmo_backend: ElmoBackend = "groundcli") -> Loaded:
     tensors, metadata = checkpoint.load(path)
     if "recipe" not in metadata:
         raise GroundcliError(f"{path}: a part of a model, not a model; shipped models are listed by `weights list`")
-    recipe = recipe_from(metadata["recipe"], str(path))
-    model, frozen = new_model(recipe.model, metadata.get(UNTRAINED), elmo_backend)
+    recipe = override(recipe_from(metadata["recipe"], str(path)), settings, str(path))
+    model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
     for part, digest in metadata["frozen"].items():
         if frozen.get(part) == digest:
             continue

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, first_line
+from groundcli.files import megabytes
 from groundcli.weights.elmo_files import load_elmo
-from groundcli.weights.files import find, find_model, kind_of, megabytes, sha256
+from groundcli.weights.files import find, find_model, kind_of, sha256
 from groundcli.weights.imports import match_cnn, read_tensors
 from groundcli.weights.inventory import recipes
 from groundcli.weights.load import load_backbone, load_model, load_word_pieces

@@ -17,7 +17,7 @@ from groundcli.annotation.local import default_workers
 from groundcli.annotation.work import Job, Task, finish
 from groundcli.data import folder
 from groundcli.errors import GroundcliError
-from groundcli.grounding.grounder import EncodedImage
+from groundcli.grounder import EncodedImage
 from tests.shapes import write_shapes
 
 Batches = list[list[Task]]

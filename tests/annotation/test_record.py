@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from groundcli.annotation.record import hot_region, image_record
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.grounding.answer import Answer, GroundedPhrase
+from groundcli.output.record import hot_region, image_record
 
 SIZE = (60, 40)  # width, height
 
@@ -108,5 +108,5 @@ def test_hot_region_covers_the_image(size: tuple[int, int]) -> None:
 
 
 def test_torch_is_not_needed() -> None:
-    asked = "import sys, groundcli.annotation.record, groundcli.output.formats; print('torch' in sys.modules)"
+    asked = "import sys, groundcli.output.record, groundcli.output.formats; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "False"

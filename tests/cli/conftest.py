@@ -1,23 +1,53 @@
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
+
+from groundcli.__main__ import main
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def _checked(done: "subprocess.CompletedProcess[str]", code: int | None) -> "subprocess.CompletedProcess[str]":
+    assert code in (None, done.returncode), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
 @pytest.fixture(scope="session")
 def groundcli() -> Run:
-    """Runs the real command line in a process of its own."""
+    """Runs the command line in this process; `code` is the exit code that it must have."""
 
     def run(*arguments: object, code: int | None = 0) -> "subprocess.CompletedProcess[str]":
+        command = ["groundcli", *map(str, arguments)]
+        stdout, stderr, status = io.StringIO(), io.StringIO(), 0
+        with (
+            mock.patch.object(sys, "argv", command),
+            mock.patch.dict(os.environ, {"COLUMNS": "200", "NO_COLOR": "1"}),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
+            try:
+                main()
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return _checked(subprocess.CompletedProcess(command, status, stdout.getvalue(), stderr.getvalue()), code)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def process() -> Run:
+    """Runs the command line in a process of its own: where signals, kills or the environment are at stake."""
+
+    def run(*arguments: object, code: int | None = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "groundcli", *map(str, arguments)]
-        environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        assert code in (None, done.returncode), done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
+        variables = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
+        return _checked(subprocess.run(command, capture_output=True, text=True, env=variables, check=False), code)
 
     return run

@@ -16,9 +16,8 @@ from groundcli.evaluation.metrics import (
     stacked,
 )
 from groundcli.evaluation.protocol import counted_boxes
-from groundcli.grounding.authors_boxes import authors_boxes
-from groundcli.grounding.bilinear import resize
-from groundcli.grounding.points import peak
+from groundcli.heat.authors_boxes import authors_boxes
+from groundcli.heat.pixels import peak, resize
 
 A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)
 FAR = (100, 100, 10, 10)

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groundcli.annotation.record import image_record
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Caption
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.measure import Predicted
 from groundcli.evaluation.predictions import Predictions
 from groundcli.evaluation.systems import OWN
 from groundcli.evaluation.truth import truth
-from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.output.coco import write_coco
 from groundcli.output.formats.jsonl import write_jsonl
+from groundcli.output.record import image_record
 from tests.evaluation.fixtures import DOG, HEAT, MAN, SAMPLE, SIZE, TEXT
 
 TRUTH = truth(SAMPLE, SIZE, "default")  # a man, a dog

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from groundcli.grounding.authors_boxes import FLOOR, authors_boxes
-from groundcli.grounding.bilinear import resize
+from groundcli.heat.authors_boxes import FLOOR, authors_boxes
+from groundcli.heat.pixels import resize
 
 
 def test_authors_boxes(oracles: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from groundcli.grounding.bilinear import resize, turning, weights
+from groundcli.heat.pixels import resize, turning, weights
 
 CELLS_AND_SIZES = pytest.mark.parametrize(
     ("cells", "size"),

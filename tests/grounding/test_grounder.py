@@ -5,7 +5,7 @@ from PIL import Image
 from groundcli import Grounder
 from groundcli.data.markup import parse
 from groundcli.errors import BadInput
-from groundcli.grounding.boxes import METHODS
+from groundcli.heat.boxes import METHODS
 from tests.shapes import draw_shape
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from groundcli.grounding.bilinear import resize
-from groundcli.grounding.points import peak
+from groundcli.heat.pixels import peak, resize
 from tests.grounding.test_bilinear import CELLS_AND_SIZES
 
 

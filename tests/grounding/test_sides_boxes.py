@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from groundcli.grounding.sides_boxes import boxes_at, sides_boxes
+from groundcli.heat.boxes import boxes_at, sides_boxes
 
 
 def spot(row: int, column: int, side: int = 10) -> np.ndarray:
@@ -68,5 +68,5 @@ def test_a_flat_heat_map_has_no_boxes(value: float, side: int) -> None:
 
 
 def test_torch_is_not_needed() -> None:
-    asked = "import sys, groundcli.grounding.boxes; print('torch' in sys.modules)"
+    asked = "import sys, groundcli.heat.boxes; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", asked], text=True).strip() == "False"

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from groundcli.model.attention import attend, pairwise_scores
-from groundcli.model.loss import LossConfig, grounding_loss, word_contrast, word_pertinence
+from groundcli.model.loss import grounding_loss, word_contrast, word_pertinence
+from groundcli.recipe import LossConfig
 
 
 def batch(

@@ -2,12 +2,13 @@
 
 import torch
 
+from groundcli.devices import autocast
 from groundcli.model.elmo import Elmo, ElmoConfig
-from groundcli.model.grounding_model import GroundingModel, ModelConfig
-from groundcli.model.loss import LossConfig, grounding_loss
-from groundcli.model.precision import autocast
-from groundcli.model.text import TextConfig, TextEncoders
-from groundcli.model.visual import Backbone, VisualConfig
+from groundcli.model.grounding_model import GroundingModel
+from groundcli.model.loss import grounding_loss
+from groundcli.model.text import TextEncoders
+from groundcli.model.visual import Backbone
+from groundcli.recipe import LossConfig, ModelConfig, TextConfig, VisualConfig
 
 CPU = torch.device("cpu")
 TINY = ElmoConfig(filters=((1, 4),), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from groundcli.model.visual import Backbone, SameConv, VisualConfig, VisualMapping, normalise, resize
+from groundcli.model.visual import Backbone, SameConv, VisualMapping, normalise, resize
+from groundcli.recipe import VisualConfig
 
 CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.4", "blocks.5"), 64, 4, (8,), output_stride=16)
 

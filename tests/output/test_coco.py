@@ -8,10 +8,10 @@ import supervision
 from PIL import Image
 from pycocotools.coco import COCO
 
-from groundcli.annotation.record import Record, image_record
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.output.coco import write_coco
+from groundcli.output.record import Record, image_record
 from tests.shapes import SIDE, write_shapes
 from tests.shapes import SIZE as SHAPES_SIZE
 

@@ -10,12 +10,12 @@ import pytest
 import supervision
 import yaml
 
-from groundcli.annotation.record import Record, image_record
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError
-from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.output.formats import FORMATS
 from groundcli.output.formats.yolo import label_path
+from groundcli.output.record import Record, image_record
 from tests.shapes import SIDE, write_shapes
 from tests.shapes import SIZE as SHAPES_SIZE
 

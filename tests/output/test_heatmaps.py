@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundcli.grounding.answer import Answer, GroundedPhrase
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.output.heatmaps import load_heatmaps, write_heatmaps
 
 SIZE = (60, 40)

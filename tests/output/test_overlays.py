@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.grounding.answer import Answer, GroundedPhrase
 from groundcli.output.overlays import WIDTH, color, draw
 
 

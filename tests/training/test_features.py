@@ -7,7 +7,8 @@ from rich.console import Console
 
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted
-from groundcli.model.visual import Backbone, VisualConfig, resize
+from groundcli.model.visual import Backbone, resize
+from groundcli.recipe import VisualConfig
 from groundcli.training import feature_cache
 from groundcli.training.feature_cache import CachedFeatures
 from groundcli.training.features import LiveFeatures, Preparation

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from groundcli.model.attention import pairwise_scores
-from groundcli.model.grounding_model import GroundingModel, ModelConfig
-from groundcli.model.loss import LossConfig, grounding_loss
-from groundcli.model.text import TextConfig, TextEncoders, WordPieces
-from groundcli.model.visual import Backbone, VisualConfig
+from groundcli.model.grounding_model import GroundingModel
+from groundcli.model.loss import grounding_loss
+from groundcli.model.text import TextEncoders, WordPieces
+from groundcli.model.visual import Backbone
+from groundcli.recipe import LossConfig, ModelConfig, TextConfig, VisualConfig
 from groundcli.training.features import MapBatch
 from groundcli.training.gradient import add_gradient
 from groundcli.training.pairs import Batch

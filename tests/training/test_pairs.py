@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from groundcli.data.sample import Caption, Sample
-from groundcli.model.visual import Backbone, VisualConfig
+from groundcli.model.visual import Backbone
+from groundcli.recipe import VisualConfig
 from groundcli.training.features import LiveFeatures
 from groundcli.training.pairs import Batch, Pairs
 from groundcli.training.ranks import Ranks

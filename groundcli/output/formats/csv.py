@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from groundcli.files import replacing
-from groundcli.output.records import Record, Records, phrases
+from groundcli.output.record import Record, Records, phrases
 
 COLUMNS = (
     *("file_name", "width", "height", "caption", "phrase", "start", "end", "x", "y"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from groundcli.files import replacing
-from groundcli.output.records import Record, Records, phrases
+from groundcli.output.record import Record, Records, phrases
 
 
 def write_jsonl(out: Path, records: Records, category: Callable[[str], str]) -> None:

@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 
 from groundcli.files import replacing
 from groundcli.output.coco import write_items
-from groundcli.output.records import Record, Records
+from groundcli.output.record import Record, Records
 
 POINT_SIZE = 0.5  # per cent of the image's width that a point is drawn with
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
-from groundcli.output.records import Records
+from groundcli.output.record import Records
 
 LABELS = "labels"
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,17 +10,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.images import decode, resize
 from groundcli.data.markup import parse
 from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption
 from groundcli.data.words import Word, tokenize, words_in
-from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.grounding.boxes import DEFAULT, METHODS, Method
-from groundcli.grounding.confidence import features, probability
-from groundcli.grounding.points import peak
+from groundcli.devices import autocast
+from groundcli.heat.boxes import DEFAULT, METHODS, Method
+from groundcli.heat.confidence import features, probability
+from groundcli.heat.pixels import peak
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.precision import Precision, autocast
+from groundcli.options import Precision
 
 
 @dataclass(frozen=True)
@@ -78,21 +78,21 @@ class Grounder:
         weights: str = "lite",
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
-        elmo_backend: Literal["groundcli", "allennlp"] = "groundcli",
+        settings: Sequence[str] = (),
         boxes: Method = DEFAULT,
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
         `precision` is float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
-        `elmo_backend` is whose code runs an ELMo, where the model has one.
-        `boxes` names the way to get boxes from heat maps, of `groundcli.grounding.boxes.METHODS`.
+        `settings` are `key.key=value` over the recipe of the weights.
+        `boxes` names the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
 
         Raises:
             GroundcliError: the weights are missing or damaged.
         """
         from groundcli.weights.load import load_model
 
-        return cls(load_model(weights, elmo_backend).model, device, precision, boxes)
+        return cls(load_model(weights, settings).model, device, precision, boxes)
 
     def encode(self, image: str | Path | Image.Image | np.ndarray) -> EncodedImage:
         """Encodes one image: a file, or an upright picture of mode RGB, or as (H, W, 3) uint8.

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from groundcli.data.sample import Box
-from groundcli.grounding import bilinear
+from groundcli.heat import pixels as bilinear
 
 PEAK = 0.3  # a local peak counts from this share of the maximum on
 FLOOR = 0.3  # a box holds what is hotter than this share of its peak
@@ -70,7 +70,7 @@ class _Candidate(NamedTuple):
 class _Pixels:
     """A heat map resized to (width, height), no more of it than is asked for.
 
-    All about its regions is decided by the turning pixels (see `groundcli.grounding.bilinear`).
+    All about its regions is decided by the turning pixels (see `groundcli.heat.pixels`).
 
     Attributes:
         cells: (M, M) float32 from 0 to 1.

@@ -1,12 +1,13 @@
-"""Boxes from a heat map by a share of the peak's heat for each side, calibrated on validation data."""
+"""Boxes from a heat map: by a share of the peak's heat for each side, calibrated on validation data; and other ways."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from groundcli.data.sample import Box
+from groundcli.heat.authors_boxes import authors_boxes
 
 
 class Shares(NamedTuple):
@@ -81,3 +82,14 @@ def _reach(heat: Sequence[float], share: float) -> float:
             return i - 1 + (lowest - share) / (lowest - value)
         lowest = min(lowest, value)
     return len(heat) - 0.5
+
+
+Method = Literal["sides", "authors"]
+DEFAULT: Method = "sides"
+
+# From a heat map (M, M) and the image's size (width, height): boxes (x, y, width, height) in pixels of the image, best
+# first, and as many scores in (0, 1].
+METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], tuple[list[Box], list[float]]]] = {
+    "sides": sides_boxes,
+    "authors": authors_boxes,
+}

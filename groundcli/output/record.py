@@ -1,16 +1,28 @@
-"""What a run writes down of an image. It is made in worker processes: nothing here imports torch."""
+"""What a run writes down of an image: made here, read here. Worker processes import it: nothing here imports torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.grounding.answer import Answer, GroundedPhrase
-from groundcli.grounding.bilinear import resize
-from groundcli.output.records import Record
+from groundcli.heat.pixels import resize
 from groundcli.output.report import quantised_heat
+
+Record = dict[str, Any]  # of one image, as `annotations.jsonl` has it: see groundcli.output.record
+Records = Callable[[], Iterator[Record]]  # each call goes over all images, in order; nothing is kept in memory
+
+
+def phrases(records: Records) -> Iterator[tuple[Record, str, Record]]:
+    """(image, caption, phrase) of every phrase, in order."""
+    for record in records():
+        for caption in record["captions"]:
+            for phrase in caption["phrases"]:
+                yield record, caption["caption"], phrase
+
 
 HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to the phrase
 

@@ -1,0 +1,68 @@
+"""What commands show: results on stdout, progress and warnings on stderr."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+
+T = TypeVar("T")
+
+
+def output() -> Console:
+    """For results. Of processes that `torchrun` started together the first one alone prints."""
+    return Console(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+
+
+def messages() -> Console:
+    """For progress and warnings."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """A spinner until the block ends, where somebody looks at stderr."""
+    console = messages()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Passes items on and shows how many there were: as a bar, or as a line now and then where nobody looks."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = messages()
+    if not console.is_terminal:
+        yield from _lines(items, total, what, console)
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, speed_estimate_period=300) as bar:
+        task = bar.add_task(what, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:
+    """A line for each tenth of the way, and none for what is done at once."""
+    from time import monotonic
+
+    started, shown = monotonic(), 0
+    for done, item in enumerate(items, start=1):
+        yield item
+        if monotonic() - started > 5 and 10 * done // max(1, total) > shown:
+            shown = 10 * done // max(1, total)
+            console.print(f"{what}: {done} of {total}, {monotonic() - started:.0f} s")
+
+
+def warn_untrained(name: str) -> None:
+    """Says loudly that a model's points mean nothing."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"WARNING: {name} stands on a random CNN and ELMo (--untrained): its points mean nothing.",
+        style="bold red",
+        markup=False,
+    )

@@ -1,0 +1,162 @@
+"""What a command can be told, written once.
+
+The options of a command are a frozen dataclass: its fields' help is the help on the command line, its values go into
+`run.json`, and it is the argument of the function that does the work. Nothing here imports torch or typer.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from groundcli.errors import UsageError
+
+REQUIRED: Any = dataclasses.MISSING
+O = TypeVar("O", bound="Options")  # noqa: E741 - short for Options
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+def option(
+    help: str,
+    default: Any = REQUIRED,
+    *,
+    flag: str = "",
+    metavar: str | None = None,
+    min: float | None = None,
+    argument: bool = False,
+    decides: bool = False,
+) -> Any:
+    """A field of an options class.
+
+    Args:
+        help: for the command line, one sentence or two.
+        default: its value where nothing is said; without one it is required.
+        flag: its name on the command line, if not the field's with dashes.
+        metavar: what stands for its value in the help.
+        min: the least number that it can be.
+        argument: whether it is told by its place, not by a flag.
+        decides: whether results depend on it: a run with another value is not gone on with.
+    """
+    about = {"help": help, "flag": flag, "metavar": metavar, "min": min, "argument": argument, "decides": decides}
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The base of all options classes."""
+
+    def __post_init__(self) -> None:
+        """Refuses what contradicts itself, by the flags' names. Raises UsageError."""
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), field.metadata["min"]
+            values = value if isinstance(value, tuple) else (value,)
+            if least is not None and any(number is not None and number < least for number in values):
+                raise UsageError(f"{flag_of(field)} {value}: expected {least:g} or more")
+
+    @classmethod
+    def make(cls: type[O], **values: Any) -> O:
+        """Options from plain values: text for paths, one value for a list of them, lists for tuples.
+
+        Raises:
+            UsageError: an option that there isn't (the nearest one is suggested), one that is missing, or a value of
+                another type.
+        """
+        hints = typing.get_type_hints(cls)
+        for name in values:
+            if name not in hints:
+                near = difflib.get_close_matches(name, hints, n=1)
+                raise UsageError(f"{name}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        missing = [name for name, field in fields.items() if field.default is REQUIRED and name not in values]
+        if missing:
+            raise UsageError(f"{flag_of(fields[missing[0]])} is missing")
+        return cls(**{name: _value(hints[name], value, fields[name]) for name, value in values.items()})
+
+    def arguments(self) -> dict[str, Any]:
+        """All options, ready for JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def decisive(self) -> dict[str, Any]:
+        """Those that results depend on."""
+        decides = {field.name for field in dataclasses.fields(self) if field.metadata["decides"]}
+        return {name: value for name, value in self.arguments().items() if name in decides}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(Options):
+    """Where a command computes."""
+
+    device: str = option("auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(DeviceOptions):
+    """Which trained model a command uses, and how."""
+
+    weights: str = option("Name of weights (`groundcli weights list`), or path of a checkpoint.", "lite", decides=True)
+    settings: tuple[str, ...] = option(
+        "Overrides a value of the model's recipe, such as model.text.elmo_backend=allennlp; repeatable.",
+        (),
+        flag="--set",
+        metavar="KEY=VALUE",
+        decides=True,
+    )
+    precision: Precision = option("auto: bf16 on a GPU that has it, else float32.", "auto", decides=True)
+    boxes: Literal["sides", "authors"] | None = option(
+        "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does.",
+        "sides",
+        decides=True,
+    )
+
+
+def flag_of(field: "dataclasses.Field[Any]") -> str:
+    """What an option is called on the command line."""
+    if field.metadata["argument"]:
+        return field.name.upper()
+    return str(field.metadata["flag"] or "--" + field.name.replace("_", "-"))
+
+
+def parts_of(hint: Any) -> tuple[Any, bool, bool]:
+    """A field's type without what is around it, whether it may be None, and whether it is a tuple of any length."""
+    optional = many = False
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+        optional = True
+    if typing.get_origin(hint) is tuple:
+        hint, many = typing.get_args(hint)[0], True
+    return hint, optional, many
+
+
+def _value(hint: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
+    kind, optional, many = parts_of(hint)
+    if value is None:
+        return value if optional else () if many else field.default
+    if many:
+        several = value if isinstance(value, list | tuple) else [value]
+        return tuple(_single(kind, one, field) for one in several)
+    return _single(kind, value, field)
+
+
+def _single(kind: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    if typing.get_origin(kind) is Literal:
+        known = typing.get_args(kind)
+        if value not in known:
+            raise UsageError(f"{flag_of(field)} {value}: expected {', '.join(map(str, known))}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
+        raise UsageError(f"{flag_of(field)} {value!r}: expected {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value

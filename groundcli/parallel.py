@@ -1,0 +1,93 @@
+"""Work done by others ahead of time, in order: threads and processes; and how to stop it."""
+
+import collections
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int = 1) -> Iterator[R]:
+    """Results in order, worked out by other threads at most `count` items early: memory stays bounded."""
+    with ThreadPoolExecutor(threads) as pool:
+        yield from in_order(lambda item: pool.submit(work, item), items, count)
+
+
+def in_order(submit: "Callable[[T], Future[R]]", items: Iterable[T], count: int) -> Iterator[R]:
+    """Results in order, at most `count` of them worked on or waiting: memory stays bounded."""
+    source = iter(items)
+    waiting = collections.deque(submit(item) for item in islice(source, count))
+    while waiting:
+        result = waiting.popleft().result()
+        waiting.extend(submit(item) for item in islice(source, 1))
+        yield result
+
+
+@contextmanager
+def lanes(count: int) -> Iterator[Executor]:
+    """Threads in which torch has one thread each; what they haven't begun at the end is dropped.
+
+    Several images, a thread each, take less time than one after the other in all threads together: no core waits for
+    another inside a layer.
+    """
+    import torch  # here, as worker processes import this module and not torch
+
+    before = torch.get_num_threads()
+    executor = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # for threads to come it holds in the whole process
+
+
+def pool(workers: int) -> Executor:
+    """Processes that share no state with this one; with 0 workers, two threads, as pictures are worked on outside the
+    GIL for the most part."""
+    if not workers:
+        return ThreadPoolExecutor(2)
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads, and no GPU
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=live_with_parent)
+
+
+def live_with_parent() -> None:
+    """For a process to begin with: signals are for its parent to act on; without the parent there is nothing to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, as schedulers do
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+Stopped = Callable[[], bool]  # whether somebody asked to stop
+
+
+@contextmanager
+def interruptible() -> Iterator[Stopped]:
+    """The first Ctrl-C or SIGTERM is only noted, to stop where nothing is lost; the second stops at once."""
+    seen: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
