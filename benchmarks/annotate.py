@@ -9,7 +9,6 @@ CNN's images are decoded and resized beforehand.
 import argparse
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 BATCH = 8
@@ -21,10 +20,8 @@ def main() -> None:
     from timing import print_in_turn
 
     from groundcli import Grounder
-    from groundcli.annotation.local import annotate_batches, default_workers
-    from groundcli.annotation.outputs import Outputs
-    from groundcli.annotation.run import Settings, annotate
-    from groundcli.annotation.work import Job
+    from groundcli.annotation import AnnotateOptions
+    from groundcli.annotation.run import annotate
     from groundcli.data import folder
     from groundcli.data.images import decode, resize
     from groundcli.devices import autocast
@@ -40,7 +37,6 @@ def main() -> None:
     found = folder.load([options.folder])
     grounder = Grounder.load(options.weights, options.device)
     side = grounder.model.config.visual.image_size
-    workers = default_workers(len(found.samples), [grounder.device]) if options.workers is None else options.workers
     pixels = [resize(decode(sample.image), side) for sample in found.samples]
 
     def forward() -> None:
@@ -52,12 +48,13 @@ def main() -> None:
 
     def whole(overlays: bool) -> None:
         with tempfile.TemporaryDirectory() as place:
-            job = Job(Path(place), overlays=overlays, report=False)
-            engine = partial(annotate_batches, grounder=grounder, job=job, workers=workers)
+            about = {"weights": options.weights, "device": options.device, "workers": options.workers}
+            pictures = {"overlays": overlays, "report": False}
+            out = Path(place) / "out"
             annotate(
-                engine, found, Path(place), outputs=Outputs(report=False), settings=Settings(BATCH), run={},
-                progress=lambda lines, _: lines,
-            )  # fmt: skip
+                AnnotateOptions.make(images=options.folder, out=out, batch_size=BATCH, **about, **pictures),
+                grounder=grounder,
+            )
 
     forms: dict[str, Callable[[], None]] = {
         "CNN forward": forward,
@@ -65,7 +62,7 @@ def main() -> None:
         "annotate, overlays": lambda: whole(True),
     }
     whole(True)  # loads spaCy, warms up
-    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads, {workers} workers")
+    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,67 @@ answer.phrases[0].point
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from groundcli.annotation.run import Outcome
+    from groundcli.answer import Answer as Answer
+    from groundcli.evaluation.rows import Evaluation
     from groundcli.grounder import Grounder as Grounder
 
 __version__ = "0.1.0"
-__all__ = ["Grounder"]
+__all__ = ["Answer", "Grounder", "annotate", "evaluate"]
+
+
+def annotate(images: Any, out: Any, **options: Any) -> "Outcome":
+    """Points at every phrase of every caption of images: the command `groundcli annotate`.
+
+    Args:
+        images: a path or several, as the command takes them.
+        out: the folder of results.
+        **options: of `groundcli.annotation.AnnotateOptions`, such as `overlays=False`.
+
+    Returns:
+        What became of the images, and how many could not be used.
+
+    Raises:
+        groundcli.errors.GroundcliError: what the command would say.
+    """
+    from groundcli.annotation import AnnotateOptions
+    from groundcli.annotation.run import annotate as run
+
+    return run(AnnotateOptions.make(images=images, out=out, **options))
+
+
+def evaluate(dataset: str, data: Any, **options: Any) -> "Evaluation":
+    """Measures how well a model points: the command `groundcli eval`.
+
+    Args:
+        dataset: the data set's name.
+        data: its folder.
+        **options: of `groundcli.evaluation.EvaluateOptions`, such as `protocol="authors"`.
+
+    Returns:
+        All numbers, and the table that they are made of.
+
+    Raises:
+        groundcli.errors.GroundcliError: what the command would say.
+    """
+    from groundcli.evaluation import EvaluateOptions
+    from groundcli.evaluation.rows import evaluate as run
+
+    return run(EvaluateOptions.make(dataset=dataset, data=data, **options))
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the Grounder, and torch with it, when it is first asked for: `groundcli --help` needs neither."""
+    """Imports what needs torch or numpy when it is first asked for: `groundcli --help` needs neither."""
     if name == "Grounder":
         from groundcli.grounder import Grounder
 
         return Grounder
+    if name == "Answer":
+        from groundcli.answer import Answer
+
+        return Answer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

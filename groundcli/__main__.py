@@ -1,32 +1,45 @@
 """The command `groundcli`, also as `python -m groundcli`."""
 
+import os
 import sys
 
-from rich.console import Console
-
-from groundcli.cli.app import app
 from groundcli.errors import GroundcliError, Interrupted
 
 
 def main() -> None:
-    """Runs the command line; an error that a user can mend is one line on stderr and an exit code of its own."""
-    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    """Runs the command line; an error that a user can mend is one line on stderr and an exit code of its own.
+
+    With `GROUNDCLI_DEBUG=1` in the environment the traceback is shown, too.
+    """
+    from groundcli.cli import app
+
     try:
         app()
     except GroundcliError as error:
-        if not isinstance(error, Interrupted):
-            stderr.print("[red]error:[/red]", end=" ")
-        stderr.print(str(error), markup=False)
+        _tell(str(error), "" if isinstance(error, Interrupted) else "error: ")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        stderr.print("interrupted")
-        sys.exit(130)
+        _tell("interrupted")
+        sys.exit(Interrupted.exit_code)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:  # a folder that can't be written to, a full disk
-        stderr.print("[red]error:[/red]", end=" ")
-        stderr.print(f"{error.filename or 'the disk'}: {error.strerror or error}", markup=False)
+        _tell(f"{error.filename or 'the disk'}: {error.strerror or error}", "error: ")
         sys.exit(GroundcliError.exit_code)
+
+
+def _tell(text: str, kind: str = "") -> None:
+    """A line for the user; control characters of names are escaped."""
+    from rich.console import Console
+
+    if os.environ.get("GROUNDCLI_DEBUG", "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    stderr.print(f"[red]{kind}[/red]" if kind else "", end="")
+    stderr.print(line, markup=False)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from groundcli.answer import Answer, GroundedPhrase
+from groundcli.answer import Answer, PhraseHeat, answer
 from groundcli.data.images import decode, resize
 from groundcli.data.markup import parse
 from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption
 from groundcli.data.words import Word, tokenize, words_in
-from groundcli.devices import autocast
-from groundcli.heat.boxes import DEFAULT, METHODS, Method
-from groundcli.heat.confidence import features, probability
-from groundcli.heat.pixels import peak
+from groundcli.devices import autocast, torch_device
+from groundcli.heat.boxes import DEFAULT, Method
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.options import Precision
+from groundcli.weights.load import Loaded, load_model
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,14 @@ class Grounder:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         boxes: Method = DEFAULT,
+        loaded: Loaded | None = None,
     ):
+        """A grounder of a model; `load` makes one from weights. `loaded` says where the model is from."""
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.boxes: Method = boxes
         self.model = model.eval().to(self.device)
+        self.loaded = loaded
         self.finder = PhraseFinder()
 
     @classmethod
@@ -79,20 +81,23 @@ class Grounder:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         settings: Sequence[str] = (),
-        boxes: Method = DEFAULT,
+        boxes: Method | None = DEFAULT,
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
-        `precision` is float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
-        `settings` are `key.key=value` over the recipe of the weights.
-        `boxes` names the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
+        Args:
+            weights: the name or the path.
+            device: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU where there is one.
+            precision: float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
+            settings: `key.key=value` over the recipe of the weights, such as `model.text.elmo_backend=allennlp`.
+            boxes: the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
 
         Raises:
-            GroundcliError: the weights are missing or damaged.
+            GroundcliError: the weights are missing or damaged, or there is no such device.
         """
-        from groundcli.weights.load import load_model
-
-        return cls(load_model(weights, settings).model, device, precision, boxes)
+        chosen = torch_device(str(device))
+        loaded = load_model(weights, settings)
+        return cls(loaded.model, chosen, precision, boxes or DEFAULT, loaded)
 
     def encode(self, image: str | Path | Image.Image | np.ndarray) -> EncodedImage:
         """Encodes one image: a file, or an upright picture of mode RGB, or as (H, W, 3) uint8.
@@ -149,7 +154,6 @@ class Grounder:
             s = self.model.map_words([[word.text for word in words[text]] for text in spoken]) if spoken else []
         return EncodedCaptions(words, dict(zip(spoken, s, strict=True)))
 
-    @torch.no_grad()
     def ground_captions(
         self,
         image: EncodedImage,
@@ -165,29 +169,38 @@ class Grounder:
             encoded: what `encode_captions` gave for these captions, and others; None encodes them here.
             boxes: whether to find boxes; or points alone.
         """
+        found = self.phrase_heat(image, captions, encoded)
+        return answer(captions, image.size, found, self.model.config.calibration, self.boxes if boxes else None)
+
+    @torch.no_grad()
+    def phrase_heat(
+        self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions | None = None
+    ) -> PhraseHeat:
+        """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers without torch."""
         encoded = encoded or self.encode_captions(captions)
         words, vectors = encoded.words, encoded.vectors
         spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
-        if not spoken:
-            return [Answer(caption.text, image.size, ()) for caption in captions]
+        side, count = self.model.config.visual.grid, sum(len(c.phrases) for c in captions)
+        if not spoken or not count:
+            return PhraseHeat(
+                np.zeros((count, side, side), np.float32), np.zeros(count, np.float32), np.zeros(count, int)
+            )
         with autocast(self.device, self.precision):
             s = torch.cat([vectors[text] for text in spoken], dim=1)
             heat, scores, levels = self.model.ground_words(image.cells, s)  # (W, N), (W), (W)
-        start = dict(zip(spoken, np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist(), strict=False))
-        rows = [
-            range(start[c.text] + inside.start, start[c.text] + inside.stop) if inside else range(0)
-            for c in captions
-            for inside in (words_in(words[c.text], phrase.span) for phrase in c.phrases)
-        ]
-        grounded = iter(self._phrases(heat.float(), scores, levels, rows, image.size, boxes))
-        return [
-            Answer(
-                caption.text,
-                image.size,
-                tuple(GroundedPhrase(phrase.text, phrase.span, *next(grounded)) for phrase in caption.phrases),
-            )
-            for caption in captions
-        ]
+        first = dict(zip(spoken, np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist(), strict=False))
+        # All phrases at once: row p of `member` marks the words of phrase p, so that one matrix product averages the
+        # heat of its words, weighted by their scores (design: the heat of a phrase). (P, W) @ (W, N) -> (P, N)
+        member = torch.zeros(count, len(scores), device=heat.device)
+        spans = [(c.text, words_in(words[c.text], phrase.span)) for c in captions for phrase in c.phrases]
+        for row, (text, inside) in zip(member, spans, strict=True):
+            if inside:
+                row[first[text] + inside.start : first[text] + inside.stop] = 1
+        weights = member * scores
+        means = (weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
+        best, word = weights.max(1)
+        chosen = torch.where(member.any(1), levels[word], 0)
+        return PhraseHeat(self._smooth(means).cpu().numpy(), best.cpu().numpy(), chosen.cpu().numpy())
 
     @torch.no_grad()
     def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> np.ndarray:
@@ -204,35 +217,14 @@ class Grounder:
                 z = self.model.map_sentences([words[i] for i in spoken])
                 heat, _, _ = self.model.ground_words(image.cells, z)
             maps = heat.float().view(-1, side, side)
-            out[spoken] = (smooth(maps) if self.model.config.smooth else maps).cpu().numpy()
+            out[spoken] = self._smooth(maps).cpu().numpy()
         return out
 
-    def _phrases(
-        self, heat: Tensor, scores: Tensor, levels: Tensor, rows: Sequence[range], size: tuple[int, int], boxed: bool
-    ) -> list[tuple]:
-        """What a GroundedPhrase holds after its text and span, for phrases that are ranges of words."""
-        member = torch.zeros(len(rows), len(scores), device=heat.device)
-        for phrase, words in zip(member, rows, strict=True):
-            phrase[list(words)] = 1
-        weights = member * scores
-        side = self.model.config.visual.grid
-        means = (weights @ heat / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
-        maps = (smooth(means) if self.model.config.smooth else means).cpu().numpy()
-        best = weights.argmax(1)
-        calibration = self.model.config.calibration
-        likely = probability(features(maps), calibration).tolist() if calibration else weights.amax(1).tolist()
-        points = peak(maps, size).tolist()
-        out = []
-        for i, heatmap in enumerate(maps):
-            boxes, box_scores = METHODS[self.boxes](heatmap, size) if boxed else ([], [])
-            score, level = (likely[i], int(levels[best[i]])) if rows[i] else (0.0, 0)
-            out.append((tuple(points[i]), tuple(boxes), tuple(box_scores), score, level, heatmap))
-        return out
-
-
-def smooth(maps: Tensor) -> Tensor:
-    """Heat maps (P, M, M), each cell the mean of its 3 x 3 cells; borders repeated."""
-    return F.avg_pool2d(F.pad(maps.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
+    def _smooth(self, maps: Tensor) -> Tensor:
+        """Heat maps (P, M, M), each cell the mean of its 3 x 3 cells, borders repeated, where the recipe says so."""
+        if not self.model.config.smooth:
+            return maps
+        return F.avg_pool2d(F.pad(maps.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
 
 
 def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:

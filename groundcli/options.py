@@ -80,10 +80,10 @@ class Options:
         """All options, ready for JSON."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
-    def decisive(self) -> dict[str, Any]:
-        """Those that results depend on."""
-        decides = {field.name for field in dataclasses.fields(self) if field.metadata["decides"]}
-        return {name: value for name, value in self.arguments().items() if name in decides}
+    @classmethod
+    def deciding(cls) -> list[str]:
+        """Names of the options that results depend on."""
+        return [field.name for field in dataclasses.fields(cls) if field.metadata["decides"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class DeviceOptions(Options):
 class ModelOptions(DeviceOptions):
     """Which trained model a command uses, and how."""
 
-    weights: str = option("Name of weights (`groundcli weights list`), or path of a checkpoint.", "lite", decides=True)
+    weights: str = option("Name of weights (`groundcli weights list`), or path of a checkpoint.", "lite")
     settings: tuple[str, ...] = option(
         "Overrides a value of the model's recipe, such as model.text.elmo_backend=allennlp; repeatable.",
         (),

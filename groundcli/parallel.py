@@ -4,16 +4,25 @@ import collections
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Result(Protocol[R_co]):
+    """What is being worked on: a future, or several as one."""
+
+    def result(self) -> R_co:
+        """Waits for it."""
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int = 1) -> Iterator[R]:
@@ -22,7 +31,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int =
         yield from in_order(lambda item: pool.submit(work, item), items, count)
 
 
-def in_order(submit: "Callable[[T], Future[R]]", items: Iterable[T], count: int) -> Iterator[R]:
+def in_order(submit: Callable[[T], Result[R]], items: Iterable[T], count: int) -> Iterator[R]:
     """Results in order, at most `count` of them worked on or waiting: memory stays bounded."""
     source = iter(items)
     waiting = collections.deque(submit(item) for item in islice(source, count))
@@ -51,12 +60,18 @@ def lanes(count: int) -> Iterator[Executor]:
 
 
 def pool(workers: int) -> Executor:
-    """Processes that share no state with this one; with 0 workers, two threads, as pictures are worked on outside the
-    GIL for the most part."""
+    """Processes that share no state with this one and never import torch; with 0 workers, two threads, as pictures are
+    worked on outside the GIL for the most part."""
     if not workers:
         return ThreadPoolExecutor(2)
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads, and no GPU
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=live_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    # spaCy would import torch where it is installed: seconds per worker. So imports of it fail there.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    live_with_parent()
 
 
 def live_with_parent() -> None:

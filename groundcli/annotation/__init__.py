@@ -1,0 +1,81 @@
+"""The main job: images with captions in, a folder of annotations out. Here is what it can be told."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from groundcli.errors import UsageError
+from groundcli.options import ModelOptions, Options, option
+
+Format = Literal["jsonl", "csv", "yolo", "labelstudio"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateOptions(ModelOptions):
+    """What `annotate` can be told."""
+
+    images: tuple[Path, ...] = option(
+        "Folders, image files, lists of files (.txt, .lst) and quoted patterns.", argument=True, decides=True
+    )
+    out: Path = option("Folder for all results; a new one, or one that an earlier run made.")
+    captions: Path | None = option("File or folder of captions. Default: found beside the images.", None, decides=True)
+    phrase: tuple[str, ...] = option("A phrase to look for in every image; repeatable.", (), decides=True)
+    phrases: Literal["auto", "marked", "noun", "words", "caption"] = option(
+        "auto: those marked in brackets, else noun phrases.", "auto", decides=True
+    )
+    recursive: bool = option("Search folders to the bottom.", True, decides=True)
+    limit: int | None = option("The first so many images only.", None, min=1, decides=True)
+    shard: str | None = option(
+        "Every N-th batch of images from the I-th on; see merge.", None, metavar="I/N", decides=True
+    )
+    categories: Literal["phrase", "head", "single"] = option(
+        "What an annotation's category is: head is its noun.", "phrase", decides=True
+    )
+    format: tuple[Format, ...] = option("A format beside COCO; repeatable.", (), decides=True)
+    overlays: bool = option("Draw one picture per image.", True, decides=True)
+    report: bool = option("Make report.html, to look through.", True, decides=True)
+    save_heatmaps: bool = option("Keep the heat maps, one .npz file per image.", False, decides=True)
+    on_existing: Literal["resume", "overwrite", "error"] = option("What to do where OUT holds a run already.", "resume")
+    dry_run: bool = option("Say what would be done, and what it would take.", False)
+    batch_size: int = option("Images whose captions, and on a GPU pixels, are encoded together.", 8, min=1)
+    workers: int | None = option(
+        "On a CPU images at a time, beside a GPU processes that draw. Default: by cores.", None, min=0
+    )
+    devices: tuple[str, ...] = option("Several devices at once, such as cuda:0,cuda:1.", (), metavar="D,D")
+    engine: Literal["local", "ray"] = option("ray: on the cluster of RAY_ADDRESS, or a Ray of this machine.", "local")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "devices", tuple(d.strip() for text in self.devices for d in text.split(",")))
+        parse_shard(self.shard)
+        if any(not text.strip() for text in self.phrase):
+            raise UsageError("--phrase: the phrase is blank")
+        if self.devices and self.engine == "ray":
+            raise UsageError(
+                "--devices: of this machine; with --engine ray the cluster's are taken, of the kind --device"
+            )
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """(2, 8) of --shard 2/8."""
+        return parse_shard(self.shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions(Options):
+    """What `merge` can be told."""
+
+    shards: tuple[Path, ...] = option("The folders of all shards, in any order.", argument=True)
+    out: Path = option("Folder for the whole.")
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """(2, 8) of "2/8". Raises UsageError for anything but I/N, I from 1 to N."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]{1,9})/([0-9]{1,9})\s*", text)
+    part, parts = (int(number) for number in match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UsageError(f"--shard {text}: expected I/N with I from 1 to N; 2/8 is the second of eight parts")
+    return part, parts

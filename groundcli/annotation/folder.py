@@ -6,6 +6,7 @@ a folder with a file per image, named by a rule of `PER_IMAGE`. `positions.json`
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from groundcli.files import LOCK, is_partial
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
 OVERLAYS, HEATMAPS, THUMBNAILS, LABELS = "overlays/", "heatmaps/", "report/thumbnails/", "labels/"
 PAGES = "report/"  # `index.js`, `data-0001.js` and so on
+SHARDS = "shards/"  # journals of several devices, while they are at work
 ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, "annotations.json", "results.json")
 BY_FORMAT: Mapping[str, Sequence[str]] = {
     "jsonl": ("phrases.jsonl",),
@@ -52,7 +54,7 @@ PER_IMAGE: Mapping[str, Callable[[str], str]] = {
 def files_of(formats: Iterable[str], overlays: bool, report: bool, heatmaps: bool) -> list[str]:
     """The files that a run with these outputs writes, as `run.json` lists them."""
     pictures = [OVERLAYS] * overlays + [HEATMAPS] * heatmaps + ["report.html", PAGES, THUMBNAILS] * report
-    return [*ALWAYS, *(name for chosen in formats for name in BY_FORMAT[chosen]), *pictures]
+    return [*ALWAYS, SHARDS, *(name for chosen in formats for name in BY_FORMAT[chosen]), *pictures]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def look(out: Path) -> RunFolder:
         base = name.rpartition("/")[2]
         if base in SYSTEM or name == LOCK:
             continue
-        if is_partial(base) or name in own or name in pictures or (pages and _is_page(name)):
+        if is_partial(base) or name in own or name in pictures or (pages and _is_page(name)) or _is_shard(name):
             files.append(Path(name))
         else:
             foreign.append(name)
@@ -153,11 +155,10 @@ def _run(out: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError):
         raise UsageError(f"{out / RUN}: can't be read as a run's; name another --out, or move it elsewhere") from None
-    if not isinstance(run, dict) or not {"version", "weights", "arguments", "files"} <= run.keys():
+    shape = {"version": str, "weights": dict, "arguments": dict, "files": list}
+    if not isinstance(run, dict) or not all(isinstance(run.get(key), kind) for key, kind in shape.items()):
         return {}
-    if not isinstance(run["files"], list) or not all(isinstance(name, str) for name in run["files"]):
-        return {}
-    return run
+    return run if all(isinstance(name, str) for name in run["files"]) else {}
 
 
 def _positions(out: Path) -> dict[str, Any]:
@@ -188,6 +189,10 @@ def _walk(out: Path) -> Iterator[str]:
 
 def _is_per_image(file: Path) -> bool:
     return is_partial(file.name) or file.as_posix().startswith(tuple(PER_IMAGE))
+
+
+def _is_shard(name: str) -> bool:
+    return re.fullmatch(SHARDS + r"[0-9]+\.jsonl", name) is not None
 
 
 def _is_page(name: str) -> bool:

@@ -2,120 +2,226 @@
 
 import hashlib
 import json
+import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, look
-from groundcli.annotation.journal import Journal, Line
-from groundcli.annotation.outputs import Count, Outputs, write_outputs
-from groundcli.annotation.work import Task
+import groundcli
+from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look
+from groundcli.annotation.journal import Count, Journal, Line, write_outputs
+from groundcli.annotation.shards import annotate_shards, leftovers, remove_leftovers
+from groundcli.annotation.work import Task, annotate_batches, default_workers, finder
+from groundcli.data import folder as find
 from groundcli.data.folder import Found
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
-from groundcli.files import locked, write_json
-from groundcli.output.formats.yolo import check_names
+from groundcli.files import locked, sha256, write_json
+from groundcli.output.yolo import check_names
 from groundcli.parallel import interruptible
 
-Engine = Callable[[Sequence[Sequence[Task]]], Iterable[list[Line]]]
-Progress = Callable[[Iterable[list[Line]], int], Iterable[list[Line]]]
+if TYPE_CHECKING:
+    from groundcli.grounder import Grounder
+
+Batches = Sequence[Sequence[Task]]
+Engine = Callable[[Batches], Iterable[list[Line]]]  # lines of the journal, in any order
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and knows how many there will be
+TRIED = 8  # images that time and disk are estimated by
+SHOWN = 3  # captions whose phrases are shown
+LONG = 200  # characters from which on a caption, or its phrases, are cut short
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a run goes, which what it finds doesn't depend on.
+class Outcome(NamedTuple):
+    """What became of the images, and how many lines `failures.jsonl` has."""
 
-    Attributes:
-        batch_size: images encoded together.
-        on_existing: `resume` goes on with what the folder holds, if it was run the same way; `overwrite` starts it
-            over; `error` refuses it.
-    """
-
-    batch_size: int = 8
-    on_existing: str = "resume"
+    counts: Count
+    problems: int
 
 
 def annotate(
-    engine: Engine,
-    found: Found,
-    out: Path,
-    *,
-    outputs: Outputs,
-    settings: Settings,
-    run: Mapping[str, Any],
-    progress: Progress,
-) -> tuple[Count, int]:
+    options: AnnotateOptions,
+    progress: Progress = lambda items, total: items,
+    warn_untrained: Callable[[str], None] = lambda name: None,
+    grounder: "Grounder | None" = None,
+) -> Outcome:
     """Annotates images into a folder; an image that can't be used is reported there, and the rest goes on.
 
     Images are worked on in the batches in which they were found, and a batch is written down as a whole: a run that
     was killed and goes on computes the same as one that wasn't, byte for byte (on the same machine).
 
     Args:
-        engine: turns batches into their lines of the journal, in order; one at a time, or several ahead.
-        found: images with captions, and what couldn't be used already, to be reported with the rest.
-        out: the folder, which is made where needed.
-        outputs: the files to make of what was found.
-        settings: how to go about it.
-        run: what `run.json` says of this run: version, weights, arguments; another one is not gone on with.
-        progress: passes on the engine's lines, and knows how many images there are.
-
-    Returns:
-        What became of the images, and how many lines `failures.jsonl` has.
+        options: what to do.
+        progress: shows how far it is.
+        warn_untrained: is given the name of weights that mean nothing.
+        grounder: of the weights and the device that the options name, where it is loaded already.
 
     Raises:
-        UsageError: the folder holds another run, or another process is at work there.
-        GroundcliError: the folder can't be written to.
+        UsageError: the folder holds another run or other files, or another process is at work there.
+        GroundcliError: weights, data or the device are missing, or the folder can't be written to.
         Interrupted: by Ctrl-C or SIGTERM, after the batch that was being worked on.
     """
-    started = time.time()
+    found, about = _prepare(options)
+    if about["weights"]["untrained"]:
+        warn_untrained(about["weights"]["name"])
+    if options.devices or options.engine == "ray":
+        about["device"] = ", ".join(options.devices) or f"ray, {options.device}"
+        return _run(partial(annotate_shards, options=options), found, options, about, progress)
+    grounder = grounder or _load(options)
+    about["device"] = str(grounder.device)
+    return _run(_engine(grounder, len(found.samples), options), found, options, about, progress)
+
+
+def plan(options: AnnotateOptions) -> Iterator[str]:
+    """Lines about what a run would do: counts, phrases of the first captions, and the time and disk that it would take.
+
+    Some images, from the whole list, are annotated into a temporary folder; nothing else is written.
+    """
+    found, about = _prepare(options)
+    captions = sum(len(sample.captions) for sample in found.samples)
+    yield f"{found.images} images found, {len(found.samples)} with captions; {captions} captions"
+    yield f"{len(found.failures)} images or captions can't be used" + (
+        f", the first: {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
+    )
+    if not found.samples:
+        return
+    first = [sample.captions[0] for sample in found.samples[:SHOWN]]
+    for caption in finder().find(first, options.phrases):
+        phrases = " | ".join(phrase.text for phrase in caption.phrases) or "no phrases"
+        yield f"{_shortened(caption.text)}  ->  {_shortened(phrases)}"
+    tried = found.samples[:: max(1, len(found.samples) // TRIED)][:TRIED]
+    some = found._replace(samples=tried, failures=[], positions=[*range(len(tried))])
+    grounder = _load(options)
+    with tempfile.TemporaryDirectory() as place:
+        here = replace(options, out=Path(place))
+        started = time.perf_counter()
+        _run(_engine(grounder, len(found.samples), here), some, here, about, lambda lines, _: lines)
+        seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
+        size = sum(path.stat().st_size for path in here.out.rglob("*") if path.is_file()) / len(tried)
+    megabytes = size * len(found.samples) / 1e6
+    yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(tried)} images tried"
+
+
+def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
+    """What there is to annotate, and what `run.json` says of it. Refuses what can't be done before anything happens."""
+    look(options.out)
+    found = find.load(
+        options.images,
+        options.captions,
+        options.phrase,
+        recursive=options.recursive,
+        limit=options.limit,
+        shard=options.part,
+        chunk=options.batch_size,
+    )
+    check_inputs(options.out, [*options.images, *found.read])
+    if "yolo" in options.format:
+        check_names(sample.name for sample in found.samples)
+    about = {
+        "version": groundcli.__version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "torch": version("torch"),
+        "weights": _weights(options.weights),
+        "arguments": options.arguments(),
+        "files": files_of(options.format, options.overlays, options.report, options.save_heatmaps),
+    }
+    _admit(look(options.out), options.on_existing, about)
+    return found, about
+
+
+def _weights(name: str) -> dict[str, Any]:
+    """Weights as `run.json` has them, without the model being loaded. Raises GroundcliError."""
+    from groundcli.checkpoint import load_trained
+    from groundcli.weights.files import SHIPPED, find_model, store
+    from groundcli.weights.load import UNTRAINED
+
+    path = find_model(name)
+    _, metadata = load_trained(path)
+    short = path.stem if path.parent in (SHIPPED, store()) else str(path)
+    return {"name": short, "sha256": sha256(path), "untrained": UNTRAINED in metadata}
+
+
+def _load(options: AnnotateOptions) -> "Grounder":
+    from groundcli.grounder import Grounder
+
+    return Grounder.load(options.weights, options.device, options.precision, options.settings, options.boxes)
+
+
+def _engine(grounder: "Grounder", images: int, options: AnnotateOptions) -> Engine:
+    workers = options.workers
+    if workers is None:
+        workers = default_workers(images, grounder.device.type == "cpu")
+    return partial(annotate_batches, grounder=grounder, options=options, workers=workers)
+
+
+def _run(
+    engine: Engine, found: Found, options: AnnotateOptions, about: Mapping[str, Any], progress: Progress
+) -> Outcome:
+    started, out = time.time(), options.out
     try:
-        look(out)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             before = look(out)  # again, now that nobody else changes it
-            _admit(before, settings.on_existing, run)
-            if "yolo" in outputs.formats:
-                check_names(sample.name for sample in found.samples)
-            if settings.on_existing == "overwrite":
+            _admit(before, options.on_existing, about)
+            if options.on_existing == "overwrite":
                 before.clear()
                 before = RunFolder(out)
-            write_json(out / RUN, {**run, "finished": False})
+            write_json(out / RUN, {**about, "finished": False})
             names = [sample.name for sample in found.samples]
-            earlier = sorted({*before.images}.difference(names))
             positions = {"listing": found.listing, "positions": found.positions, "images": names}
+            earlier = sorted({*before.images}.difference(names))
             write_json(out / POSITIONS, {**positions, "earlier": earlier})
-            journal = Journal(out / JOURNAL, resume=settings.on_existing == "resume")
-            batches = _batches(found, settings.batch_size)
+            journal = Journal(out / JOURNAL, resume=options.on_existing == "resume")
+            for lines in leftovers(out):
+                journal.add(lines)
+            remove_leftovers(out)
+            batches = _batches(found, options.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
             current = {name for name, key in journal.keys.items() if keys.get(name) == key}
             resumed = current - journal.failed
             todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
             again = {task.sample.name for batch in todo for task in batch}
-            with interruptible() as stopped:
-                for lines in progress(engine(todo), len(again)):
-                    journal.add(lines)
-                    if stopped():
-                        journal.close()
-                        done = len(journal.keys.keys() & keys.keys())
-                        raise Interrupted(
-                            f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
-                            "run the same command again to go on"
-                        )
+            _work(engine(todo), journal, keys, len(again), out, progress)
             journal.close(keys)
             before.remove(kept=keys)
             write_json(out / POSITIONS, positions)
-            problems = write_outputs(out, found.failures, outputs)
+            problems = write_outputs(out, found.failures, options.categories, options.format, options.report)
             usable = len(keys) - len(journal.failed & keys.keys())
             kept = len(resumed - again)
             count = Count(found.images, usable - kept, kept, found.images - usable)
             times = {"seconds": round(time.time() - started, 1), "finished": True}
-            write_json(out / RUN, {**run, "counts": vars(count), "problems": problems, **times})
+            write_json(out / RUN, {**about, "counts": vars(count), "problems": problems, **times})
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return count, problems
+    return Outcome(count, problems)
+
+
+def _work(
+    lines: Iterable[list[Line]], journal: Journal, keys: Mapping[str, str], total: int, out: Path, progress: Progress
+) -> None:
+    """Writes down what comes, until there is no more or somebody asks to stop."""
+
+    def written() -> Iterator[Line]:
+        for several in lines:
+            journal.add(several)
+            yield from several
+
+    with interruptible() as stopped:
+        for _ in progress(written(), total):
+            if stopped():
+                journal.close()
+                done = len(journal.keys.keys() & keys.keys())
+                raise Interrupted(
+                    f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
+                    "run the same command again to go on"
+                )
 
 
 def _batches(found: Found, size: int) -> list[list[Task]]:
@@ -124,29 +230,20 @@ def _batches(found: Found, size: int) -> list[list[Task]]:
     return [[Task(sample, _key(sample)) for _, sample in group] for _, group in groups]
 
 
-# --- The run's folder
-
-
-def _admit(before: RunFolder, on_existing: str, run: Mapping[str, Any]) -> None:
+def _admit(before: RunFolder, on_existing: str, about: Mapping[str, Any]) -> None:
     """Refuses a folder that holds what `on_existing` doesn't allow for."""
     if not before.run or on_existing == "overwrite":
         return
     out = before.out
     if on_existing == "error":
         raise UsageError(f"{out} holds a run already: add --on-existing overwrite or resume, or name another --out")
-    changed = list(_changed(before.run, {key: value for key, value in run.items() if key != "files"}))
+    deciding = [*AnnotateOptions.deciding(), *(["batch_size"] if about["arguments"]["shard"] else [])]
+    told = {name: about["arguments"][name] for name in deciding}  # shards are dealt out in batches
+    now = {"version": about["version"], **about["weights"], **told}
+    then = {"version": before.run["version"], **before.run["weights"], **before.run["arguments"]}
+    changed = [f"{name} {then.get(name)}, not {value}" for name, value in now.items() if then.get(name) != value]
     if changed:
         raise UsageError(f"{out} holds a run with {'; '.join(changed)}; add --on-existing overwrite, or another --out")
-
-
-def _changed(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
-    """What an earlier run had otherwise: "phrases noun, not words"."""
-    for key, value in now.items():
-        old = before.get(key) if isinstance(before, dict) else None
-        if isinstance(value, dict):
-            yield from _changed(old, value)
-        elif old != value:
-            yield f"{key} {old}, not {value}"
 
 
 def _key(sample: Sample) -> str:
@@ -158,3 +255,12 @@ def _key(sample: Sample) -> str:
         file = "missing"
     captions = [(c.text, [p.span for p in c.phrases]) for c in sample.captions]
     return hashlib.sha256(f"{file} {json.dumps(captions)}".encode()).hexdigest()[:16]
+
+
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, LONG, placeholder=" ...")
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"

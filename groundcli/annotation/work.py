@@ -1,29 +1,44 @@
-"""What annotate does to an image apart from the model. It runs in worker processes: nothing here imports torch."""
+"""An image all the way on one device: decoded, encoded, grounded, drawn, and written down as a line of the journal.
+
+Batches go through workers. On a CPU these are threads that take an image each, with one thread of torch in each: no
+core waits for another inside a layer, none is idle while pictures are drawn, and sums come out the same however many
+cores there are. Beside a GPU they are processes: they decode ahead of the model, and find boxes and draw after it. They
+never import torch, so nothing here does at the top.
+"""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from groundcli.annotation.folder import HEATMAPS, OVERLAYS, overlay_name
+from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.folder import HEATMAPS, OVERLAYS, PER_IMAGE, THUMBNAILS
 from groundcli.annotation.journal import Line
-from groundcli.answer import Answer, GroundedPhrase
+from groundcli.answer import Answer, PhraseHeat, answer
 from groundcli.data.images import decode, resize
-from groundcli.data.phrases import How, PhraseFinder
+from groundcli.data.phrases import PhraseFinder
 from groundcli.data.sample import Caption, Sample
-from groundcli.errors import BadInput
+from groundcli.errors import BadInput, GroundcliError
 from groundcli.files import replacing
-from groundcli.heat.boxes import DEFAULT, METHODS, Method
-from groundcli.output.heatmaps import write_heatmaps
+from groundcli.heat.boxes import Method
 from groundcli.output.overlays import draw
-from groundcli.output.record import image_record
-from groundcli.output.report import thumbnail_path, write_thumbnail
+from groundcli.output.record import record_of, write_heatmaps
+from groundcli.output.report import thumbnail
+from groundcli.parallel import in_order, lanes, pool
+
+if TYPE_CHECKING:
+    from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
+
+AFTER = 2  # batches that are drawn while a GPU works on the next
+T = TypeVar("T")
 
 
 class Task(NamedTuple):
@@ -34,29 +49,8 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What is done with each image.
-
-    Attributes:
-        out: the run's folder, for the pictures.
-        phrases: which phrases of a caption.
-        overlays: whether to draw what was found on the image.
-        report: whether to draw what the page to look through shows.
-        heatmaps: whether to keep the heat maps.
-        boxes: the way to find boxes.
-    """
-
-    out: Path
-    phrases: How = "auto"
-    overlays: bool = True
-    report: bool = True
-    heatmaps: bool = False
-    boxes: Method = DEFAULT
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
-    """An image as the model wants it.
+    """An image as a GPU wants it.
 
     Attributes:
         size: (width, height) of the upright image in pixels.
@@ -69,63 +63,195 @@ class Prepared:
     captions: list[Caption]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How answers are read off heat maps: the weights' calibration, and the way to find boxes."""
+
+    calibration: tuple[float, ...]
+    boxes: Method
+
+
+def annotate_batches(
+    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, workers: int
+) -> Iterator[list[Line]]:
+    """The journal's lines of each batch, in order.
+
+    Args:
+        batches: images whose captions, and on a GPU pixels, are encoded together.
+        grounder: points.
+        options: of the run.
+        workers: on a CPU threads that take an image each; beside a GPU processes for all but the model, where 0 are
+            threads of this one.
+    """
+    if grounder.device.type == "cpu":
+        with lanes(max(1, workers)) as executor:
+            yield from _on_cpu(batches, grounder, options, executor, max(1, workers))
+    else:
+        with pool(workers) as executor:
+            yield from _on_gpu(batches, grounder, options, executor, workers)
+
+
+def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
+    """For one of `share` devices its share of the cores; beside a GPU up to 8, and none for the few images that are
+    done before a process has started."""
+    import torch
+
+    if on_cpus:
+        return max(1, torch.get_num_threads() // share)
+    return min(8, max(1, (os.cpu_count() or 1) // share)) if images >= 100 else 0
+
+
+class _All(list["Future[Line]"]):
+    """What becomes of a batch, to be waited for as one."""
+
+    def result(self) -> list[Line]:
+        """The lines of its images."""
+        return [line.result() for line in self]
+
+
+# --- On a CPU
+
+
+def _on_cpu(
+    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, threads: int
+) -> Iterator[list[Line]]:
+    """Two steps in the same threads: captions are read batch by batch, then images taken all the way one by one."""
+    read = in_order(lambda batch: executor.submit(_read, batch, grounder, options), batches, threads)
+
+    def begin(work: "tuple[Sequence[Task], tuple[list[list[Caption]], EncodedCaptions]]") -> _All:
+        batch, (captions, encoded) = work
+        pairs = zip(batch, captions, strict=True)
+        return _All(executor.submit(_all_the_way, *pair, encoded, grounder, options) for pair in pairs)
+
+    yield from in_order(begin, zip(batches, read, strict=True), threads + 1)
+
+
+def _read(
+    batch: Sequence[Task], grounder: "Grounder", options: AnnotateOptions
+) -> "tuple[list[list[Caption]], EncodedCaptions]":
+    """Each image's captions with their phrases, and all of them encoded."""
+    captions = find_phrases(batch, options)
+    return captions, grounder.encode_captions(caption for several in captions for caption in several)
+
+
+def _all_the_way(
+    task: Task, captions: Sequence[Caption], encoded: "EncodedCaptions", grounder: "Grounder", options: AnnotateOptions
+) -> Line:
+    try:
+        image = decode(task.sample.image)
+    except BadInput as error:
+        return unusable(task, str(error))
+    return write_down(task, grounder.ground_captions(grounder.encode(image), captions, encoded), options, image)
+
+
+# --- On a GPU
+
+
+def _on_gpu(
+    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
+) -> Iterator[list[Line]]:
+    """Workers prepare a batch ahead each, and one more; the model, here, hands every image over to be finished."""
+    side = grounder.model.config.visual.image_size
+    reading = Reading(grounder.model.config.calibration, grounder.boxes)
+    ahead = in_order(lambda batch: executor.submit(prepare, batch, side, options), batches, workers + 1)
+
+    def begin(work: tuple[Sequence[Task], list[Prepared | str]]) -> _All:
+        batch, images = work
+        good = [image for image in images if isinstance(image, Prepared)]
+        encoded = _encode(grounder, good)
+        captions = grounder.encode_captions(caption for image in good for caption in image.captions)
+        heat = (
+            grounder.phrase_heat(cells, image.captions, captions) for cells, image in zip(encoded, good, strict=True)
+        )
+        lines = _All()
+        for task, image in zip(batch, images, strict=True):
+            if isinstance(image, Prepared):
+                lines.append(executor.submit(finish, task, image.captions, image.size, next(heat), reading, options))
+            else:
+                lines.append(executor.submit(unusable, task, image))
+        return lines
+
+    yield from in_order(begin, zip(batches, ahead, strict=True), AFTER + 1)
+
+
+def prepare(batch: Sequence[Task], side: int, options: AnnotateOptions) -> list[Prepared | str]:
+    """Decodes images and finds the phrases of all their captions; of an image that can't be used, why."""
+
+    def prepared(task: Task, captions: list[Caption]) -> Prepared | str:
+        try:
+            image = decode(task.sample.image)
+        except BadInput as error:
+            return str(error)
+        return Prepared(image.size, resize(image, side), captions)
+
+    return [prepared(task, captions) for task, captions in zip(batch, find_phrases(batch, options), strict=True)]
+
+
+def _encode(grounder: "Grounder", images: Sequence[Prepared]) -> "list[EncodedImage]":
+    """Encodes images together, in halves where a GPU's memory doesn't suffice."""
+    import torch
+
+    try:
+        return grounder.encode_pixels([image.pixels for image in images], [image.size for image in images])
+    except torch.OutOfMemoryError:
+        if len(images) < 2:
+            raise GroundcliError("the GPU's memory doesn't suffice for a single image; try --device cpu") from None
+    torch.cuda.empty_cache()
+    middle = len(images) // 2
+    return [*_encode(grounder, images[:middle]), *_encode(grounder, images[middle:])]
+
+
+def finish(
+    task: Task,
+    captions: Sequence[Caption],
+    size: tuple[int, int],
+    heat: PhraseHeat,
+    reading: Reading,
+    options: AnnotateOptions,
+) -> Line:
+    """From heat maps to the line of the journal, and the pictures."""
+    return write_down(task, answer(captions, size, heat, reading.calibration, reading.boxes), options, None)
+
+
+# --- On both
+
+
 @lru_cache(maxsize=1)
 def finder() -> PhraseFinder:
     """Of this process."""
     return PhraseFinder()
 
 
-def find_phrases(batch: Sequence[Task], how: How) -> list[list[Caption]]:
+def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[Caption]]:
     """The captions of each image, with their phrases."""
-    captions = iter(finder().find([caption for task in batch for caption in task.sample.captions], how))
-    return [list(islice(captions, len(task.sample.captions))) for task in batch]
+    captions = [caption for task in batch for caption in task.sample.captions]
+    found = iter(finder().find(captions, options.phrases))
+    return [list(islice(found, len(task.sample.captions))) for task in batch]
 
 
-def prepare(batch: Sequence[Task], side: int, how: How) -> list[Prepared | str]:
-    """Decodes images and finds the phrases of all their captions; of an image that can't be used, why."""
-    decoded = [_decode(task.sample, side) for task in batch]
-    return [
-        image if isinstance(image, str) else Prepared(*image, own)
-        for image, own in zip(decoded, find_phrases(batch, how), strict=True)
-    ]
-
-
-def _decode(sample: Sample, side: int) -> tuple[tuple[int, int], np.ndarray] | str:
-    """(width, height) of the upright image, and its pixels at the model's size; or why it can't be used."""
-    try:
-        image = decode(sample.image)
-    except BadInput as error:
-        return str(error)
-    return image.size, resize(image, side)
-
-
-def finish(task: Task, answers: Sequence[Answer], job: Job, image: Image.Image | None = None) -> Line:
-    """Finds the boxes, draws the pictures, and gives the image's line of the journal.
+def write_down(task: Task, answers: Sequence[Answer], options: AnnotateOptions, image: Image.Image | None) -> Line:
+    """Draws the pictures, and gives the image's line of the journal.
 
     Args:
         task: the image.
-        answers: one a caption, without boxes.
-        job: what to draw.
-        image: what `decode` gave; None decodes it again where it is drawn on, as that takes less
-            than passing it on from process to process.
+        answers: one per caption.
+        options: what to draw, and where.
+        image: what `decode` gave; None decodes it again where it is drawn on, as that takes less than passing it on
+            from process to process.
     """
     name = task.sample.name
-    answers = [
-        replace(answer, phrases=tuple(_boxed(p, answer.size, job.boxes) for p in answer.phrases)) for answer in answers
-    ]
-    if job.overlays or job.report:
+    if options.overlays or options.report:
         try:
             image = decode(task.sample.image) if image is None else image
         except BadInput as error:  # gone since the model saw it
             return unusable(task, str(error))
-        if job.overlays:
-            with replacing(_made(job.out / OVERLAYS / overlay_name(name)), "wb") as file:
-                draw(image, answers).save(file, "JPEG", quality=88)
-        if job.report:
-            write_thumbnail(image, thumbnail_path(job.out, name))
-    if job.heatmaps:
-        write_heatmaps(_made(job.out / HEATMAPS / f"{name}.npz"), answers)
-    record = image_record(name, answers[0].size, answers)
+        if options.overlays:
+            _save(draw(image, answers), _picture(options.out, OVERLAYS, name), quality=88)
+        if options.report:
+            _save(thumbnail(image), _picture(options.out, THUMBNAILS, name), quality=80)
+    if options.save_heatmaps:
+        write_heatmaps(_picture(options.out, HEATMAPS, name), answers)
+    record = record_of(name, answers, answers[0].size)
     return Line(name, task.key, False, json.dumps({"key": task.key, **record}, allow_nan=False))
 
 
@@ -135,11 +261,13 @@ def unusable(task: Task, reason: str) -> Line:
     return Line(task.sample.name, task.key, True, json.dumps(error))
 
 
-def _boxed(phrase: GroundedPhrase, size: tuple[int, int], method: Method) -> GroundedPhrase:
-    boxes, scores = METHODS[method](phrase.heatmap, size)
-    return replace(phrase, boxes=tuple(boxes), box_scores=tuple(scores))
-
-
-def _made(path: Path) -> Path:
+def _picture(out: Path, folder: str, name: str) -> Path:
+    """The path of a file of an image, whose folder is made."""
+    path = out / f"{folder}{PER_IMAGE[folder](name)}"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _save(picture: Image.Image, path: Path, quality: int) -> None:
+    with replacing(path, "wb") as file:
+        picture.save(file, "JPEG", quality=quality)

@@ -1,8 +1,9 @@
 """What commands show: results on stdout, progress and warnings on stderr."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
@@ -45,6 +46,11 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         for item in items:
             yield item
             bar.advance(task)
+
+
+def shower(what: str) -> Callable[[Iterable[T], int], Iterator[T]]:
+    """`progress` of a named work, as functions that know nothing of consoles take it."""
+    return partial(progress, what=what)
 
 
 def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:

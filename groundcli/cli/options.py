@@ -44,7 +44,7 @@ def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
     about = field.metadata
     kind, optional, many = parts_of(hint)
     if typing.get_origin(kind) is Literal and many:  # typer takes no list of a Literal
-        kind = Enum(field.name, {str(value): str(value) for value in typing.get_args(kind)}, type=str)  # type: ignore[misc]
+        kind = Enum(field.name, {str(value): str(value) for value in typing.get_args(kind)}, type=str)  # type: ignore
     shown = list[kind] if many else kind  # type: ignore[valid-type]
     required = field.default is REQUIRED
     if optional or (many and not required):

@@ -1,1 +1,90 @@
-"""From a heat map to a point, boxes, a mask and a confidence. Plain numpy: worker processes import it."""
+"""From a heat map to a point, a mask, boxes and a confidence. Plain numpy: worker processes import it, and not torch.
+
+A heat map is (M, M), over the whole image: cell (i, j) covers the i-th of M equal rows and the j-th of M equal columns.
+At the size of its image it is bilinear, with half-pixel centres and borders repeated (as OpenCV has it). Between the
+centres of two neighbouring cells heat is linear along every row and column. So whatever is sought among pixels is found
+at the first and last pixel between each two, the turning pixels, however large the image.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to the phrase
+
+
+def resize(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A heat map (M, M) float in pixels of an image of (width, height): (height, width), in Fortran order."""
+    width, height = size
+    return _stretched(_stretched(heatmap, height).T, width).T
+
+
+def weights(pixels: int, cells: int) -> np.ndarray:
+    """How much each cell weighs in each pixel of one axis: (pixels, cells) float64; rows sum to 1."""
+    positions = _positions(pixels, cells).clip(0, cells - 1)
+    return np.asarray((1 - abs(positions[:, None] - np.arange(cells))).clip(0))
+
+
+def turning(pixels: int, cells: int) -> np.ndarray:
+    """Indices of the first and last pixel between each two cells of one axis, before the first and after the last."""
+    between = np.floor(_positions(pixels, cells))
+    change = between[1:] != between[:-1]
+    return np.nonzero(np.append(True, change) | np.append(change, True))[0]
+
+
+def _stretched(cells: np.ndarray, pixels: int) -> np.ndarray:
+    """Rows of cells (M, K) as rows of pixels (pixels, K)."""
+    positions = _positions(pixels, len(cells)).clip(0, len(cells) - 1)
+    before = positions.astype(int)
+    out = np.diff(cells, axis=0, append=cells[-1:]).take(before, axis=0)
+    out *= (positions - before)[:, None].astype(cells.dtype)
+    out += cells.take(before, axis=0)
+    return out
+
+
+def _positions(pixels: int, cells: int) -> np.ndarray:
+    """Where each pixel's centre lies among the centres of the cells; below 0 before the first one."""
+    return (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
+
+
+def peak(heatmaps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixel of the most heat once a heat map is resized to its image (paper, section 4).
+
+    Only turning pixels are looked at (see above).
+
+    Args:
+        heatmaps: (P, M, M), any float type; P may be 0.
+        size: (width, height) of the image.
+
+    Returns:
+        (P, 2) float32 points (x, y): whole pixels of the image, from 0 to (width - 1, height - 1); the first in
+        reading order where several pixels have the most heat.
+    """
+    width, height = size
+    cells = heatmaps.astype(np.float32)
+    (x, columns), (y, rows) = _turning(width, cells.shape[-1]), _turning(height, cells.shape[-1])
+    heat = rows @ cells @ columns.T  # (P, Y, X)
+    best = heat.reshape(len(cells), len(y) * len(x)).argmax(1)
+    return np.stack([x[best % len(x)], y[best // len(x)]], axis=-1).astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def _turning(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """The turning pixels of an axis, (Y), and how much each cell weighs in each, (Y, cells) float32."""
+    indices = turning(pixels, cells)
+    return indices, weights(pixels, cells)[indices].astype(np.float32)
+
+
+def mask(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels whose heat is at least half of the maximum; none where there is no heat at all.
+
+    Args:
+        heatmap: (M, M), non-negative, over the whole image.
+        size: (width, height) of the image.
+
+    Returns:
+        (height, width) bool, in Fortran order, as RLE needs it.
+    """
+    heat = resize(heatmap, size)
+    top = heat.max()
+    return np.asarray(heat >= HOT * top) if top > 0 else np.zeros_like(heat, dtype=bool)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from groundcli.data.sample import Box
-from groundcli.heat import pixels as bilinear
+from groundcli.heat import turning, weights
 
 PEAK = 0.3  # a local peak counts from this share of the maximum on
 FLOOR = 0.3  # a box holds what is hotter than this share of its peak
@@ -70,7 +70,7 @@ class _Candidate(NamedTuple):
 class _Pixels:
     """A heat map resized to (width, height), no more of it than is asked for.
 
-    All about its regions is decided by the turning pixels (see `groundcli.heat.pixels`).
+    All about its regions is decided by the turning pixels (see `groundcli.heat`).
 
     Attributes:
         cells: (M, M) float32 from 0 to 1.
@@ -119,7 +119,7 @@ class _Pixels:
 @lru_cache(maxsize=16)
 def _axis(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """How much each cell weighs in each pixel of an axis, (pixels, cells) float32, and the turning pixels."""
-    return bilinear.weights(pixels, cells).astype(np.float32), bilinear.turning(pixels, cells)
+    return weights(pixels, cells).astype(np.float32), turning(pixels, cells)
 
 
 def _hottest(pixels: _Pixels) -> list[tuple[int, int, float]]:
@@ -152,7 +152,7 @@ def _ends(own: np.ndarray, turning: np.ndarray, lines: np.ndarray, weights: np.n
         own: (lines, turning pixels of the axis) bool, which of them belong to the region.
         turning: indices of the turning pixels along the axis.
         lines: (lines, M), the heat of each line at the cells of the axis.
-        weights: (pixels, M) of the axis, of `bilinear.weights`.
+        weights: (pixels, M) of the axis, of `heat.weights`.
         floor: the region is hotter than this.
     """
     held = np.nonzero(own.any(0))[0]

@@ -1,20 +1,24 @@
 """Annotations as a COCO data set and as COCO results, for any tool that reads COCO."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from groundcli.files import replacing
-from groundcli.output.record import Record, Records
+from groundcli.output.record import Label, Record, Writer
 
 INFO = {"description": "Phrases of captions, pointed at by groundcli", "version": "1.0"}
 
 
-def write_coco(out: Path, records: Records, category: Callable[[str], str] = str.lower) -> None:
+@contextmanager
+def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
     """Writes `annotations.json` (a COCO data set) and `results.json` (COCO detections), each at once.
 
-    In `annotations.json`, ids count from 1 in the order of the records. One annotation a phrase: bbox is its best box
+    In `annotations.json`, ids count from 1 in the order of the records. One annotation per phrase: bbox is its best box
     (where none was found, the hot region around its point); segmentation is the compressed RLE of the pixels whose
     heat is at least half of the maximum, area their number; keypoints are its point; boxes are all its boxes with
     scores. `results.json` has every box. Coordinates are pixels of the upright image, x before y. Nothing but the
@@ -24,78 +28,73 @@ def write_coco(out: Path, records: Records, category: Callable[[str], str] = str
 
     Args:
         out: the run's folder.
-        records: an iterator over the images in order, as `annotations.jsonl` has them.
-        category: the name of a phrase's category.
+        label: the name of a phrase's category.
 
     Raises:
         OSError: the folder can't be written to.
     """
-    numbers: dict[str, int] = {}
-    with replacing(out / "annotations.json") as file:
-        file.write(f'{{"info": {_json(INFO)},\n"licenses": []')
-        _write_list(file, "images", _images(records()))
-        _write_list(file, "annotations", _annotations(records(), category, numbers))
-        _write_list(file, "captions", _captions(records()))
-        _write_list(file, "categories", (_category(name, number) for name, number in numbers.items()))
+    with ExitStack() as stack:
+        file = stack.enter_context(replacing(out / "annotations.json"))
+        results = JsonList(stack.enter_context(replacing(out / "results.json")))
+        # A data set has one list after the other, a record a bit of each: the later lists wait in files of their own.
+        waiting = {
+            name: stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out))
+            for name in ("annotations", "captions")
+        }
+        file.write(f'{{"info": {as_json(INFO)},\n"licenses": [],\n"images": ')
+        images, annotations, captions = map(JsonList, (file, *waiting.values()))
+        numbers: dict[str, int] = {}
+
+        def write(record: Record) -> None:
+            images.add({"id": images.count + 1, **{key: record[key] for key in ("file_name", "width", "height")}})
+            for caption in record["captions"]:
+                captions.add({"id": captions.count + 1, "image_id": images.count, "caption": caption["caption"]})
+                for phrase in caption["phrases"]:
+                    category = numbers.setdefault(label(phrase["phrase"]), len(numbers) + 1)
+                    ids = {"id": annotations.count + 1, "image_id": images.count, "category_id": category}
+                    plain = {key: value for key, value in phrase.items() if key != "heat"}
+                    annotations.add({**ids, "caption_id": captions.count, **plain})
+                    for box in phrase["boxes"] or [{"bbox": phrase["bbox"], "score": phrase["score"]}]:
+                        results.add({"image_id": images.count, "category_id": category, **box})
+
+        yield write
+        for ended in (images, annotations, captions, results):
+            ended.end()
+        for name, part in waiting.items():
+            file.write(f',\n"{name}": ')
+            part.seek(0)
+            shutil.copyfileobj(part, file)
+        file.write(',\n"categories": ')
+        categories = JsonList(file)
+        for name, number in numbers.items():
+            categories.add(_category(name, number))
+        categories.end()
         file.write("}\n")
-    with replacing(out / "results.json") as file:
-        write_items(file, _results(_annotations(records(), category, numbers)))
 
 
-def write_items(file: IO[str], items: Iterable[Record]) -> None:
-    """A JSON list, an item a line."""
-    separator = "[\n"
-    for item in items:
-        file.write(separator + _json(item))
-        separator = ",\n"
-    file.write("[]" if separator == "[\n" else "\n]")
+class JsonList:
+    """A JSON list that is written item by item, one per line.
 
+    Attributes:
+        count: items so far.
+    """
 
-def _write_list(file: IO[str], key: str, items: Iterable[Record]) -> None:
-    file.write(f',\n"{key}": ')
-    write_items(file, items)
+    def __init__(self, file: IO[str]):
+        self._file = file
+        self.count = 0
 
+    def add(self, item: Mapping[str, Any]) -> None:
+        """Writes an item."""
+        self._file.write((",\n" if self.count else "[\n") + as_json(item))
+        self.count += 1
 
-def _images(records: Iterable[Record]) -> Iterator[Record]:
-    for image_id, record in enumerate(records, start=1):
-        yield {"id": image_id, **{key: record[key] for key in ("file_name", "width", "height")}}
-
-
-def _captions(records: Iterable[Record]) -> Iterator[Record]:
-    for caption_id, image_id, caption in _numbered_captions(records):
-        yield {"id": caption_id, "image_id": image_id, "caption": caption["caption"]}
-
-
-def _annotations(
-    records: Iterable[Record], category: Callable[[str], str], numbers: dict[str, int]
-) -> Iterator[Record]:
-    annotation_id = 0
-    for caption_id, image_id, caption in _numbered_captions(records):
-        for phrase in caption["phrases"]:
-            annotation_id += 1
-            category_id = numbers.setdefault(category(phrase["phrase"]), len(numbers) + 1)
-            ids = {"id": annotation_id, "image_id": image_id, "category_id": category_id, "caption_id": caption_id}
-            yield ids | {key: value for key, value in phrase.items() if key != "heat"}
-
-
-def _results(annotations: Iterable[Record]) -> Iterator[Record]:
-    for annotation in annotations:
-        best = {"bbox": annotation["bbox"], "score": annotation["score"]}
-        for box in annotation["boxes"] or [best]:
-            yield {"image_id": annotation["image_id"], "category_id": annotation["category_id"], **box}
-
-
-def _numbered_captions(records: Iterable[Record]) -> Iterator[tuple[int, int, Record]]:
-    """(caption id, image id, caption) of every caption."""
-    caption_id = 0
-    for image_id, record in enumerate(records, start=1):
-        for caption in record["captions"]:
-            caption_id += 1
-            yield caption_id, image_id, caption
+    def end(self) -> None:
+        """Writes what ends the list."""
+        self._file.write("\n]" if self.count else "[]")
 
 
 def _category(name: str, number: int) -> Record:
     return {"id": number, "name": name, "supercategory": "phrase", "keypoints": ["point"], "skeleton": []}
 
 
-_json = json.JSONEncoder(allow_nan=False).encode
+as_json = json.JSONEncoder(allow_nan=False).encode

@@ -1,4 +1,4 @@
-"""One picture an image for people to look at: each caption, where its phrases are, and the heat that says so."""
+"""One picture per image for people to look at: each caption, where its phrases are, and the heat that says so."""
 
 import math
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     """Draws what was found on an image.
 
     Each caption is a block: its text with the phrases in their colours, the photograph with every phrase's best box
-    and point, and a panel a phrase with its heat. Captions that are one phrase each share a block.
+    and point, and one panel per phrase with its heat. Captions that are one phrase each share a block.
 
     Args:
         photo: upright, of mode RGB: the image that the answers' points and boxes refer to.
@@ -306,7 +306,7 @@ def _overlap(first: Area, second: Area) -> int:
     return max(0, width) * max(0, height)
 
 
-# --- A panel a phrase
+# --- One panel per phrase
 
 
 def _panel_photo(photo: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:

@@ -1,7 +1,9 @@
 """What a run writes down of an image: made here, read here. Worker processes import it: nothing here imports torch."""
 
+import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -9,25 +11,14 @@ from scipy import ndimage
 
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.heat.pixels import resize
-from groundcli.output.report import quantised_heat
+from groundcli.files import replacing
 
-Record = dict[str, Any]  # of one image, as `annotations.jsonl` has it: see groundcli.output.record
-Records = Callable[[], Iterator[Record]]  # each call goes over all images, in order; nothing is kept in memory
-
-
-def phrases(records: Records) -> Iterator[tuple[Record, str, Record]]:
-    """(image, caption, phrase) of every phrase, in order."""
-    for record in records():
-        for caption in record["captions"]:
-            for phrase in caption["phrases"]:
-                yield record, caption["caption"], phrase
+Record = dict[str, Any]  # of one image, see `record_of`
+Writer = Callable[[Record], None]  # takes the records of a run, one after the other
+Label = Callable[[str], str]  # the name that an output gives a phrase
 
 
-HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to the phrase
-
-
-def image_record(name: str, size: tuple[int, int], answers: Sequence[Answer]) -> Record:
+def record_of(name: str, answers: Sequence[Answer], size: tuple[int, int]) -> Record:
     """All that the files of a run say of an image. Equal answers give equal records.
 
     Of a phrase: bbox is its best box (where none was found, the hot region around its point); segmentation is the
@@ -37,37 +28,28 @@ def image_record(name: str, size: tuple[int, int], answers: Sequence[Answer]) ->
 
     Args:
         name: the image's relative path with forward slashes, its `file_name`.
+        answers: one per caption; may be empty.
         size: (width, height) of the upright image.
-        answers: one a caption; may be empty.
     """
     return {
         "file_name": name,
         "width": size[0],
         "height": size[1],
         "captions": [
-            {"caption": answer.caption, "phrases": [_phrase(phrase, size) for phrase in answer.phrases]}
-            for answer in answers
+            {"caption": answer.caption, "phrases": [_phrase(phrase) for phrase in answer.phrases]} for answer in answers
         ],
     }
 
 
-def hot_region(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pixels whose heat is at least half of the maximum; none where there is no heat at all.
-
-    Args:
-        heatmap: (M, M), non-negative, over the whole image.
-        size: (width, height) of the image.
-
-    Returns:
-        (height, width) bool, in Fortran order, as RLE needs it.
-    """
-    heat = resize(heatmap, size)
-    top = heat.max()
-    return np.asarray(heat >= HOT * top) if top > 0 else np.zeros_like(heat, dtype=bool)
+def phrases_of(record: Record) -> Iterator[tuple[str, Record]]:
+    """(caption, phrase) of every phrase of an image, in order."""
+    for caption in record["captions"]:
+        for phrase in caption["phrases"]:
+            yield caption["caption"], phrase
 
 
-def _phrase(phrase: GroundedPhrase, size: tuple[int, int]) -> Record:
-    hot = hot_region(phrase.heatmap, size)
+def _phrase(phrase: GroundedPhrase) -> Record:
+    hot = phrase.mask
     rle = coco_mask.encode(np.asfortranarray(hot, dtype=np.uint8))
     best = phrase.boxes[0] if phrase.boxes else _box_around(phrase.point, hot)
     return {
@@ -85,7 +67,7 @@ def _phrase(phrase: GroundedPhrase, size: tuple[int, int]) -> Record:
             {"bbox": _rounded(box), "score": round(float(score), 6)}
             for box, score in zip(phrase.boxes, phrase.box_scores, strict=True)
         ],
-        "heat": quantised_heat(phrase.heatmap),
+        "heat": quantised(phrase.heatmap),
     }
 
 
@@ -100,5 +82,75 @@ def _box_around(point: tuple[float, float], hot: np.ndarray) -> Box:
     return (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
 
 
+def quantised(heatmap: np.ndarray) -> Record:
+    """A heat map in few bytes, the value of a phrase's `heat`.
+
+    Args:
+        heatmap: (M, M), non-negative.
+
+    Returns:
+        side: M; data: base64 of M * M bytes row by row, 255 at the maximum, all 0 where there is no heat.
+    """
+    levels = np.rint(heatmap * (255 / max(float(heatmap.max()), 1e-12))).astype(np.uint8)
+    return {"side": len(levels), "data": base64.b64encode(levels.tobytes()).decode("ascii")}
+
+
 def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 2) for value in values]
+
+
+# --- Heat maps in files, for programs that go on with them
+
+
+class Heatmaps(NamedTuple):
+    """The heat maps of an image, one per phrase, caption by caption.
+
+    Attributes:
+        heat: (P, M, M) float16, non-negative, over the whole image: cell (i, j) covers the i-th of M equal rows and
+            the j-th of M equal columns. The higher, the better the phrase fits: a cosine, 0 where it is negative.
+        phrase: (P,) text of each phrase.
+        span: (P, 2) int64, its character offsets (start, end) into the caption, end excluded.
+        caption: (P,) int64, which of the image's captions it is from, counted from 0.
+    """
+
+    heat: np.ndarray
+    phrase: np.ndarray
+    span: np.ndarray
+    caption: np.ndarray
+
+
+def write_heatmaps(path: Path, answers: Sequence[Answer]) -> None:
+    """Writes an image's heat maps, compressed, with what `Heatmaps` has; its folder has to be there.
+
+    Args:
+        path: ends in `.npz`.
+        answers: one per caption; all heat maps have the same side. (Without any phrase, M is 0.)
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    numbered = [(number, phrase) for number, answer in enumerate(answers) for phrase in answer.phrases]
+    maps = [phrase.heatmap for _, phrase in numbered]
+    values = Heatmaps(
+        heat=np.stack(maps).astype(np.float16) if maps else np.zeros((0, 0, 0), np.float16),
+        phrase=np.array([phrase.text for _, phrase in numbered], dtype=np.str_),
+        span=np.array([phrase.span for _, phrase in numbered], dtype=np.int64).reshape(-1, 2),
+        caption=np.array([number for number, _ in numbered], dtype=np.int64),
+    )
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, **values._asdict())
+
+
+def load_heatmaps(path: Path) -> Heatmaps:
+    """Reads what `write_heatmaps` wrote; `numpy.load` alone does, too.
+
+    To lay the heat of a phrase over the image of (width, height) pixels:
+
+        heat = Image.fromarray(heatmaps.heat[0].astype(np.float32))
+        heat = np.asarray(heat.resize((width, height), Image.Resampling.BILINEAR))  # (height, width)
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        return Heatmaps(*(arrays[name] for name in Heatmaps._fields))

@@ -1,20 +1,18 @@
 """One page to look through all results of a run, opened from disk: it needs no server and no network."""
 
-import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from groundcli.files import replacing
 from groundcli.output.overlays import COLORS
-from groundcli.output.record import Record, Records
+from groundcli.output.record import Record, Writer
 
 REPORT, FOLDER = "report.html", "report"
 THUMBNAILS = f"{FOLDER}/thumbnails"
@@ -24,17 +22,17 @@ CHUNK = 100  # images whose details are in one file
 _PAGE = Path(__file__).parent / "report_page"
 
 
-def write_report(out: Path, records: Records, failures: Iterable[tuple[str, str]], title: str) -> None:
+@contextmanager
+def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iterator[Writer]:
     """Writes `report.html` and what it loads from the folder `report` beside it.
 
-    `report/index.js` has a line an image: name, size, captions, and of each phrase where in the caption it is and its
-    score; then the failures. `report/data-0001.js` and so on have the details of `CHUNK` images each: points, boxes
+    `report/index.js` has one line per image: name, size, captions, and of each phrase where in the caption it is and
+    its score; then the failures. `report/data-0001.js` and so on have the details of `CHUNK` images each: points, boxes
     and heat maps; no more of them are in memory at a time. Equal records give equal bytes.
 
     Args:
         out: the run's folder.
-        records: an iterator over the images in order, as `annotations.jsonl` has them.
-        failures: (path, reason) of what couldn't be used.
+        failures: (path, reason) of what couldn't be used; read once all records are there.
         title: of the page.
 
     Raises:
@@ -42,19 +40,32 @@ def write_report(out: Path, records: Records, failures: Iterable[tuple[str, str]
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    images = records()
+    chunk: list[str] = []
     chunks = 0
+
+    def end_chunk() -> None:
+        nonlocal chunks
+        chunks += 1
+        with replacing(_data(folder, chunks)) as data:
+            data.write(f"keepDetails({chunks}, [\n")
+            data.writelines(chunk)
+            data.write("]);\n")
+        chunk.clear()
+
     with replacing(folder / "index.js") as index:
         index.write("const IMAGES = [\n")
-        while chunk := list(islice(images, CHUNK)):
-            chunks += 1
-            index.writelines(f"{_script(_listed(record))},\n" for record in chunk)
-            with replacing(_data(folder, chunks)) as data:
-                data.write(f"keepDetails({chunks}, [\n")
-                data.writelines(f"{_script(_details(record))},\n" for record in chunk)
-                data.write("]);\n")
+
+        def write(record: Record) -> None:
+            index.write(f"{_script(_listed(record))},\n")
+            chunk.append(f"{_script(_details(record))},\n")
+            if len(chunk) == CHUNK:
+                end_chunk()
+
+        yield write
+        if chunk:
+            end_chunk()
         index.write("];\nconst FAILURES = [\n")
-        index.writelines(f"{_script([path, reason])},\n" for path, reason in failures)
+        index.writelines(f"{_script([path, reason])},\n" for path, reason in sorted(failures))
         index.write("];\n")
     while (stale := _data(folder, chunks := chunks + 1)).exists():  # of a longer run before
         stale.unlink()
@@ -62,41 +73,11 @@ def write_report(out: Path, records: Records, failures: Iterable[tuple[str, str]
         file.write(_page(title))
 
 
-def thumbnail_path(out: Path, name: str) -> Path:
-    """Where the page looks for an image's thumbnail.
-
-    Args:
-        out: the run's folder.
-        name: the image's relative path with forward slashes.
-    """
-    return out / THUMBNAILS / f"{name}.jpg"
-
-
-def write_thumbnail(image: Image.Image, path: Path) -> None:
-    """Writes an image as a JPEG of at most `THUMBNAIL` pixels on its longer side, and the folders that it needs.
-
-    Args:
-        image: upright, of mode RGB.
-        path: see `thumbnail_path`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+def thumbnail(image: Image.Image) -> Image.Image:
+    """A copy of an upright RGB image of at most `THUMBNAIL` pixels on its longer side, for the page."""
     small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    with replacing(path, "wb") as file:
-        small.save(file, "JPEG", quality=80)
-
-
-def quantised_heat(heatmap: np.ndarray) -> Record:
-    """A heat map in few bytes, the value of a phrase's `heat`.
-
-    Args:
-        heatmap: (M, M), non-negative.
-
-    Returns:
-        side: M; data: base64 of M * M bytes row by row, 255 at the maximum, all 0 where there is no heat.
-    """
-    levels = np.rint(heatmap * (255 / max(float(heatmap.max()), 1e-12))).astype(np.uint8)
-    return {"side": len(levels), "data": base64.b64encode(levels.tobytes()).decode("ascii")}
+    return small
 
 
 def _data(folder: Path, number: int) -> Path:
@@ -116,7 +97,7 @@ def _listed(record: Record) -> list[Any]:
 
 
 def _details(record: Record) -> list[Any]:
-    """What an image's line of the index leaves out, a list a caption of lists a phrase."""
+    """What an image's line of the index leaves out, a list per caption of lists per phrase."""
     return [[_phrase_details(phrase) for phrase in caption["phrases"]] for caption in record["captions"]]
 
 

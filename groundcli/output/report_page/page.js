@@ -1,8 +1,8 @@
 "use strict";
 
 // report/index.js holds IMAGES, of [name, width, height, captions], where a caption is [text, numbers] with three numbers
-// a phrase: its start and end in the text, and its score; and FAILURES, of [path, reason].
-// report/data-0001.js and so on call keepDetails with a list an image of lists a caption of lists a phrase:
+// per phrase: its start and end in the text, and its score; and FAILURES, of [path, reason].
+// report/data-0001.js and so on call keepDetails with a list per image of lists per caption of lists per phrase:
 // [x, y, level, boxes, heat's side, heat's bytes], where a box is [x, y, width, height, score].
 
 const PAGE = 50; // images on a page

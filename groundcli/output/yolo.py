@@ -1,19 +1,21 @@
 """Boxes as YOLO is trained on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
-from groundcli.output.record import Records
+from groundcli.output.record import Label, Record, Writer, phrases_of
 
 LABELS = "labels"
 
 
-def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> None:
+@contextmanager
+def yolo(out: Path, label: Label = str.lower) -> Iterator[Writer]:
     """Writes `labels/PATH.txt` for each image and `data.yaml`.
 
-    A line a phrase: `class cx cy width height`, of its best box (where none was found, of the hot region around its
+    One line per phrase: `class cx cy width height`, of its best box (where none was found, of the hot region around its
     point). (cx, cy) is the middle of the box; cx and width are shares of the image's width, cy and height of its
     height, from the upper left corner of the upright image on. Classes are numbered from 0 as they appear, in
     `names` of `data.yaml`: the id of COCO's category less one. An image without phrases has an empty file.
@@ -24,8 +26,7 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
 
     Args:
         out: the run's folder.
-        records: an iterator over the images in order, as `annotations.jsonl` has them.
-        category: the name of a phrase's class.
+        label: the name of a phrase's class.
 
     Raises:
         GroundcliError: two images differ in nothing but their suffix, so that YOLO would read the labels of one for
@@ -34,14 +35,16 @@ def write_yolo(out: Path, records: Records, category: Callable[[str], str]) -> N
     """
     numbers: dict[str, int] = {}
     taken: dict[Path, str] = {}
-    for record in records():
+
+    def write(record: Record) -> None:
         path = _claimed(label_path(out, record["file_name"]), record["file_name"], taken)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            for caption in record["captions"]:
-                for phrase in caption["phrases"]:
-                    number = numbers.setdefault(category(phrase["phrase"]), len(numbers))
-                    file.write(f"{number} {_normalised(phrase['bbox'], record['width'], record['height'])}\n")
+            for _, phrase in phrases_of(record):
+                number = numbers.setdefault(label(phrase["phrase"]), len(numbers))
+                file.write(f"{number} {_normalised(phrase['bbox'], record['width'], record['height'])}\n")
+
+    yield write
     with replacing(out / "data.yaml") as file:
         file.write("train: images\nval: images\n")
         file.write("names:\n" if numbers else "names: {}\n")

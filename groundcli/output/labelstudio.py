@@ -1,39 +1,59 @@
 """Tasks for Label Studio, where people look through annotations and correct them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from groundcli.files import replacing
-from groundcli.output.coco import write_items
-from groundcli.output.record import Record, Records
+from groundcli.output.coco import JsonList
+from groundcli.output.record import Label, Record, Writer
 
 POINT_SIZE = 0.5  # per cent of the image's width that a point is drawn with
 
 
-def write_labelstudio(out: Path, records: Records, category: Callable[[str], str]) -> None:
+@contextmanager
+def labelstudio(out: Path, label: Label = str.lower) -> Iterator[Writer]:
     """Writes `labelstudio.json`, pre-annotated tasks to import, and `labelstudio.xml`, the labelling interface for it.
 
-    A task a caption: `data` has the image's relative path in `image` (Label Studio wants an address: put its own
+    One task per caption: `data` has the image's relative path in `image` (Label Studio wants an address: put its own
     before each) and the text in `caption`. Its prediction has of each phrase a rectangle, the best box (where none
     was found, the hot region around its point), and a keypoint: x and width in per cent of the image's width, y and
     height in per cent of its height, from the upper left corner of the upright image on. x and y of a rectangle are
     its upper left corner; width of a keypoint is only how large it is drawn. Both have the phrase as `meta.text`, its
-    category as their label, its score in [0, 1] as `score`; the prediction's own score is the mean of these. Numbers
-    in the ids of results are those of COCO's annotations.
+    label, its score in [0, 1] as `score`; the prediction's own score is the mean of these. Numbers in the ids of
+    results are those of COCO's annotations.
 
     Args:
         out: the run's folder.
-        records: an iterator over the images in order, as `annotations.jsonl` has them.
-        category: the label of a phrase; a space stands for what can't be printed in it.
+        label: the label of a phrase; a space stands for what can't be printed in it.
 
     Raises:
         OSError: the folder can't be written to.
     """
     labels: dict[str, None] = {}
+    number = 0
     with replacing(out / "labelstudio.json") as file:
-        write_items(file, _tasks(records(), category, labels))
+        tasks = JsonList(file)
+
+        def write(record: Record) -> None:
+            nonlocal number
+            for caption in record["captions"]:
+                results = []
+                for phrase in caption["phrases"]:
+                    number += 1
+                    name = "".join(char if char.isprintable() else " " for char in label(phrase["phrase"]))
+                    labels[name] = None
+                    results += _results(record, phrase, name, number)
+                scores = [phrase["score"] for phrase in caption["phrases"]]
+                score = round(sum(scores) / max(len(scores), 1), 6)
+                prediction = {"model_version": "groundcli", "score": score, "result": results}
+                data = {"image": record["file_name"], "caption": caption["caption"]}
+                tasks.add({"data": data, "predictions": [prediction] if results else []})
+
+        yield write
+        tasks.end()
     with replacing(out / "labelstudio.xml") as file:
         file.write('<View>\n  <Text name="caption" value="$caption"/>\n  <Image name="image" value="$image"/>\n')
         for tag, name in (("RectangleLabels", "box"), ("KeyPointLabels", "point")):
@@ -41,25 +61,6 @@ def write_labelstudio(out: Path, records: Records, category: Callable[[str], str
             file.writelines(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
             file.write(f"  </{tag}>\n")
         file.write("</View>\n")
-
-
-def _tasks(records: Iterator[Record], category: Callable[[str], str], labels: dict[str, None]) -> Iterator[Record]:
-    """The tasks; adds the labels of each to `labels`."""
-    number = 0
-    for record in records:
-        for caption in record["captions"]:
-            results = []
-            for phrase in caption["phrases"]:
-                number += 1
-                label = "".join(char if char.isprintable() else " " for char in category(phrase["phrase"]))
-                labels[label] = None
-                results += _results(record, phrase, label, number)
-            scores = [phrase["score"] for phrase in caption["phrases"]]
-            score = round(sum(scores) / max(len(scores), 1), 6)
-            yield {
-                "data": {"image": record["file_name"], "caption": caption["caption"]},
-                "predictions": [{"model_version": "groundcli", "score": score, "result": results}] if results else [],
-            }
 
 
 def _results(record: Record, phrase: Record, label: str, number: int) -> list[Record]:

@@ -1,0 +1,331 @@
+"""Several devices at once, of this machine or of a Ray cluster; and shards that were run one by one, made one run.
+
+Each device takes a shard of the run's batches, in a process with a model of its own. It draws the pictures where they
+belong and writes its lines into a journal of its own, `shards/N.jsonl`, which the run reads on as it grows. So nothing
+but files passes from one to the other, and what a killed run leaves there is taken over by the next.
+"""
+
+import heapq
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from groundcli.annotation import AnnotateOptions, MergeOptions
+from groundcli.annotation.folder import FAILURES, JOURNAL, PER_IMAGE, POSITIONS, RUN, SHARDS, look
+from groundcli.annotation.journal import Count, Line, write_outputs
+from groundcli.annotation.work import Task, annotate_batches, default_workers
+from groundcli.data.sample import Failure
+from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.files import locked, replacing, write_json
+from groundcli.parallel import live_with_parent
+
+CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
+PAUSE = 0.1  # seconds between two looks at the journals
+
+
+class Shard(NamedTuple):
+    """A part of a run's batches, the device for it, how many shards share this machine, and its journal."""
+
+    batches: Sequence[Sequence[Task]]
+    device: str
+    share: int
+    journal: Path
+
+
+def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
+    """Annotates a shard, in a process of its own. Which device there is, is found out here, where it is used."""
+    from groundcli.grounder import Grounder
+
+    grounder = Grounder.load(options.weights, shard.device, options.precision, options.settings, options.boxes)
+    on_cpu = grounder.device.type == "cpu"
+    workers = options.workers
+    if workers is None:
+        workers = default_workers(sum(map(len, shard.batches)), on_cpu, shard.share)
+    with shard.journal.open("ab") as journal:
+        for lines in annotate_batches(shard.batches, grounder, options, workers):
+            journal.write(b"".join(line.text.encode() + b"\n" for line in lines))
+            journal.flush()
+
+
+def annotate_shards(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Iterator[list[Line]]:
+    """The journal's lines, as they come; batches are dealt out in turn.
+
+    Raises:
+        GroundcliError: what a shard's process raised, or that it was killed; Ray isn't installed or can't be reached.
+        OSError: a picture can't be written.
+    """
+    if not batches:
+        return
+    (options.out / SHARDS).mkdir(exist_ok=True)
+    start = _on_ray if options.engine == "ray" else _in_processes
+    with start(batches, options) as (journals, is_finished):
+        read = [0] * len(journals)
+        while True:
+            finished = is_finished()
+            for i, journal in enumerate(journals):
+                lines, read[i] = _lines_from(journal, read[i])
+                if lines:
+                    yield lines
+            if finished:
+                break
+            time.sleep(PAUSE)
+    remove_leftovers(options.out)
+
+
+def leftovers(out: Path) -> Iterator[list[Line]]:
+    """The lines that shards of a killed run left."""
+    for journal in sorted((out / SHARDS).glob("*.jsonl")):
+        lines, _ = _lines_from(journal, 0)
+        yield lines
+
+
+def remove_leftovers(out: Path) -> None:
+    """Deletes the shards' journals, once the run's own has their lines."""
+    for journal in (out / SHARDS).glob("*.jsonl"):
+        journal.unlink()
+    if (out / SHARDS).exists():
+        (out / SHARDS).rmdir()
+
+
+def _lines_from(journal: Path, start: int) -> tuple[list[Line], int]:
+    """The whole lines of a journal from an offset on, and the offset after them."""
+    if not journal.exists():
+        return [], start
+    with journal.open("rb") as file:
+        file.seek(start)
+        whole, newline, _ = file.read().rpartition(b"\n")
+    return [Line.of(text.decode()) for text in whole.split(b"\n") if text], start + len(whole) + len(newline)
+
+
+def _dealt(
+    batches: Sequence[Sequence[Task]], devices: Sequence[str], options: AnnotateOptions, share: int
+) -> list[Shard]:
+    """A shard for each device; none for those that would have no batch."""
+    devices = devices[: len(batches)]
+    journals = [options.out / SHARDS / f"{i}.jsonl" for i in range(1, len(devices) + 1)]
+    return [Shard(batches[i :: len(devices)], devices[i], share, journals[i]) for i in range(len(devices))]
+
+
+Started = Iterator[tuple[list[Path], Callable[[], bool]]]
+
+
+@contextmanager
+def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
+    """Starts a process for each of `--devices`. Gives the journals, and what tells whether all have ended."""
+    context = multiprocessing.get_context("spawn")
+    processes: list[tuple[Any, Connection, str]] = []
+    shards = _dealt(batches, options.devices, options, len(options.devices))
+    for shard in shards:
+        end, other = context.Pipe(duplex=False)
+        process = context.Process(target=_serve, args=(other, shard, options))
+        process.start()
+        other.close()
+        processes.append((process, end, shard.device))
+
+    def is_finished() -> bool:
+        for process, end, device in processes:
+            if process.exitcode:
+                error = end.recv() if end.poll() else None
+                raise error or GroundcliError(
+                    f"the process of {device} has been killed; run the same command again to go on"
+                )
+        return not any(process.is_alive() for process, *_ in processes)
+
+    try:
+        yield [shard.journal for shard in shards], is_finished
+    finally:
+        for process, *_ in processes:
+            process.kill()
+            process.join()
+
+
+def _serve(end: Connection, shard: Shard, options: AnnotateOptions) -> None:
+    live_with_parent()
+    try:
+        work_on_shard(shard, options)
+    except (GroundcliError, OSError) as error:
+        end.send(error)
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
+    """Starts a Ray task for each GPU of the cluster of RAY_ADDRESS, or for each few cores of it; else as above.
+
+    Its nodes see the same files under the same paths, and have groundcli and its weights.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # else a wrong address takes minutes to show
+    try:
+        import ray
+    except ImportError:
+        raise GroundcliError("--engine ray needs Ray; install it with: pip install 'groundcli[ray]'") from None
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise GroundcliError(f"Ray can't be reached or started: {first_line(error)}") from None
+    logging.disable(logging.WARNING)  # Ray's own; what it logs is in its session's folder all the same
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    device = options.device
+    if device == "auto":  # of the cluster, whatever this machine has
+        device = "cuda" if any(node.get("GPU") for node in nodes) else "cpu"
+    kind, wanted = ("GPU", 1) if device.startswith("cuda") else ("CPU", CORES)
+    counts = [int(node.get(kind, 0)) for node in nodes]
+    need = min(wanted, max(counts, default=0))  # of one shard
+    if not need:
+        raise GroundcliError(f"the Ray cluster has no {kind}; choose another --device")
+    workers = need if kind == "CPU" and options.workers is None else options.workers
+    placed = replace(options, out=options.out.absolute(), weights=_placed(options.weights), workers=workers)
+    shards = _dealt([[_placed_task(task) for task in batch] for batch in batches],
+                    [device.partition(":")[0]] * sum(count // need for count in counts), placed, 1)  # fmt: skip
+    needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0}
+    task = ray.remote(**needs)(work_on_shard)
+    running = [task.remote(shard, placed) for shard in shards]
+
+    def is_finished() -> bool:
+        done, left = ray.wait(running, num_returns=len(running), timeout=0)
+        try:
+            ray.get(done)
+        except ray.exceptions.RayError as error:
+            cause = error.__cause__ or getattr(error, "cause", None)
+            if isinstance(cause, GroundcliError | OSError):
+                raise cause from None
+            reason = first_line(cause or error)
+            raise GroundcliError(f"Ray stopped ({reason}); run the same command again to go on") from None
+        return not left
+
+    try:
+        yield [shard.journal for shard in shards], is_finished
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _placed(weights: str) -> str:
+    """Weights by a path that holds wherever a shard runs; a name stays a name."""
+    return str(Path(weights).absolute()) if Path(weights).exists() else weights
+
+
+def _placed_task(task: Task) -> Task:
+    return task._replace(sample=replace(task.sample, image=task.sample.image.absolute()))
+
+
+# --- Shards that were run one by one
+
+
+# What the runs of the shards have in common, beside their version and weights.
+SAME = {*AnnotateOptions.deciding(), "batch_size"} - {"shard"}
+
+
+def merge(options: MergeOptions) -> tuple[Count, int]:
+    """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
+
+    Args:
+        options: the folders of finished runs, one for each `--shard I/N`, in any order, and the folder to make.
+
+    Returns:
+        The sums of the shards' counts, and how many lines `failures.jsonl` has.
+
+    Raises:
+        GroundcliError: a folder holds no finished run.
+        UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
+    """
+    shards, out = options.shards, options.out
+    runs = [_finished(shard) for shard in shards]
+    parts = [run["arguments"]["shard"] for run in runs]
+    wanted = [f"{i}/{len(shards)}" for i in range(1, len(shards) + 1)]
+    if sorted(map(str, parts)) != sorted(wanted):
+        raise UsageError(f"these folders are shards {', '.join(map(str, parts))}; expected {', '.join(wanted)}")
+    first = runs[0]
+    for shard, run in zip(shards, runs, strict=True):
+        differs = [key for key in ("version", "weights") if run[key] != first[key]]
+        differs += [key for key in sorted(SAME) if run["arguments"].get(key) != first["arguments"].get(key)]
+        if differs:
+            raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
+    if look(out).run:
+        raise UsageError(f"{out} holds a run already; name another --out")
+    listings = [_positions(shard) for shard in shards]
+    for shard, listing in zip(shards, listings, strict=True):
+        if listing["listing"] != listings[0]["listing"]:
+            raise UsageError(f"{shard} was run on other images than {shards[0]}; run it again on the same ones")
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        return _merge(shards, runs, listings, out)
+
+
+def _merge(
+    shards: Sequence[Path], runs: Sequence[dict[str, Any]], listings: Sequence[dict[str, Any]], out: Path
+) -> tuple[Count, int]:
+    arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
+    about = {**runs[0], "arguments": arguments}
+    write_json(out / RUN, {**about, "finished": False})
+    placed = heapq.merge(*(zip(listing["positions"], listing["images"], strict=True) for listing in listings))
+    positions, images = map(list, zip(*placed, strict=True)) if any(x["images"] for x in listings) else ([], [])
+    write_json(out / POSITIONS, {"listing": listings[0]["listing"], "positions": positions, "images": images})
+    with replacing(out / JOURNAL) as journal:
+        lines = [_placed_lines(shard, listing) for shard, listing in zip(shards, listings, strict=True)]
+        journal.writelines(line for _, line in heapq.merge(*lines))
+    failures = [
+        Failure(**json.loads(line))
+        for shard in shards
+        for line in (shard / FAILURES).read_text("utf-8").split("\n")
+        if line
+    ]
+    for folder in PER_IMAGE:
+        for shard in shards:
+            _link(shard / folder, out / folder)
+    problems = write_outputs(out, failures, arguments["categories"], arguments["format"], arguments["report"])
+    count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
+    seconds = sum(run["seconds"] for run in runs)
+    write_json(out / RUN, {**about, "counts": vars(count), "problems": problems, "seconds": seconds, "finished": True})
+    return count, problems
+
+
+def _finished(shard: Path) -> dict[str, Any]:
+    run = look(shard).run if shard.is_dir() else {}
+    if not run:
+        raise GroundcliError(f"{shard}: holds no run of `groundcli annotate`")
+    if not run.get("finished"):
+        raise GroundcliError(f"{shard}: its run isn't finished; run its command again")
+    return dict(run)
+
+
+def _positions(shard: Path) -> dict[str, Any]:
+    try:
+        positions = json.loads((shard / POSITIONS).read_text("utf-8"))
+        with (shard / JOURNAL).open("rb") as lines:
+            if sum(1 for _ in lines) == len(positions["positions"]) == len(positions["images"]):
+                return dict(positions)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise GroundcliError(f"{shard}: this shard is unfinished or damaged; run its command again")
+
+
+def _placed_lines(shard: Path, listing: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """The journal's lines, each with its image's place among all images."""
+    with (shard / JOURNAL).open(encoding="utf-8", newline="\n") as lines:
+        yield from zip(listing["positions"], lines, strict=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same files at another place; copies where the file system has no links.
+
+    A link is as good as a copy: a run never writes into a file that is there, it puts a new one in its place.
+    """
+    for path in source.rglob("*") if source.is_dir() else ():
+        if path.is_file():
+            to = target / path.relative_to(source)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, to)
+            except OSError:
+                shutil.copyfile(path, to)

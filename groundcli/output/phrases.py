@@ -1,0 +1,77 @@
+"""A table of phrases, as CSV for spreadsheets and as JSON lines for programs.
+
+Coordinates are pixels of the upright image, x before y, from the upper left corner of the upper left pixel on.
+file_name is the image's relative path with forward slashes, width and height its size in pixels; caption the whole
+text, phrase a part of it. The point is the likeliest place. score is the phrase's, in [0, 1]; level the index of the
+visual level that fits it best. Labels are not written: a phrase stands for itself.
+"""
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from groundcli.files import replacing
+from groundcli.output.coco import as_json
+from groundcli.output.record import Label, Record, Writer, phrases_of
+
+COLUMNS = (
+    *("file_name", "width", "height", "caption", "phrase", "start", "end", "x", "y"),
+    *("box_x", "box_y", "box_width", "box_height", "box_score", "score", "level"),
+)
+
+
+@contextmanager
+def csv_table(out: Path, label: Label = str.lower) -> Iterator[Writer]:
+    """Writes `phrases.csv`, a line per phrase under a line of names, as RFC 4180 has it: commas, quotes, CRLF; UTF-8.
+
+    The phrase is its caption's characters from start to end, end excluded; (x, y) is its point. box_x and box_y
+    are the upper left corner of the best box, box_width and box_height its size, box_score in [0, 1]; where no box
+    was found, it is the box of the hot region around the point and has no box_score. Raises OSError.
+    """
+    with replacing(out / "phrases.csv") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+
+        def write(record: Record) -> None:
+            table.writerows(_cells(record, caption, phrase) for caption, phrase in phrases_of(record))
+
+        yield write
+
+
+def _cells(record: Record, caption: str, phrase: Record) -> list[Any]:
+    image = [record["file_name"], record["width"], record["height"]]
+    box_score = phrase["boxes"][0]["score"] if phrase["boxes"] else ""
+    places = [*phrase["keypoints"][:2], *phrase["bbox"], box_score]
+    return [*image, caption, phrase["phrase"], *phrase["span"], *places, phrase["score"], phrase["level"]]
+
+
+@contextmanager
+def json_lines(out: Path, label: Label = str.lower) -> Iterator[Writer]:
+    """Writes `phrases.jsonl`, a line per phrase, image by image and caption by caption, in ASCII.
+
+    span are offsets (start, end) in characters, end excluded; point is [x, y]; boxes are {"bbox": [x, y, width,
+    height], "score": in [0, 1]}, best first; none where no box was found. Raises OSError.
+    """
+    with replacing(out / "phrases.jsonl") as file:
+
+        def write(record: Record) -> None:
+            file.writelines(as_json(_item(record, *phrase)) + "\n" for phrase in phrases_of(record))
+
+        yield write
+
+
+def _item(record: Record, caption: str, phrase: Record) -> Record:
+    return {
+        "file_name": record["file_name"],
+        "width": record["width"],
+        "height": record["height"],
+        "caption": caption,
+        "phrase": phrase["phrase"],
+        "span": phrase["span"],
+        "point": phrase["keypoints"][:2],
+        "boxes": phrase["boxes"],
+        "score": phrase["score"],
+        "level": phrase["level"],
+    }
