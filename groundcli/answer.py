@@ -1,18 +1,26 @@
 """What grounding gives back: plain numbers in pixels of the upright image. Nothing here is torch's."""
 
+import io
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from groundcli import heat
 from groundcli.data.sample import Box, Caption
+from groundcli.errors import GroundcliError
+from groundcli.files import replacing
 from groundcli.heat.boxes import METHODS, Method
 from groundcli.heat.confidence import features, probability
 
+SHOWN = 6  # phrases that the one line about an answer names
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class GroundedPhrase:
     """Where one phrase of a caption is.
 
@@ -41,12 +49,32 @@ class GroundedPhrase:
     heatmap: np.ndarray
 
     @property
+    def found(self) -> bool:
+        """Whether the phrase was found at all."""
+        return self.score > 0
+
+    @property
     def mask(self) -> np.ndarray:
         """(height, width) bool, the pixels of the image that belong to the phrase; see `groundcli.heat.mask`."""
         return heat.mask(self.heatmap, self.size)
 
+    @property
+    def xyxy(self) -> np.ndarray:
+        """(K, 4) float64, the corners (left, top, right, bottom) of the boxes in pixels of the image, best first."""
+        boxes = np.array(self.boxes, dtype=float).reshape(-1, 4)
+        return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
-@dataclass(frozen=True, slots=True)
+    def heat(self, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The heat map at a size (width, height), by default the image's: (height, width) float32, bilinear."""
+        return np.ascontiguousarray(heat.resize(self.heatmap, size or self.size))
+
+    def __repr__(self) -> str:
+        x, y = self.point
+        where = f"at ({x:g}, {y:g}), score {self.score:.2f}" if self.found else "not found"
+        return f"<GroundedPhrase {_short(self.text)} {where}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """One caption on one image.
 
@@ -54,11 +82,118 @@ class Answer:
         caption: the text that was encoded, without any markup.
         size: (width, height) of the image in pixels; points and boxes refer to it.
         phrases: in the order of the caption.
+        image: the picture itself or its file, to draw on, where there is one.
     """
 
     caption: str
     size: tuple[int, int]
     phrases: tuple[GroundedPhrase, ...]
+    image: Image.Image | Path | None = field(default=None, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; coordinates in pixels of the image, rounded to hundredths, and no heat maps."""
+        phrases = [
+            {
+                "text": phrase.text,
+                "span": list(phrase.span),
+                "point": [round(value, 2) for value in phrase.point] if phrase.found else None,
+                "boxes": [
+                    {"bbox": [round(float(value), 2) for value in box], "score": round(float(score), 6)}
+                    for box, score in zip(phrase.boxes, phrase.box_scores, strict=True)
+                ],
+                "score": round(float(phrase.score), 6),
+                "level": phrase.level,
+                "found": phrase.found,
+            }
+            for phrase in self.phrases
+        ]
+        return {"caption": self.caption, "width": self.size[0], "height": self.size[1], "phrases": phrases}
+
+    def to_coco(self, image_id: int = 1, file_name: str = "") -> dict[str, Any]:
+        """A COCO data set of this image alone, as `annotations.json` of `annotate` has it.
+
+        Args:
+            image_id: of the image; other ids count from 1.
+            file_name: of the image, by default that of its file.
+        """
+        from groundcli.output.coco import data_set
+        from groundcli.output.record import record_of
+
+        name = file_name or (self.image.name if isinstance(self.image, Path) else "")
+        return data_set(record_of(name, [self], self.size), image_id)
+
+    def to_supervision(self) -> Any:
+        """The best box of each phrase as `supervision.Detections`, with masks, scores and the phrases' texts.
+
+        Raises:
+            GroundcliError: the package supervision isn't installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise GroundcliError("to_supervision needs a package; install it with: pip install supervision") from None
+        phrases = [phrase for phrase in self.phrases if phrase.boxes]
+        if not phrases:
+            return supervision.Detections.empty()
+        return supervision.Detections(
+            xyxy=np.stack([phrase.xyxy[0] for phrase in phrases]),
+            mask=np.stack([phrase.mask for phrase in phrases]),
+            confidence=np.array([phrase.score for phrase in phrases]),
+            class_id=np.arange(len(phrases)),
+            data={"class_name": np.array([phrase.text for phrase in phrases])},
+        )
+
+    def draw(self) -> Image.Image:
+        """The picture with what was found, RGB; see `groundcli.output.overlays`.
+
+        Raises:
+            GroundcliError: the answer has no image, as it was made of encoded cells alone.
+            BadInput: the image's file can't be decoded any more.
+        """
+        from groundcli.data.images import decode
+        from groundcli.output.overlays import draw
+
+        if self.image is None:
+            raise GroundcliError("this answer has no image to draw on; ground the image itself, not its cells alone")
+        return draw(self.image if isinstance(self.image, Image.Image) else decode(self.image), [self])
+
+    def save(self, path: str | Path) -> None:
+        """Writes what `draw` gives, in the format of the path's suffix. Raises as it, and GroundcliError."""
+        picture, path = self.draw(), Path(path)
+        try:
+            kind = Image.registered_extensions()[path.suffix.lower()]
+            with replacing(path, "wb") as file:
+                picture.save(file, kind)
+        except KeyError:
+            raise GroundcliError(f"{path}: no format of pictures; name it .jpg or .png") from None
+        except OSError as error:
+            raise GroundcliError(f"{path}: can't be written ({error.strerror or error})") from None
+
+    def show(self) -> None:
+        """Shows the picture: in a notebook below the cell, elsewhere in the system's viewer."""
+        notebook: Any = sys.modules.get("IPython")
+        if notebook is not None and notebook.get_ipython() is not None:
+            notebook.display.display(self.draw())
+        else:
+            self.draw().show()
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows of an answer."""
+        if self.image is None:
+            return None
+        file = io.BytesIO()
+        self.draw().save(file, "PNG")
+        return file.getvalue()
+
+    def __repr__(self) -> str:
+        width, height = self.size
+        phrases = ", ".join(f"{_short(p.text)} {p.score:.2f}" for p in self.phrases[:SHOWN])
+        more = ", ..." if len(self.phrases) > SHOWN else ""
+        return f"<Answer {_short(self.caption)} on {width} x {height} pixels: {phrases or 'no phrases'}{more}>"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 class PhraseHeat(NamedTuple):
@@ -81,6 +216,7 @@ def answer(
     found: PhraseHeat,
     calibration: Sequence[float] = (),
     boxes: Method | None = "sides",
+    image: Image.Image | Path | None = None,
 ) -> list[Answer]:
     """Reads points, scores and boxes off heat maps: the only place that does.
 
@@ -90,6 +226,7 @@ def answer(
         found: the heat of all their phrases, caption by caption.
         calibration: of the weights, see `groundcli.heat.confidence`; without one, scores are cosines.
         boxes: how to find boxes; None finds none.
+        image: for the answers to draw on.
     """
     scores = probability(features(found.maps), calibration) if calibration else found.scores
     points = heat.peak(found.maps, size).tolist()
@@ -102,5 +239,15 @@ def answer(
             score = float(scores[i]) if found.scores[i] > 0 else 0.0
             phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, int(found.levels[i]), found.maps[i]))
             i += 1
-        answers.append(Answer(caption.text, size, tuple(phrases)))
+        answers.append(Answer(caption.text, size, tuple(phrases), image))
     return answers
+
+
+def joined(answers: Sequence[Answer], size: tuple[int, int], separator: str = ", ") -> Answer:
+    """Several captions of one image of (width, height) pixels as one, with something between them."""
+    text, phrases = "", []
+    for part in answers:
+        text += separator if text else ""
+        phrases += [replace(p, span=(p.span[0] + len(text), p.span[1] + len(text))) for p in part.phrases]
+        text += part.caption
+    return Answer(text, size, tuple(phrases), answers[0].image if answers else None)

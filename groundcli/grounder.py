@@ -1,8 +1,10 @@
 """Image and caption in, answer out."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,13 +12,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from groundcli.answer import Answer, PhraseHeat, answer
-from groundcli.data.images import decode, resize
+from groundcli.answer import Answer, PhraseHeat, answer, joined
+from groundcli.data.images import as_image, decode, resize
 from groundcli.data.markup import parse
 from groundcli.data.phrases import How, PhraseFinder
 from groundcli.data.sample import Caption
 from groundcli.data.words import Word, tokenize, words_in
 from groundcli.devices import autocast, torch_device
+from groundcli.errors import BadInput
 from groundcli.heat.boxes import DEFAULT, Method
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.options import Precision
@@ -30,10 +33,12 @@ class EncodedImage:
     Attributes:
         size: (width, height) of the image in pixels.
         cells: (L, N, D).
+        image: the picture or its file, for answers to draw on, where `encode` was given one.
     """
 
     size: tuple[int, int]
     cells: Tensor
+    image: Image.Image | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -99,17 +104,21 @@ class Grounder:
         loaded = load_model(weights, settings)
         return cls(loaded.model, chosen, precision, boxes or DEFAULT, loaded)
 
-    def encode(self, image: str | Path | Image.Image | np.ndarray) -> EncodedImage:
-        """Encodes one image: a file, or an upright picture of mode RGB, or as (H, W, 3) uint8.
+    def encode(self, image: Any) -> EncodedImage:
+        """Encodes one image: a file's path, or whatever `groundcli.data.images.as_image` takes.
 
         Raises:
             BadInput: the file can't be decoded.
+            TypeError: it is no image.
         """
-        if isinstance(image, str | Path):
-            image = decode(Path(image))
-        elif isinstance(image, np.ndarray):
-            image = Image.fromarray(image)
-        return self.encode_pixels([resize(image, self.model.config.visual.image_size)], [image.size])[0]
+        picture = _opened(image)
+        (encoded,) = self.encode_pictures([picture])
+        return replace(encoded, image=Path(image) if isinstance(image, str | Path) else picture)
+
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[EncodedImage]:
+        """Encodes upright pictures of mode RGB together."""
+        side = self.model.config.visual.image_size
+        return self.encode_pixels([resize(picture, side) for picture in pictures], [p.size for p in pictures])
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
@@ -127,23 +136,77 @@ class Grounder:
             cells = self.model.visual_mapping(maps, self.model.config.visual.grid)
         return [EncodedImage(size, c) for size, c in zip(sizes, cells, strict=True)]
 
-    def ground(
-        self, image: str | Path | Image.Image | np.ndarray | EncodedImage, caption: str | Caption, phrases: How = "auto"
-    ) -> Answer:
-        """Grounds the phrases of a caption.
+    def ground(self, image: Any, caption: str | Caption = "", phrases: How | Sequence[str] = "auto") -> Answer:
+        """Grounds the phrases of a caption, or phrases by themselves.
+
+            grounder.ground("street.jpg", "[a man] rides [a brown horse]")
+            grounder.ground("street.jpg", phrases=["a man", "an elephant"])
 
         Args:
             image: what `encode` takes, or what it gave.
-            caption: text, in which `[a man] rides [a brown horse]` marks phrases; or a Caption with its phrases.
-            phrases: which phrases: `auto` takes the marked ones, or noun phrases where none is marked.
+            caption: text, in which brackets mark phrases; or a Caption with its phrases.
+            phrases: which phrases of the caption: `auto` takes the marked ones, or noun phrases where none is marked;
+                or, in place of a caption, a list of phrases, each of which is read by itself.
+
+        Returns:
+            The answer. For a list its phrases are the list's, in this order; its caption joins them by commas.
 
         Raises:
             BadInput: the file can't be decoded.
+            TypeError: no image, neither or both of a caption and a list of phrases.
         """
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
-        if isinstance(caption, str):
-            caption = parse(caption)
-        return self.ground_captions(encoded, self.finder.find([caption], phrases))[0]
+        if isinstance(phrases, str):
+            if isinstance(caption, str) and not caption:
+                raise TypeError("expected a caption, or a list of phrases")
+            return self.ground_captions(encoded, self._read([caption], cast(How, phrases)))[0]
+        if caption:
+            raise TypeError("expected a caption or a list of phrases, not both")
+        return joined(self.ground_captions(encoded, [Caption.of_phrase(phrase) for phrase in phrases]), encoded.size)
+
+    def ground_batch(
+        self,
+        pairs: Iterable[tuple[Any, str | Caption]],
+        phrases: How = "auto",
+        batch_size: int = 8,
+        skip: Callable[[int, BadInput], None] | None = None,
+    ) -> Iterator[Answer]:
+        """Grounds any number of captions, each on its image; answers come in order, as the pairs are read.
+
+        Only a batch is in memory at a time; on a GPU its images are encoded together.
+
+            for answer in grounder.ground_batch([("a.jpg", "a dog"), ("b.jpg", "a red car")]): ...
+
+        Args:
+            pairs: (image, caption), as `ground` takes them.
+            phrases: which phrases of the captions.
+            batch_size: pairs that are worked on together.
+            skip: is given the number of a pair, from 0, whose image can't be decoded, and why; the pair has no answer
+                then. Without it BadInput is raised.
+
+        Raises:
+            BadInput: an image can't be decoded.
+            TypeError: no image.
+        """
+        numbered = enumerate(pairs)
+        while batch := list(islice(numbered, batch_size)):
+            good: list[tuple[Image.Image, str | Caption]] = []
+            for number, (image, caption) in batch:
+                try:
+                    good.append((_opened(image), caption))
+                except BadInput as error:
+                    if skip is None:
+                        raise
+                    skip(number, error)
+            captions = self._read([caption for _, caption in good], phrases)
+            text = self.encode_captions(captions)
+            pictures = [picture for picture, _ in good]
+            for picture, encoded, caption in zip(pictures, self.encode_pictures(pictures), captions, strict=True):
+                yield self.ground_captions(replace(encoded, image=picture), [caption], text)[0]
+
+    def _read(self, captions: Sequence[str | Caption], phrases: How) -> list[Caption]:
+        """Captions with their phrases."""
+        return self.finder.find([parse(c) if isinstance(c, str) else c for c in captions], phrases)
 
     @torch.no_grad()
     def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:
@@ -170,7 +233,8 @@ class Grounder:
             boxes: whether to find boxes; or points alone.
         """
         found = self.phrase_heat(image, captions, encoded)
-        return answer(captions, image.size, found, self.model.config.calibration, self.boxes if boxes else None)
+        method = self.boxes if boxes else None
+        return answer(captions, image.size, found, self.model.config.calibration, method, image.image)
 
     @torch.no_grad()
     def phrase_heat(
@@ -230,3 +294,8 @@ class Grounder:
 def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:
     """Images (S, S, 3) uint8 -> (B, 3, S, S) uint8."""
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+
+
+def _opened(image: Any) -> Image.Image:
+    """An image of any kind as an upright picture of mode RGB."""
+    return decode(Path(image)) if isinstance(image, str | Path) else as_image(image)

@@ -141,7 +141,8 @@ def _all_the_way(
         image = decode(task.sample.image)
     except BadInput as error:
         return unusable(task, str(error))
-    return write_down(task, grounder.ground_captions(grounder.encode(image), captions, encoded), options, image)
+    (cells,) = grounder.encode_pictures([image])
+    return write_down(task, grounder.ground_captions(cells, captions, encoded), options, image)
 
 
 # --- On a GPU

@@ -1,9 +1,11 @@
 """Image files to pictures: any that Pillow can open becomes upright 8-bit RGB."""
 
+import io
 import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -36,21 +38,23 @@ def decode(path: Path) -> Image.Image:
     Raises:
         BadInput: the file is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
     """
+    _check_file(path)
+    return _decoded(path, str(path))
+
+
+def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
     try:
-        _check_file(path)
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             return _rgb(_upright(image))
-    except BadInput:
-        raise
     except UnidentifiedImageError:
-        hint = "convert it to JPEG first" if path.suffix.lower() in {".heic", ".heif"} else "replace or remove it"
-        raise BadInput(f"{path}: not an image that can be read; {hint}") from None
+        hint = "convert it to JPEG first" if name.lower().endswith((".heic", ".heif")) else "replace or remove it"
+        raise BadInput(f"{name}: not an image that can be read; {hint}") from None
     except Image.DecompressionBombError:
-        raise BadInput(f"{path}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
+        raise BadInput(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
         if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
-            raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
-        raise BadInput(f"{path}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
+            raise BadInput(f"{name}: can't be read ({error.strerror}); check its permissions") from None
+        raise BadInput(f"{name}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
 
 
 def resize(image: Image.Image, side: int) -> np.ndarray:
@@ -63,6 +67,8 @@ def _check_file(path: Path) -> None:
         found = path.stat()
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
     if stat.S_ISDIR(found.st_mode):
         raise BadInput(f"{path}: a folder, not an image")
     if not stat.S_ISREG(found.st_mode):
@@ -105,3 +111,42 @@ def _grey(values: np.ndarray) -> Image.Image:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def as_image(value: Any) -> Image.Image:
+    """A picture from memory -> an upright picture of mode RGB, as `decode` makes of files.
+
+    Args:
+        value: a picture of Pillow in any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of
+            floats from 0 to 1; a tensor of torch, (C, H, W) with C of 1, 3 or 4; a file's bytes; or a binary file.
+
+    Raises:
+        TypeError: what can't be a picture.
+        BadInput: bytes that are none.
+    """
+    if isinstance(value, Image.Image):
+        return _rgb(_upright(value.copy()))
+    if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read"):
+        data = value.read() if hasattr(value, "read") else bytes(value)
+        if not isinstance(data, bytes):
+            raise TypeError("expected a binary file, opened with mode 'rb'")
+        return _decoded(io.BytesIO(data), "the image")
+    if hasattr(value, "detach"):  # torch's, which isn't imported here
+        value = value.detach().cpu().numpy()
+        if value.ndim == 3:
+            value = value.transpose(1, 2, 0)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"expected an image's path, picture, array, tensor, bytes or file, not {type(value).__name__}")
+    if value.ndim == 3 and value.shape[2] == 1:
+        value = value[..., 0]
+    if not value.size or not (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (3, 4))):
+        raise TypeError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), not {value.shape}")
+    if value.dtype.kind == "f":
+        if not (np.isfinite(value).all() and value.min() >= 0 and value.max() <= 1):
+            raise TypeError("expected floats from 0 to 1; numbers up to 255 have to be uint8")
+        value = np.rint(value * 255).astype(np.uint8)
+    elif value.dtype == np.bool_:
+        value = value.astype(np.uint8) * 255
+    elif value.dtype != np.uint8:
+        raise TypeError(f"expected an array of uint8, or of floats from 0 to 1, not {value.dtype}")
+    return _rgb(Image.fromarray(np.ascontiguousarray(value)))

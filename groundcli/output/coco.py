@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from groundcli.files import replacing
 from groundcli.output.record import Label, Record, Writer
@@ -43,19 +43,16 @@ def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
         }
         file.write(f'{{"info": {as_json(INFO)},\n"licenses": [],\n"images": ')
         images, annotations, captions = map(JsonList, (file, *waiting.values()))
-        numbers: dict[str, int] = {}
+        numbering = _Numbering(label)
 
         def write(record: Record) -> None:
-            images.add({"id": images.count + 1, **{key: record[key] for key in ("file_name", "width", "height")}})
-            for caption in record["captions"]:
-                captions.add({"id": captions.count + 1, "image_id": images.count, "caption": caption["caption"]})
-                for phrase in caption["phrases"]:
-                    category = numbers.setdefault(label(phrase["phrase"]), len(numbers) + 1)
-                    ids = {"id": annotations.count + 1, "image_id": images.count, "category_id": category}
-                    plain = {key: value for key, value in phrase.items() if key != "heat"}
-                    annotations.add({**ids, "caption_id": captions.count, **plain})
-                    for box in phrase["boxes"] or [{"bbox": phrase["bbox"], "score": phrase["score"]}]:
-                        results.add({"image_id": images.count, "category_id": category, **box})
+            numbered = numbering.of(record, images.count + 1)
+            images.add(numbered.image)
+            for items, listed in ((numbered.captions, captions), (numbered.annotations, annotations)):
+                for item in items:
+                    listed.add(item)
+            for result in numbered.results:
+                results.add(result)
 
         yield write
         for ended in (images, annotations, captions, results):
@@ -66,8 +63,8 @@ def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
             shutil.copyfileobj(part, file)
         file.write(',\n"categories": ')
         categories = JsonList(file)
-        for name, number in numbers.items():
-            categories.add(_category(name, number))
+        for category in numbering.categories():
+            categories.add(category)
         categories.end()
         file.write("}\n")
 
@@ -93,8 +90,59 @@ class JsonList:
         self._file.write("\n]" if self.count else "[]")
 
 
-def _category(name: str, number: int) -> Record:
-    return {"id": number, "name": name, "supercategory": "phrase", "keypoints": ["point"], "skeleton": []}
+class _Numbered(NamedTuple):
+    """What COCO says of an image."""
+
+    image: Record
+    captions: list[Record]
+    annotations: list[Record]
+    results: list[Record]
+
+
+class _Numbering:
+    """Gives captions, annotations and categories their ids, from 1 in the order in which they come."""
+
+    def __init__(self, label: Label):
+        self._label = label
+        self._labels: dict[str, int] = {}
+        self._captions = self._annotations = 0
+
+    def of(self, record: Record, image_id: int) -> _Numbered:
+        """An image's part of the lists."""
+        image = {"id": image_id, **{key: record[key] for key in ("file_name", "width", "height")}}
+        numbered = _Numbered(image, [], [], [])
+        for caption in record["captions"]:
+            self._captions += 1
+            numbered.captions.append({"id": self._captions, "image_id": image_id, "caption": caption["caption"]})
+            for phrase in caption["phrases"]:
+                self._annotations += 1
+                category = self._labels.setdefault(self._label(phrase["phrase"]), len(self._labels) + 1)
+                place = {"image_id": image_id, "category_id": category}
+                plain = {key: value for key, value in phrase.items() if key != "heat"}
+                annotation = {"id": self._annotations, **place, "caption_id": self._captions, **plain}
+                numbered.annotations.append(annotation)
+                for box in phrase["boxes"] or [{"bbox": phrase["bbox"], "score": phrase["score"]}]:
+                    numbered.results.append({**place, **box})
+        return numbered
+
+    def categories(self) -> list[Record]:
+        """All categories so far."""
+        common = {"supercategory": "phrase", "keypoints": ["point"], "skeleton": []}
+        return [{"id": number, "name": name, **common} for name, number in self._labels.items()]
+
+
+def data_set(record: Record, image_id: int = 1, label: Label = str.lower) -> Record:
+    """A COCO data set of one image, as `coco` writes it."""
+    numbering = _Numbering(label)
+    numbered = numbering.of(record, image_id)
+    return {
+        "info": INFO,
+        "licenses": [],
+        "images": [numbered.image],
+        "annotations": numbered.annotations,
+        "captions": numbered.captions,
+        "categories": numbering.categories(),
+    }
 
 
 as_json = json.JSONEncoder(allow_nan=False).encode

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from groundcli.answer import Answer, GroundedPhrase
+from groundcli.answer import Answer, GroundedPhrase, joined
 from groundcli.data.sample import Box
 
 Color = tuple[int, int, int]
@@ -85,21 +86,10 @@ def color(index: int) -> Color:
 def _joined(answers: Sequence[Answer]) -> list[Answer]:
     """The answers, with runs of captions that are a single phrase made one caption: "a car · a dog"."""
     groups: list[Answer] = []
-    open_run = False
-    for answer in answers:
-        lone = len(answer.phrases) == 1 and answer.phrases[0].text == answer.caption
-        if lone and open_run:
-            groups[-1] = _join(groups[-1], answer)
-        else:
-            groups.append(answer)
-        open_run = lone
+    for alone, run in groupby(answers, lambda a: len(a.phrases) == 1 and a.phrases[0].text == a.caption):
+        several = list(run)
+        groups += [joined(several, several[0].size, "  ·  ")] if alone else several
     return groups
-
-
-def _join(first: Answer, second: Answer) -> Answer:
-    text = f"{first.caption}  ·  "
-    moved = [replace(p, span=(p.span[0] + len(text), p.span[1] + len(text))) for p in second.phrases]
-    return replace(first, caption=text + second.caption, phrases=(*first.phrases, *moved))
 
 
 # --- Layout
