@@ -90,6 +90,15 @@ class Answer:
     phrases: tuple[GroundedPhrase, ...]
     image: Image.Image | Path | None = field(default=None, compare=False)
 
+    def followed_by(self, others: Sequence["Answer"], separator: str = ", ") -> "Answer":
+        """This answer and others on the same image as one, with something between their captions."""
+        text, phrases = self.caption, list(self.phrases)
+        for other in others:
+            text += separator
+            phrases += [replace(p, span=(p.span[0] + len(text), p.span[1] + len(text))) for p in other.phrases]
+            text += other.caption
+        return replace(self, caption=text, phrases=tuple(phrases))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; coordinates in pixels of the image, rounded to hundredths, and no heat maps."""
         phrases = [
@@ -241,13 +250,3 @@ def answer(
             i += 1
         answers.append(Answer(caption.text, size, tuple(phrases), image))
     return answers
-
-
-def joined(answers: Sequence[Answer], size: tuple[int, int], separator: str = ", ") -> Answer:
-    """Several captions of one image of (width, height) pixels as one, with something between them."""
-    text, phrases = "", []
-    for part in answers:
-        text += separator if text else ""
-        phrases += [replace(p, span=(p.span[0] + len(text), p.span[1] + len(text))) for p in part.phrases]
-        text += part.caption
-    return Answer(text, size, tuple(phrases), answers[0].image if answers else None)

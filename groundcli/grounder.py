@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from groundcli.answer import Answer, PhraseHeat, answer, joined
+from groundcli.answer import Answer, PhraseHeat, answer
 from groundcli.data.images import as_image, decode, resize
-from groundcli.data.markup import parse
-from groundcli.data.phrases import How, PhraseFinder
+from groundcli.data.phrases import How, PhraseFinder, parse
 from groundcli.data.sample import Caption
 from groundcli.data.words import Word, tokenize, words_in
 from groundcli.devices import autocast, torch_device
@@ -162,7 +161,8 @@ class Grounder:
             return self.ground_captions(encoded, self._read([caption], cast(How, phrases)))[0]
         if caption:
             raise TypeError("expected a caption or a list of phrases, not both")
-        return joined(self.ground_captions(encoded, [Caption.of_phrase(phrase) for phrase in phrases]), encoded.size)
+        answers = self.ground_captions(encoded, [Caption.of_phrase(phrase) for phrase in phrases])
+        return answers[0].followed_by(answers[1:]) if answers else Answer("", encoded.size, (), encoded.image)
 
     def ground_batch(
         self,

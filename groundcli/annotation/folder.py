@@ -22,7 +22,9 @@ RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.j
 OVERLAYS, HEATMAPS, THUMBNAILS, LABELS = "overlays/", "heatmaps/", "report/thumbnails/", "labels/"
 PAGES = "report/"  # `index.js`, `data-0001.js` and so on
 SHARDS = "shards/"  # journals of several devices, while they are at work
-ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, "annotations.json", "results.json")
+DAMAGED = "annotations.damaged.jsonl"  # lines of the journal that can't be read any more
+TRACEBACKS = "tracebacks.txt"  # of errors that nobody foresaw, for a report
+ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json")
 BY_FORMAT: Mapping[str, Sequence[str]] = {
     "jsonl": ("phrases.jsonl",),
     "csv": ("phrases.csv",),
@@ -53,8 +55,13 @@ PER_IMAGE: Mapping[str, Callable[[str], str]] = {
 
 def files_of(formats: Iterable[str], overlays: bool, report: bool, heatmaps: bool) -> list[str]:
     """The files that a run with these outputs writes, as `run.json` lists them."""
-    pictures = [OVERLAYS] * overlays + [HEATMAPS] * heatmaps + ["report.html", PAGES, THUMBNAILS] * report
+    pictures = pictures_of(overlays, report, heatmaps) + ["report.html", PAGES] * report
     return [*ALWAYS, SHARDS, *(name for chosen in formats for name in BY_FORMAT[chosen]), *pictures]
+
+
+def pictures_of(overlays: bool, report: bool, heatmaps: bool) -> list[str]:
+    """The folders with a file per image that is made while the image is worked on."""
+    return [OVERLAYS] * overlays + [THUMBNAILS] * report + [HEATMAPS] * heatmaps
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,20 @@ class RunFolder:
         run: `run.json` of the run that is there already; empty where none is.
         images: names of that run's images.
         files: what that run wrote and is still there, relative to the folder.
+        empty: those of the files that are empty.
     """
 
     out: Path
     run: Mapping[str, Any] = field(default_factory=dict)
     images: Collection[str] = ()
     files: Sequence[Path] = ()
+    empty: Collection[str] = ()
+
+    def has_pictures(self, folders: Iterable[str]) -> Callable[[str], bool]:
+        """Whether an image, by its name, has a picture in each of these folders that isn't empty."""
+        whole = {file.as_posix() for file in self.files}.difference(self.empty)
+        rules = [(folder, PER_IMAGE[folder]) for folder in folders]
+        return lambda name: all(f"{folder}{rule(name)}" in whole for folder, rule in rules)
 
     def remove(self, kept: Collection[str] = ()) -> None:
         """Deletes the run's files per image but those of some images, and what was left half written.
@@ -111,13 +126,16 @@ def look(out: Path) -> RunFolder:
     pages = PAGES in own
     pictures = {f"{folder}{rule(name)}" for folder, rule in PER_IMAGE.items() if folder in own for name in images}
     files: list[Path] = []
+    empty: set[str] = set()
     foreign: list[str] = []
-    for name in _walk(out):
+    for name, size in _walk(out):
         base = name.rpartition("/")[2]
         if base in SYSTEM or name == LOCK:
             continue
         if is_partial(base) or name in own or name in pictures or (pages and _is_page(name)) or _is_shard(name):
             files.append(Path(name))
+            if not size:
+                empty.add(name)
         else:
             foreign.append(name)
             if len(foreign) > NAMED:
@@ -128,7 +146,7 @@ def look(out: Path) -> RunFolder:
             f"--out {out}: holds files that groundcli did not write ({', '.join(foreign[:NAMED])}{more}); "
             "name a new folder, or move them elsewhere"
         )
-    return RunFolder(out, run, images, files)
+    return RunFolder(out, run, images, files, empty)
 
 
 def check_inputs(out: Path, inputs: Iterable[Path]) -> None:
@@ -169,8 +187,8 @@ def _positions(out: Path) -> dict[str, Any]:
     return positions if isinstance(positions, dict) else {}
 
 
-def _walk(out: Path) -> Iterator[str]:
-    """Every file and link below a folder, by its path from there, forward slashes; links are not entered."""
+def _walk(out: Path) -> Iterator[tuple[str, int]]:
+    """Every file and link below a folder, by its path from there with forward slashes, and its size."""
     waiting = [""]
     while waiting:
         here = waiting.pop()
@@ -184,7 +202,7 @@ def _walk(out: Path) -> Iterator[str]:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
             else:
-                yield name
+                yield name, entry.stat(follow_symlinks=False).st_size
 
 
 def _is_per_image(file: Path) -> bool:

@@ -1,14 +1,16 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
 import json
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from groundcli.annotation.folder import FAILURES, JOURNAL
+from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
@@ -26,32 +28,51 @@ class Line(NamedTuple):
     text: str
 
     @classmethod
-    def of(cls, text: str) -> "Line":
-        """The line of a journal's text. Raises ValueError, KeyError or TypeError for anything else."""
-        record = json.loads(text)
-        return cls(record["file_name"], record["key"], "error" in record, text)
+    def of(cls, record: Record) -> "Line":
+        """The line of a record; its text ends with its own checksum, so that a damaged one is told from a whole one."""
+        text = json.dumps(record, allow_nan=False)
+        sealed = f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}'
+        return cls(record["file_name"], record["key"], "error" in record, sealed)
+
+
+SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
+
+
+def opened(line: bytes) -> Record | None:
+    """The record of a journal's line, without its checksum; None for a line that is damaged or of something else."""
+    seal = SEAL.search(line)
+    if not seal or f"{zlib.crc32(line[: seal.start()] + b'}'):08x}".encode() != seal[1]:
+        return None
+    try:
+        record = json.loads(line[: seal.start()] + b"}")
+    except (ValueError, RecursionError):
+        return None
+    shapes = {"file_name", "key", "error"}, {"file_name", "key", "width", "height", "captions"}
+    if not isinstance(record, dict) or not any(keys <= record.keys() for keys in shapes):
+        return None
+    name = PurePosixPath(str(record["file_name"]))  # files are written by this name: it must not lead elsewhere
+    return None if name.is_absolute() or ".." in name.parts else record
 
 
 class Journal:
     """`annotations.jsonl`: a JSON record per image, appended as images are done, in order once it is closed.
 
     A record has `file_name` and `key` (which tells whether the image or its captions have changed), and either what
-    was found or `error`, why the image can't be used. Of two records of an image the later one counts.
+    was found or `error`, why the image can't be used. Of two records of an image the later one counts. Lines that are
+    damaged, as by a bad sector or a torn copy, are set aside; their images are done again.
 
     Attributes:
         keys: of the images that have a record, by their names.
         failed: names of those whose record is an error.
+        damaged: how many lines were set aside.
     """
 
     def __init__(self, path: Path, resume: bool):
-        """Opens the journal, empty or with what an earlier run left.
-
-        Raises:
-            GroundcliError: what an earlier run left there can't be read.
-        """
+        """Opens the journal, empty or with what an earlier run left. Raises OSError."""
         self.path = path
         self.keys: dict[str, str] = {}
         self.failed: set[str] = set()
+        self.damaged = 0
         self._offsets: dict[str, int] = {}
         self._lines = 0
         if resume and path.exists():
@@ -64,13 +85,20 @@ class Journal:
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # half a line: the run before was killed as it wrote
-                try:
-                    name, key, failed, _ = Line.of(line.decode())
-                    self._note(name, key, failed, end)
-                except (ValueError, KeyError, TypeError):
-                    raise GroundcliError(f"{self.path}: damaged; start over with --on-existing overwrite") from None
+                record = opened(line[:-1])
+                if record:
+                    self._note(record["file_name"], record["key"], "error" in record, end)
+                else:
+                    self._set_aside(line)
                 end += len(line)
             file.truncate(end)
+
+    def _set_aside(self, line: bytes) -> None:
+        self._lines += 1
+        if line.strip():
+            self.damaged += 1
+            with (self.path.parent / DAMAGED).open("ab") as file:
+                file.write(line)
 
     def _note(self, name: str, key: str, failed: bool, offset: int) -> None:
         self.keys[name], self._offsets[name] = key, offset
@@ -102,10 +130,13 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """All records of a journal that is closed, errors among them."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            yield json.loads(line)
+    """All records of a journal that is closed, errors among them. Raises GroundcliError at a damaged line."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            record = opened(line.rstrip(b"\n"))
+            if record is None:
+                raise GroundcliError(f"{path}:{number}: damaged; run the same command again, which mends it")
+            yield record
 
 
 # --- The files of a run, made of its journal

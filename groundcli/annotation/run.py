@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import groundcli
 from groundcli.annotation import AnnotateOptions
-from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look
+from groundcli.annotation.folder import (
+    JOURNAL,
+    POSITIONS,
+    RUN,
+    RunFolder,
+    check_inputs,
+    files_of,
+    look,
+    pictures_of,
+)
 from groundcli.annotation.journal import Count, Journal, Line, write_outputs
 from groundcli.annotation.shards import annotate_shards, leftovers, remove_leftovers
 from groundcli.annotation.work import Task, annotate_batches, default_workers, finder
-from groundcli.data import folder as find
-from groundcli.data.folder import Found
+from groundcli.data import find
+from groundcli.data.find import Found
 from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked, sha256, write_json
@@ -40,10 +49,17 @@ LONG = 200  # characters from which on a caption, or its phrases, are cut short
 
 
 class Outcome(NamedTuple):
-    """What became of the images, and how many lines `failures.jsonl` has."""
+    """What became of the images.
+
+    Attributes:
+        counts: of the images.
+        problems: lines of `failures.jsonl`.
+        damaged: lines of an earlier run's journal that were set aside, and their images done again.
+    """
 
     counts: Count
     problems: int
+    damaged: int
 
 
 def annotate(
@@ -184,7 +200,12 @@ def _run(
             remove_leftovers(out)
             batches = _batches(found, options.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
-            current = {name for name, key in journal.keys.items() if keys.get(name) == key}
+            drawn = before.has_pictures(pictures_of(options.overlays, options.report, options.save_heatmaps))
+            current = {
+                name
+                for name, key in journal.keys.items()
+                if keys.get(name) == key and (name in journal.failed or drawn(name))
+            }
             resumed = current - journal.failed
             todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
             again = {task.sample.name for batch in todo for task in batch}
@@ -197,10 +218,12 @@ def _run(
             kept = len(resumed - again)
             count = Count(found.images, usable - kept, kept, found.images - usable)
             times = {"seconds": round(time.time() - started, 1), "finished": True}
-            write_json(out / RUN, {**about, "counts": vars(count), "problems": problems, **times})
+            write_json(
+                out / RUN, {**about, "counts": vars(count), "problems": problems, "damaged": journal.damaged, **times}
+            )
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return Outcome(count, problems)
+    return Outcome(count, problems, journal.damaged)
 
 
 def _work(

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.annotation.folder import FAILURES, JOURNAL, PER_IMAGE, POSITIONS, RUN, SHARDS, look
-from groundcli.annotation.journal import Count, Line, write_outputs
+from groundcli.annotation.journal import Count, Line, opened, write_outputs
 from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
@@ -103,7 +103,8 @@ def _lines_from(journal: Path, start: int) -> tuple[list[Line], int]:
     with journal.open("rb") as file:
         file.seek(start)
         whole, newline, _ = file.read().rpartition(b"\n")
-    return [Line.of(text.decode()) for text in whole.split(b"\n") if text], start + len(whole) + len(newline)
+    records = filter(None, map(opened, whole.split(b"\n")))
+    return [Line.of(record) for record in records], start + len(whole) + len(newline)
 
 
 def _dealt(
@@ -303,8 +304,9 @@ def _positions(shard: Path) -> dict[str, Any]:
     try:
         positions = json.loads((shard / POSITIONS).read_text("utf-8"))
         with (shard / JOURNAL).open("rb") as lines:
-            if sum(1 for _ in lines) == len(positions["positions"]) == len(positions["images"]):
-                return dict(positions)
+            whole = sum(1 for line in lines if opened(line.rstrip(b"\n")))
+        if whole == len(positions["positions"]) == len(positions["images"]):
+            return dict(positions)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise GroundcliError(f"{shard}: this shard is unfinished or damaged; run its command again")

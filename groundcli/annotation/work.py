@@ -6,10 +6,11 @@ cores there are. Beside a GPU they are processes: they decode ahead of the model
 never import torch, so nothing here does at the top.
 """
 
-import json
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -20,13 +21,13 @@ import numpy as np
 from PIL import Image
 
 from groundcli.annotation import AnnotateOptions
-from groundcli.annotation.folder import HEATMAPS, OVERLAYS, PER_IMAGE, THUMBNAILS
+from groundcli.annotation.folder import HEATMAPS, OVERLAYS, PER_IMAGE, THUMBNAILS, TRACEBACKS
 from groundcli.annotation.journal import Line
 from groundcli.answer import Answer, PhraseHeat, answer
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import PhraseFinder
 from groundcli.data.sample import Caption, Sample
-from groundcli.errors import BadInput, GroundcliError
+from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.files import replacing
 from groundcli.heat.boxes import Method
 from groundcli.output.overlays import draw
@@ -118,7 +119,7 @@ def _on_cpu(
     """Two steps in the same threads: captions are read batch by batch, then images taken all the way one by one."""
     read = in_order(lambda batch: executor.submit(_read, batch, grounder, options), batches, threads)
 
-    def begin(work: "tuple[Sequence[Task], tuple[list[list[Caption]], EncodedCaptions]]") -> _All:
+    def begin(work: "tuple[Sequence[Task], tuple[list[list[Caption] | str], EncodedCaptions]]") -> _All:
         batch, (captions, encoded) = work
         pairs = zip(batch, captions, strict=True)
         return _All(executor.submit(_all_the_way, *pair, encoded, grounder, options) for pair in pairs)
@@ -128,21 +129,27 @@ def _on_cpu(
 
 def _read(
     batch: Sequence[Task], grounder: "Grounder", options: AnnotateOptions
-) -> "tuple[list[list[Caption]], EncodedCaptions]":
-    """Each image's captions with their phrases, and all of them encoded."""
+) -> "tuple[list[list[Caption] | str], EncodedCaptions]":
+    """Each image's captions with their phrases, or why they can't be used; and all of them encoded."""
     captions = find_phrases(batch, options)
-    return captions, grounder.encode_captions(caption for several in captions for caption in several)
+    good = (several for several in captions if not isinstance(several, str))
+    return captions, grounder.encode_captions(caption for several in good for caption in several)
 
 
 def _all_the_way(
-    task: Task, captions: Sequence[Caption], encoded: "EncodedCaptions", grounder: "Grounder", options: AnnotateOptions
+    task: Task,
+    captions: list[Caption] | str,
+    encoded: "EncodedCaptions",
+    grounder: "Grounder",
+    options: AnnotateOptions,
 ) -> Line:
-    try:
+    if isinstance(captions, str):
+        return unusable(task, captions)
+    with failing(task, options) as failure:
         image = decode(task.sample.image)
-    except BadInput as error:
-        return unusable(task, str(error))
-    (cells,) = grounder.encode_pictures([image])
-    return write_down(task, grounder.ground_captions(cells, captions, encoded), options, image)
+        (cells,) = grounder.encode_pictures([image])
+        return write_down(task, grounder.ground_captions(cells, captions, encoded), options, image)
+    return failure[0]
 
 
 # --- On a GPU
@@ -178,7 +185,9 @@ def _on_gpu(
 def prepare(batch: Sequence[Task], side: int, options: AnnotateOptions) -> list[Prepared | str]:
     """Decodes images and finds the phrases of all their captions; of an image that can't be used, why."""
 
-    def prepared(task: Task, captions: list[Caption]) -> Prepared | str:
+    def prepared(task: Task, captions: list[Caption] | str) -> Prepared | str:
+        if isinstance(captions, str):
+            return captions
         try:
             image = decode(task.sample.image)
         except BadInput as error:
@@ -211,7 +220,9 @@ def finish(
     options: AnnotateOptions,
 ) -> Line:
     """From heat maps to the line of the journal, and the pictures."""
-    return write_down(task, answer(captions, size, heat, reading.calibration, reading.boxes), options, None)
+    with failing(task, options) as failure:
+        return write_down(task, answer(captions, size, heat, reading.calibration, reading.boxes), options, None)
+    return failure[0]
 
 
 # --- On both
@@ -223,15 +234,46 @@ def finder() -> PhraseFinder:
     return PhraseFinder()
 
 
-def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[Caption]]:
-    """The captions of each image, with their phrases."""
-    captions = [caption for task in batch for caption in task.sample.captions]
-    found = iter(finder().find(captions, options.phrases))
-    return [list(islice(found, len(task.sample.captions))) for task in batch]
+def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[Caption] | str]:
+    """The captions of each image, with their phrases; or why they can't be used."""
+    try:
+        captions = [caption for task in batch for caption in task.sample.captions]
+        found = iter(finder().find(captions, options.phrases))
+        return [list(islice(found, len(task.sample.captions))) for task in batch]
+    except Exception as error:  # one caption spoils no other: each image by itself
+        if len(batch) > 1:
+            return [captions for task in batch for captions in find_phrases([task], options)]
+        return [_unforeseen(batch[0], error, options)]
+
+
+@contextmanager
+def failing(task: Task, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """What goes wrong with one image is that image's failure, and ends no run; a full disk does.
+
+    Gives a list that holds the line of the failure after the block, if there was one.
+    """
+    failure: list[Line] = []
+    try:
+        yield failure
+    except BadInput as error:
+        failure.append(unusable(task, str(error)))
+    except (GroundcliError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # the system's, of a file that is written; not an encoder's
+            raise
+        failure.append(unusable(task, _unforeseen(task, error, options)))
+
+
+def _unforeseen(task: Task, error: Exception, options: AnnotateOptions) -> str:
+    """A reason for the user; the traceback goes into a file, for whoever mends it."""
+    with (options.out / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{task.sample.name}\n{''.join(traceback.format_exception(error))}\n")
+    return f"an error that was not foreseen ({type(error).__name__}: {first_line(error)}); see {TRACEBACKS}"
 
 
 def write_down(task: Task, answers: Sequence[Answer], options: AnnotateOptions, image: Image.Image | None) -> Line:
-    """Draws the pictures, and gives the image's line of the journal.
+    """Draws the pictures, and gives the image's line of the journal. Raises BadInput and OSError.
 
     Args:
         task: the image.
@@ -242,24 +284,19 @@ def write_down(task: Task, answers: Sequence[Answer], options: AnnotateOptions, 
     """
     name = task.sample.name
     if options.overlays or options.report:
-        try:
-            image = decode(task.sample.image) if image is None else image
-        except BadInput as error:  # gone since the model saw it
-            return unusable(task, str(error))
+        image = decode(task.sample.image) if image is None else image  # it may be gone since the model saw it
         if options.overlays:
             _save(draw(image, answers), _picture(options.out, OVERLAYS, name), quality=88)
         if options.report:
             _save(thumbnail(image), _picture(options.out, THUMBNAILS, name), quality=80)
     if options.save_heatmaps:
         write_heatmaps(_picture(options.out, HEATMAPS, name), answers)
-    record = record_of(name, answers, answers[0].size)
-    return Line(name, task.key, False, json.dumps({"key": task.key, **record}, allow_nan=False))
+    return Line.of({"key": task.key, **record_of(name, answers, answers[0].size)})
 
 
 def unusable(task: Task, reason: str) -> Line:
     """The journal's line of an image that can't be used."""
-    error = {"file_name": task.sample.name, "key": task.key, "error": reason}
-    return Line(task.sample.name, task.key, True, json.dumps(error))
+    return Line.of({"file_name": task.sample.name, "key": task.key, "error": reason})
 
 
 def _picture(out: Path, folder: str, name: str) -> Path:

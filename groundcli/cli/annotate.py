@@ -20,7 +20,9 @@ def annotate(options: AnnotateOptions) -> None:
         for line in run.plan(options):
             console.output().print(line)
         return
-    count, problems = run.annotate(options, console.shower("annotating"), console.warn_untrained)
+    count, problems, damaged = run.annotate(options, console.shower("annotating"), console.warn_untrained)
+    if damaged:
+        console.messages().print(f"{damaged} damaged lines of the journal were set aside, and their images done again")
     if options.report:
         console.output().print(f"look through the results: {options.out / 'report.html'}")
     _tell(options.out, count, problems)

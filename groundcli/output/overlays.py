@@ -1,16 +1,21 @@
 """One picture per image for people to look at: each caption, where its phrases are, and the heat that says so."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from groundcli.answer import Answer, GroundedPhrase, joined
 from groundcli.data.sample import Box
+
+if TYPE_CHECKING:
+    from groundcli.answer import Answer, GroundedPhrase
 
 Color = tuple[int, int, int]
 Area = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the page, the last two excluded
@@ -60,7 +65,7 @@ def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     """
     height = MARGIN
     blocks: list[Image.Image] = []
-    groups = _joined(answers) or [Answer("", photo.size, ())]
+    groups: list[Answer | None] = [*_joined(answers)] or [None]
     for group in groups:
         block = _block(photo, group)
         if blocks and height + block.height > MAX_HEIGHT:
@@ -88,7 +93,7 @@ def _joined(answers: Sequence[Answer]) -> list[Answer]:
     groups: list[Answer] = []
     for alone, run in groupby(answers, lambda a: len(a.phrases) == 1 and a.phrases[0].text == a.caption):
         several = list(run)
-        groups += [joined(several, several[0].size, "  ·  ")] if alone else several
+        groups += [several[0].followed_by(several[1:], "  ·  ")] if alone else several
     return groups
 
 
@@ -150,19 +155,23 @@ def _fit(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _block(photo: Image.Image, answer: Answer) -> Image.Image:
-    """One caption on the photograph, as wide as the page between its margins."""
+def _block(photo: Image.Image, answer: Answer | None) -> Image.Image:
+    """One caption on the photograph, or the photograph alone, as wide as the page between its margins."""
     width = WIDTH - 2 * MARGIN
-    layout = _layout(photo.size, len(answer.phrases), width)
-    lines = _lines(answer, width)
+    count = len(answer.phrases) if answer else 0
+    layout = _layout(photo.size, count, width)
+    lines = _lines(answer, width) if answer else []
     top = len(lines) * LINE + (GAP if lines else 0)
-    block = Image.new("RGB", (width, top + layout.height(len(answer.phrases))), PAGE)
-    _write_caption(block, lines)
-    block.paste(_marked(_resized(photo, layout.photo), answer), (layout.photo_left, top))
-    small = _panel_photo(photo, layout.panel)
-    for i, phrase in enumerate(answer.phrases):
-        left, down = layout.corner(i)
-        _draw_panel(block, small, phrase, answer.size, color(i), (left, top + down))
+    block = Image.new("RGB", (width, top + layout.height(count)), PAGE)
+    shown = _resized(photo, layout.photo)
+    if answer:
+        _write_caption(block, lines)
+        shown = _marked(shown, answer)
+        small = _panel_photo(photo, layout.panel)
+        for i, phrase in enumerate(answer.phrases):
+            left, down = layout.corner(i)
+            _draw_panel(block, small, phrase, answer.size, color(i), (left, top + down))
+    block.paste(shown, (layout.photo_left, top))
     return block
 
 

@@ -1,17 +1,21 @@
 """What a run writes down of an image: made here, read here. Worker processes import it: nothing here imports torch."""
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
 from groundcli.files import replacing
+
+if TYPE_CHECKING:
+    from groundcli.answer import Answer, GroundedPhrase
 
 Record = dict[str, Any]  # of one image, see `record_of`
 Writer = Callable[[Record], None]  # takes the records of a run, one after the other
