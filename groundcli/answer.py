@@ -28,50 +28,54 @@ class GroundedPhrase:
         text: the phrase, exactly as the caption has it.
         span: character offsets (start, end) into the caption, end excluded.
         size: (width, height) of the image in pixels.
-        point: (x, y) of the likeliest pixel.
-        boxes: (x, y, width, height), best first; may be empty.
+        point: (x, y) of the likeliest pixel; None where the phrase was not found.
+        boxes: (x, y, width, height), best first; may be empty, and is where the phrase was not found.
         box_scores: one number in [0, 1] per box.
         score: how likely the point is on the phrase, a probability, where the weights are calibrated; else how well
             the phrase fits its place, a cosine in [0, 1]. 0 where nothing was found.
         level: index of the visual level that fits the phrase best.
         heatmap: (M, M) float32, non-negative, over the whole image: cell (i, j) covers the i-th of M equal
             rows and the j-th of M equal columns.
+        reason: why the phrase was not found; empty where it was.
     """
 
     text: str
     span: tuple[int, int]
     size: tuple[int, int]
-    point: tuple[float, float]
+    point: tuple[float, float] | None
     boxes: tuple[Box, ...]
     box_scores: tuple[float, ...]
     score: float
     level: int
     heatmap: np.ndarray
+    reason: str = ""
 
     @property
     def found(self) -> bool:
-        """Whether the phrase was found at all."""
-        return self.score > 0
+        """Whether the phrase was found in the image."""
+        return not self.reason
 
     @property
-    def mask(self) -> np.ndarray:
+    def mask(self) -> np.ndarray | None:
         """(height, width) bool, the pixels of the image that belong to the phrase; see `groundcli.heat.mask`."""
-        return heat.mask(self.heatmap, self.size)
+        return heat.mask(self.heatmap, self.size) if self.found else None
 
     @property
-    def xyxy(self) -> np.ndarray:
+    def xyxy(self) -> np.ndarray | None:
         """(K, 4) float64, the corners (left, top, right, bottom) of the boxes in pixels of the image, best first."""
+        if not self.found:
+            return None
         boxes = np.array(self.boxes, dtype=float).reshape(-1, 4)
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
-    def heat(self, size: tuple[int, int] | None = None) -> np.ndarray:
+    def heat(self, size: tuple[int, int] | None = None) -> np.ndarray | None:
         """The heat map at a size (width, height), by default the image's: (height, width) float32, bilinear."""
-        return np.ascontiguousarray(heat.resize(self.heatmap, size or self.size))
+        return np.ascontiguousarray(heat.resize(self.heatmap, size or self.size)) if self.found else None
 
     def __repr__(self) -> str:
-        x, y = self.point
-        where = f"at ({x:g}, {y:g}), score {self.score:.2f}" if self.found else "not found"
-        return f"<GroundedPhrase {_short(self.text)} {where}>"
+        if self.point is None:
+            return f"<GroundedPhrase {_short(self.text)} not found: {self.reason}>"
+        return f"<GroundedPhrase {_short(self.text)} at ({self.point[0]:g}, {self.point[1]:g}), score {self.score:.2f}>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -105,7 +109,7 @@ class Answer:
             {
                 "text": phrase.text,
                 "span": list(phrase.span),
-                "point": [round(value, 2) for value in phrase.point] if phrase.found else None,
+                "point": [round(value, 2) for value in phrase.point] if phrase.point else None,
                 "boxes": [
                     {"bbox": [round(float(value), 2) for value in box], "score": round(float(score), 6)}
                     for box, score in zip(phrase.boxes, phrase.box_scores, strict=True)
@@ -145,8 +149,8 @@ class Answer:
         if not phrases:
             return supervision.Detections.empty()
         return supervision.Detections(
-            xyxy=np.stack([phrase.xyxy[0] for phrase in phrases]),
-            mask=np.stack([phrase.mask for phrase in phrases]),
+            xyxy=np.concatenate([phrase.xyxy[:1] for phrase in phrases if phrase.xyxy is not None]),
+            mask=np.stack([phrase.mask for phrase in phrases if phrase.mask is not None]),
             confidence=np.array([phrase.score for phrase in phrases]),
             class_id=np.arange(len(phrases)),
             data={"class_name": np.array([phrase.text for phrase in phrases])},
@@ -196,7 +200,8 @@ class Answer:
 
     def __repr__(self) -> str:
         width, height = self.size
-        phrases = ", ".join(f"{_short(p.text)} {p.score:.2f}" for p in self.phrases[:SHOWN])
+        shown = self.phrases[:SHOWN]
+        phrases = ", ".join(f"{_short(p.text)} {f'{p.score:.2f}' if p.found else 'not found'}" for p in shown)
         more = ", ..." if len(self.phrases) > SHOWN else ""
         return f"<Answer {_short(self.caption)} on {width} x {height} pixels: {phrases or 'no phrases'}{more}>"
 
@@ -225,6 +230,7 @@ def answer(
     found: PhraseHeat,
     calibration: Sequence[float] = (),
     boxes: Method | None = "sides",
+    min_score: float = 0.0,
     image: Image.Image | Path | None = None,
 ) -> list[Answer]:
     """Reads points, scores and boxes off heat maps: the only place that does.
@@ -235,6 +241,7 @@ def answer(
         found: the heat of all their phrases, caption by caption.
         calibration: of the weights, see `groundcli.heat.confidence`; without one, scores are cosines.
         boxes: how to find boxes; None finds none.
+        min_score: phrases with a lower score are not found, nor are those without any heat.
         image: for the answers to draw on.
     """
     scores = probability(features(found.maps), calibration) if calibration else found.scores
@@ -243,10 +250,14 @@ def answer(
     for caption in captions:
         phrases = []
         for phrase in caption.phrases:
-            boxed, box_scores = METHODS[boxes](found.maps[i], size) if boxes else ([], [])
-            place = size, tuple(points[i]), tuple(boxed), tuple(box_scores)
             score = float(scores[i]) if found.scores[i] > 0 else 0.0
-            phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, int(found.levels[i]), found.maps[i]))
+            reason = "" if score else "no heat"
+            if score < min_score:
+                reason = f"its score {score:.2f} is under {min_score:g}"
+            boxed, box_scores = METHODS[boxes](found.maps[i], size) if boxes and not reason else ([], [])
+            place = size, None if reason else tuple(points[i]), tuple(boxed), tuple(box_scores)
+            level, heatmap = int(found.levels[i]), found.maps[i]
+            phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, level, heatmap, reason))
             i += 1
         answers.append(Answer(caption.text, size, tuple(phrases), image))
     return answers

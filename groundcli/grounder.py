@@ -68,12 +68,14 @@ class Grounder:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         boxes: Method = DEFAULT,
+        min_score: float = 0.0,
         loaded: Loaded | None = None,
     ):
         """A grounder of a model; `load` makes one from weights. `loaded` says where the model is from."""
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.boxes: Method = boxes
+        self.min_score = min_score
         self.model = model.eval().to(self.device)
         self.loaded = loaded
         self.finder = PhraseFinder()
@@ -86,6 +88,7 @@ class Grounder:
         precision: Precision = "auto",
         settings: Sequence[str] = (),
         boxes: Method | None = DEFAULT,
+        min_score: float = 0.0,
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
@@ -95,13 +98,14 @@ class Grounder:
             precision: float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
             settings: `key.key=value` over the recipe of the weights, such as `model.text.elmo_backend=allennlp`.
             boxes: the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
+            min_score: phrases with a lower score are not found.
 
         Raises:
             GroundcliError: the weights are missing or damaged, or there is no such device.
         """
         chosen = torch_device(str(device))
         loaded = load_model(weights, settings)
-        return cls(loaded.model, chosen, precision, boxes or DEFAULT, loaded)
+        return cls(loaded.model, chosen, precision, boxes or DEFAULT, min_score, loaded)
 
     def encode(self, image: Any) -> EncodedImage:
         """Encodes one image: a file's path, or whatever `groundcli.data.images.as_image` takes.
@@ -234,7 +238,8 @@ class Grounder:
         """
         found = self.phrase_heat(image, captions, encoded)
         method = self.boxes if boxes else None
-        return answer(captions, image.size, found, self.model.config.calibration, method, image.image)
+        calibration = self.model.config.calibration
+        return answer(captions, image.size, found, calibration, method, self.min_score, image.image)
 
     @torch.no_grad()
     def phrase_heat(

@@ -24,7 +24,7 @@ PAGES = "report/"  # `index.js`, `data-0001.js` and so on
 SHARDS = "shards/"  # journals of several devices, while they are at work
 DAMAGED = "annotations.damaged.jsonl"  # lines of the journal that can't be read any more
 TRACEBACKS = "tracebacks.txt"  # of errors that nobody foresaw, for a report
-ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json")
+ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json", "not_found.jsonl")
 BY_FORMAT: Mapping[str, Sequence[str]] = {
     "jsonl": ("phrases.jsonl",),
     "csv": ("phrases.csv",),

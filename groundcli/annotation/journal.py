@@ -15,6 +15,7 @@ from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
 from groundcli.output import FORMATS, label_by
+from groundcli.output.phrases import not_found
 from groundcli.output.record import Record
 from groundcli.output.report import report
 
@@ -155,7 +156,9 @@ class Count:
         return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
 
 
-def write_outputs(out: Path, failures: Iterable[Failure], categories: str, formats: Iterable[str], pages: bool) -> int:
+def write_outputs(
+    out: Path, failures: Iterable[Failure], categories: str, formats: Iterable[str], pages: bool
+) -> tuple[int, int]:
     """Makes all files of a closed journal in one pass over it, and `failures.jsonl` in the order of the paths.
 
     Args:
@@ -166,23 +169,26 @@ def write_outputs(out: Path, failures: Iterable[Failure], categories: str, forma
         pages: whether to make the page to look through.
 
     Returns:
-        How many failures there are.
+        How many failures there are, and how many phrases were not found.
     """
     problems = {(failure.path, failure.reason) for failure in failures}
     label = label_by(categories)
+    missing = 0
     with ExitStack() as files:
         writers = [files.enter_context(FORMATS[name](out, label)) for name in ("coco", *formats)]
+        writers.append(files.enter_context(not_found(out)))
         if pages:
             writers.append(files.enter_context(report(out, problems, out.resolve().name)))
         for record in read(out / JOURNAL):
             problems.update(_failures(record))
             if "error" not in record:
+                missing += sum(len(caption["not_found"]) for caption in record["captions"])
                 for write in writers:
                     write(record)
     with replacing(out / FAILURES) as file:
         for path, reason in sorted(problems):
             file.write(json.dumps({"path": path, "reason": reason}, ensure_ascii=False) + "\n")
-    return len(problems)
+    return len(problems), missing
 
 
 def _failures(record: Record) -> Iterator[tuple[str, str]]:
@@ -190,5 +196,5 @@ def _failures(record: Record) -> Iterator[tuple[str, str]]:
     if "error" in record:
         yield record["file_name"], record["error"]
     for caption in record.get("captions", ()):
-        if not caption["phrases"]:
+        if not caption["phrases"] and not caption["not_found"]:
             yield record["file_name"], f"no phrases in the caption {caption['caption']!r}"

@@ -54,11 +54,13 @@ class Outcome(NamedTuple):
     Attributes:
         counts: of the images.
         problems: lines of `failures.jsonl`.
+        not_found: phrases that were not found.
         damaged: lines of an earlier run's journal that were set aside, and their images done again.
     """
 
     counts: Count
     problems: int
+    not_found: int
     damaged: int
 
 
@@ -211,19 +213,18 @@ def _run(
             again = {task.sample.name for batch in todo for task in batch}
             _work(engine(todo), journal, keys, len(again), out, progress)
             journal.close(keys)
-            before.remove(kept=keys)
+            before.remove(kept=keys.keys() - journal.failed)
             write_json(out / POSITIONS, positions)
-            problems = write_outputs(out, found.failures, options.categories, options.format, options.report)
+            problems, missing = write_outputs(out, found.failures, options.categories, options.format, options.report)
             usable = len(keys) - len(journal.failed & keys.keys())
             kept = len(resumed - again)
             count = Count(found.images, usable - kept, kept, found.images - usable)
-            times = {"seconds": round(time.time() - started, 1), "finished": True}
-            write_json(
-                out / RUN, {**about, "counts": vars(count), "problems": problems, "damaged": journal.damaged, **times}
-            )
+            totals = {"counts": vars(count), "problems": problems, "not_found": missing, "damaged": journal.damaged}
+            seconds = round(time.time() - started, 1)
+            write_json(out / RUN, {**about, **totals, "seconds": seconds, "finished": True})
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return Outcome(count, problems, journal.damaged)
+    return Outcome(count, problems, missing, journal.damaged)
 
 
 def _work(

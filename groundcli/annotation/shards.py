@@ -227,14 +227,14 @@ def _placed_task(task: Task) -> Task:
 SAME = {*AnnotateOptions.deciding(), "batch_size"} - {"shard"}
 
 
-def merge(options: MergeOptions) -> tuple[Count, int]:
+def merge(options: MergeOptions) -> tuple[Count, int, int]:
     """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
 
     Args:
         options: the folders of finished runs, one for each `--shard I/N`, in any order, and the folder to make.
 
     Returns:
-        The sums of the shards' counts, and how many lines `failures.jsonl` has.
+        The sums of the shards' counts, how many lines `failures.jsonl` has, and how many phrases were not found.
 
     Raises:
         GroundcliError: a folder holds no finished run.
@@ -265,7 +265,7 @@ def merge(options: MergeOptions) -> tuple[Count, int]:
 
 def _merge(
     shards: Sequence[Path], runs: Sequence[dict[str, Any]], listings: Sequence[dict[str, Any]], out: Path
-) -> tuple[Count, int]:
+) -> tuple[Count, int, int]:
     arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
     about = {**runs[0], "arguments": arguments}
     write_json(out / RUN, {**about, "finished": False})
@@ -284,11 +284,12 @@ def _merge(
     for folder in PER_IMAGE:
         for shard in shards:
             _link(shard / folder, out / folder)
-    problems = write_outputs(out, failures, arguments["categories"], arguments["format"], arguments["report"])
+    problems, missing = write_outputs(out, failures, arguments["categories"], arguments["format"], arguments["report"])
     count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
     seconds = sum(run["seconds"] for run in runs)
-    write_json(out / RUN, {**about, "counts": vars(count), "problems": problems, "seconds": seconds, "finished": True})
-    return count, problems
+    totals = {"counts": vars(count), "problems": problems, "not_found": missing, "seconds": seconds}
+    write_json(out / RUN, {**about, **totals, "finished": True})
+    return count, problems, missing
 
 
 def _finished(shard: Path) -> dict[str, Any]:

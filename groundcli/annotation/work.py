@@ -66,14 +66,19 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How answers are read off heat maps: the weights' calibration, and the way to find boxes."""
+    """How answers are read off heat maps: the weights' calibration, the way to find boxes, the least score."""
 
     calibration: tuple[float, ...]
     boxes: Method
+    min_score: float
 
 
 def annotate_batches(
-    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, workers: int
+    batches: Sequence[Sequence[Task]],
+    grounder: "Grounder",
+    options: AnnotateOptions,
+    workers: int,
+    beside_gpu: bool | None = None,
 ) -> Iterator[list[Line]]:
     """The journal's lines of each batch, in order.
 
@@ -83,13 +88,14 @@ def annotate_batches(
         options: of the run.
         workers: on a CPU threads that take an image each; beside a GPU processes for all but the model, where 0 are
             threads of this one.
+        beside_gpu: which of the two ways; by default that of the grounder's device.
     """
-    if grounder.device.type == "cpu":
-        with lanes(max(1, workers)) as executor:
-            yield from _on_cpu(batches, grounder, options, executor, max(1, workers))
-    else:
+    if grounder.device.type != "cpu" if beside_gpu is None else beside_gpu:
         with pool(workers) as executor:
             yield from _on_gpu(batches, grounder, options, executor, workers)
+    else:
+        with lanes(max(1, workers)) as executor:
+            yield from _on_cpu(batches, grounder, options, executor, max(1, workers))
 
 
 def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
@@ -160,7 +166,7 @@ def _on_gpu(
 ) -> Iterator[list[Line]]:
     """Workers prepare a batch ahead each, and one more; the model, here, hands every image over to be finished."""
     side = grounder.model.config.visual.image_size
-    reading = Reading(grounder.model.config.calibration, grounder.boxes)
+    reading = Reading(grounder.model.config.calibration, grounder.boxes, grounder.min_score)
     ahead = in_order(lambda batch: executor.submit(prepare, batch, side, options), batches, workers + 1)
 
     def begin(work: tuple[Sequence[Task], list[Prepared | str]]) -> _All:
@@ -221,7 +227,8 @@ def finish(
 ) -> Line:
     """From heat maps to the line of the journal, and the pictures."""
     with failing(task, options) as failure:
-        return write_down(task, answer(captions, size, heat, reading.calibration, reading.boxes), options, None)
+        answers = answer(captions, size, heat, reading.calibration, reading.boxes, reading.min_score)
+        return write_down(task, answers, options, None)
     return failure[0]
 
 

@@ -20,12 +20,12 @@ def annotate(options: AnnotateOptions) -> None:
         for line in run.plan(options):
             console.output().print(line)
         return
-    count, problems, damaged = run.annotate(options, console.shower("annotating"), console.warn_untrained)
+    count, problems, missing, damaged = run.annotate(options, console.shower("annotating"), console.warn_untrained)
     if damaged:
         console.messages().print(f"{damaged} damaged lines of the journal were set aside, and their images done again")
     if options.report:
         console.output().print(f"look through the results: {options.out / 'report.html'}")
-    _tell(options.out, count, problems)
+    _tell(options.out, count, problems, missing)
 
 
 def merge(options: MergeOptions) -> None:
@@ -35,11 +35,12 @@ def merge(options: MergeOptions) -> None:
     _tell(options.out, *run(options))
 
 
-def _tell(out: Path, count: "Count", problems: int) -> None:
+def _tell(out: Path, count: "Count", problems: int, missing: int) -> None:
     from groundcli.annotation.folder import FAILURES
 
     if problems:
         console.output().print(f"{problems} images or captions could not be used: see {out / FAILURES}")
-    console.output().print(f"{out}: {count}")
+    note = f"; {missing} phrases not found" if missing else ""
+    console.output().print(f"{out}: {count}{note}")
     if problems:
         raise typer.Exit(1)

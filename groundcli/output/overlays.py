@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ COLORS: tuple[Color, ...] = (
 
 
 def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
-    """Draws what was found on an image.
+    """Draws what was found on an image; what was not found is left out.
 
     Each caption is a block: its text with the phrases in their colours, the photograph with every phrase's best box
     and point, and one panel per phrase with its heat. Captions that are one phrase each share a block.
@@ -63,6 +63,7 @@ def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     Returns:
         RGB picture, `WIDTH` pixels wide; small images are enlarged, large ones reduced.
     """
+    answers = [replace(answer, phrases=tuple(p for p in answer.phrases if p.found)) for answer in answers]
     height = MARGIN
     blocks: list[Image.Image] = []
     groups: list[Answer | None] = [*_joined(answers)] or [None]
@@ -254,7 +255,7 @@ def _marked(shown: Image.Image, answer: Answer) -> Image.Image:
     scale = shown.width / answer.size[0], shown.height / answer.size[1]
     canvas = ImageDraw.Draw(shown)
     boxes = [area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in answer.phrases]
-    points = [scaled(phrase.point, scale, shown.size) for phrase in answer.phrases]
+    points = [_place(phrase, scale, shown.size) for phrase in answer.phrases]
     for i, box in enumerate(boxes):
         if box:
             draw_box(canvas, box, color(i), 3)
@@ -329,7 +330,7 @@ def _draw_panel(
     scale = panel.width / size[0], panel.height / size[1]
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
-    draw_marker(panel, scaled(phrase.point, scale, panel.size), fill, 7)
+    draw_marker(panel, _place(phrase, scale, panel.size), fill, 7)
     _draw_title(ImageDraw.Draw(block), phrase, fill, corner, panel.width)
     block.paste(panel, (corner[0], corner[1] + TITLE))
 
@@ -424,3 +425,9 @@ def scaled(point: tuple[float, float], scale: tuple[float, float], room: tuple[i
     """A point of the image on a page where it is shown at a scale (across, down), (width, height) pixels large."""
     x, y = (min(max(round(at * by), 0), side - 1) for at, by, side in zip(point, scale, room, strict=True))
     return x, y
+
+
+def _place(phrase: GroundedPhrase, scale: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
+    """The point of a phrase that was found, see `scaled`."""
+    assert phrase.point is not None
+    return scaled(phrase.point, scale, room)

@@ -1,4 +1,4 @@
-"""A table of phrases, as CSV for spreadsheets and as JSON lines for programs.
+"""A table of phrases, as CSV for spreadsheets and as JSON lines for programs; and those that were not found.
 
 Coordinates are pixels of the upright image, x before y, from the upper left corner of the upper left pixel on.
 file_name is the image's relative path with forward slashes, width and height its size in pixels; caption the whole
@@ -75,3 +75,17 @@ def _item(record: Record, caption: str, phrase: Record) -> Record:
         "score": phrase["score"],
         "level": phrase["level"],
     }
+
+
+@contextmanager
+def not_found(out: Path) -> Iterator[Writer]:
+    """Writes `not_found.jsonl`, a line per phrase that was not found: its score, and why. Raises OSError."""
+    with replacing(out / "not_found.jsonl") as file:
+
+        def write(record: Record) -> None:
+            for caption in record["captions"]:
+                for phrase in caption["not_found"]:
+                    item = {"file_name": record["file_name"], "caption": caption["caption"], **phrase}
+                    file.write(as_json(item) + "\n")
+
+        yield write

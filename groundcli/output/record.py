@@ -25,6 +25,8 @@ Label = Callable[[str], str]  # the name that an output gives a phrase
 def record_of(name: str, answers: Sequence[Answer], size: tuple[int, int]) -> Record:
     """All that the files of a run say of an image. Equal answers give equal records.
 
+    A phrase that was not found has its text, span, score and reason under "not_found", and nothing else.
+
     Of a phrase: bbox is its best box (where none was found, the hot region around its point); segmentation is the
     compressed RLE of the pixels whose heat is at least half of the maximum, area their number; keypoints are its
     point, 2 for visible; boxes are all its boxes, best first; heat is its heat map in steps of 1/255 of the maximum.
@@ -40,28 +42,40 @@ def record_of(name: str, answers: Sequence[Answer], size: tuple[int, int]) -> Re
         "width": size[0],
         "height": size[1],
         "captions": [
-            {"caption": answer.caption, "phrases": [_phrase(phrase) for phrase in answer.phrases]} for answer in answers
+            {
+                "caption": answer.caption,
+                "phrases": [_phrase(phrase) for phrase in answer.phrases if phrase.found],
+                "not_found": [_missing(phrase) for phrase in answer.phrases if not phrase.found],
+            }
+            for answer in answers
         ],
     }
 
 
 def phrases_of(record: Record) -> Iterator[tuple[str, Record]]:
-    """(caption, phrase) of every phrase of an image, in order."""
+    """(caption, phrase) of every phrase that was found in an image, in order."""
     for caption in record["captions"]:
         for phrase in caption["phrases"]:
             yield caption["caption"], phrase
 
 
+def _missing(phrase: GroundedPhrase) -> Record:
+    span, score = [int(end) for end in phrase.span], round(float(phrase.score), 6)
+    return {"phrase": phrase.text, "span": span, "score": score, "reason": phrase.reason}
+
+
 def _phrase(phrase: GroundedPhrase) -> Record:
-    hot = phrase.mask
+    hot, point = phrase.mask, phrase.point
+    assert hot is not None
+    assert point is not None
     rle = coco_mask.encode(np.asfortranarray(hot, dtype=np.uint8))
-    best = phrase.boxes[0] if phrase.boxes else _box_around(phrase.point, hot)
+    best = phrase.boxes[0] if phrase.boxes else _box_around(point, hot)
     return {
         "bbox": _rounded(best),
         "area": int(coco_mask.area(rle)),
         "segmentation": {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")},
         "iscrowd": 0,
-        "keypoints": [*_rounded(phrase.point), 2],
+        "keypoints": [*_rounded(point), 2],
         "num_keypoints": 1,
         "score": round(float(phrase.score), 6),
         "phrase": phrase.text,

@@ -10,8 +10,9 @@ from pycocotools.coco import COCO
 
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.output.coco import write_coco
-from groundcli.output.record import Record, image_record
+from groundcli.heat import mask
+from groundcli.output.coco import coco as coco_writer
+from groundcli.output.record import Label, Record, record_of
 from tests.shapes import SIDE, write_shapes
 from tests.shapes import SIZE as SHAPES_SIZE
 
@@ -29,22 +30,23 @@ def phrase(
 ) -> GroundedPhrase:
     scores = tuple(0.9 - 0.2 * i for i in range(len(boxes)))
     heat = heat_at(0, 3) if heat is None else heat
-    return GroundedPhrase(text, span, (52.25, 5.0), boxes, scores, 0.61803398875, 2, heat)
+    return GroundedPhrase(text, span, SIZE, (52.25, 5.0), boxes, scores, 0.61803398875, 2, heat)
 
 
 DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40.123, 2, 15, 12), (0, 0, 10, 10))),))
 TWO = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
-IMAGES = [("sub/a.jpg", SIZE, [DOG, TWO]), ("nothing.jpg", (7, 9), []), ("b.jpg", SIZE, [TWO])]
+IMAGES = [("sub/a.jpg", [DOG, TWO], SIZE), ("nothing.jpg", [], (7, 9)), ("b.jpg", [TWO], SIZE)]
 
 
-def write(folder: Path, records: Sequence[Record] | None = None) -> Path:
+def write(folder: Path, records: Sequence[Record] | None = None, label: Label = str.lower) -> Path:
     folder.mkdir(exist_ok=True)
-    records = [image_record(*image) for image in IMAGES] if records is None else records
-    write_coco(folder, lambda: iter(records))
+    with coco_writer(folder, label) as add:
+        for record in [record_of(*image) for image in IMAGES] if records is None else records:
+            add(record)
     return folder
 
 
-def test_pycocotools_reads_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pycocotools_reads_the_data_set(tmp_path: Path) -> None:
     coco = COCO(write(tmp_path) / "annotations.json")
     assert [coco.imgs[i]["file_name"] for i in (1, 2, 3)] == ["sub/a.jpg", "nothing.jpg", "b.jpg"]
     assert (coco.imgs[2]["width"], coco.imgs[2]["height"]) == (7, 9)
@@ -64,24 +66,27 @@ def test_pycocotools_reads_the_data_set(tmp_path: Path, capsys: pytest.CaptureFi
     assert coco.getAnnIds(imgIds=[1], catIds=[1]) == [1, 2]
 
 
-def test_masks_are_the_hot_region(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_are_the_hot_region(tmp_path: Path) -> None:
     coco = COCO(write(tmp_path) / "annotations.json")
     for annotation in coco.anns.values():
-        mask = coco.annToMask(annotation)
-        assert mask.shape == (40, 60)
-        assert mask.sum() == annotation["area"]
-        assert mask[2, 57]  # the hot cell is the upper right one
-        assert not mask[:, :30].any()
+        hot = coco.annToMask(annotation)
+        assert hot.shape == (40, 60)
+        assert hot.sum() == annotation["area"]
+        assert hot[2, 57]  # the hot cell is the upper right one
+        assert not hot[:, :30].any()
+        assert np.array_equal(hot, mask(heat_at(0, 3), SIZE))
 
 
-def test_results_are_detections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_detections(tmp_path: Path) -> None:
     coco = COCO(write(tmp_path) / "annotations.json")
     results = json.loads((tmp_path / "results.json").read_text())
     assert [(r["image_id"], r["category_id"]) for r in results] == [(1, 1), (1, 1), (1, 1), (1, 2), (3, 1), (3, 2)]
     assert [r["score"] for r in results[:3]] == [0.9, 0.7, 0.618034]  # without a box: the phrase's own score
     loaded = coco.loadRes(str(tmp_path / "results.json"))
     assert len(loaded.anns) == 6
-    assert loaded.annToMask(loaded.anns[1]).sum() > 0
+    assert loaded.anns[1]["area"] == 15 * 12
+    drawn = np.argwhere(loaded.annToMask(loaded.anns[1]))
+    assert (drawn.min(axis=0).tolist(), drawn.max(axis=0).tolist()) == ([2, 40], [13, 54])
 
 
 def test_equal_answers_give_equal_bytes(tmp_path: Path) -> None:
@@ -90,14 +95,14 @@ def test_equal_answers_give_equal_bytes(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_an_empty_run_is_a_valid_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_run_is_a_valid_data_set(tmp_path: Path) -> None:
     write(tmp_path, [])
     assert COCO(tmp_path / "annotations.json").getImgIds() == []
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
-def test_without_phrases_it_is_a_valid_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, [image_record("a.jpg", SIZE, [Answer("well", SIZE, ())])])
+def test_without_phrases_it_is_a_valid_data_set(tmp_path: Path) -> None:
+    write(tmp_path, [record_of("a.jpg", [Answer("well", SIZE, ())], SIZE)])
     coco = COCO(tmp_path / "annotations.json")
     assert (coco.getImgIds(), coco.getAnnIds(), coco.getCatIds()) == ([1], [], [])
     assert coco.dataset["captions"] == [{"id": 1, "image_id": 1, "caption": "well"}]
@@ -106,7 +111,7 @@ def test_without_phrases_it_is_a_valid_data_set(tmp_path: Path, capsys: pytest.C
 
 def test_what_a_record_has_beside_stays_out(tmp_path: Path) -> None:
     first = write(tmp_path / "one")
-    more = [{"key": "0f", **image_record(*image), "index": i} for i, image in enumerate(IMAGES)]
+    more = [{"key": "0f", **record_of(*image), "index": i} for i, image in enumerate(IMAGES)]
     for record in more:
         for caption in record["captions"]:
             for said in caption["phrases"]:
@@ -117,9 +122,8 @@ def test_what_a_record_has_beside_stays_out(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_categories_are_named_by_a_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records = [image_record(*image) for image in IMAGES]
-    write_coco(tmp_path, lambda: iter(records), lambda phrase: phrase.split()[-1])
+def test_categories_are_named_by_a_function(tmp_path: Path) -> None:
+    write(tmp_path, label=lambda phrase: phrase.split()[-1])
     coco = COCO(tmp_path / "annotations.json")
     assert [(cat["id"], cat["name"]) for cat in coco.cats.values()] == [(1, "dog"), (2, "bird")]
     assert coco.anns[1]["phrase"] == "A dog"
@@ -130,10 +134,10 @@ def test_categories_are_named_by_a_function(tmp_path: Path, capsys: pytest.Captu
 HOSTILE = ['a "dog", or\nso', "ein Ärger 😀", "熊 # 1", "back\\slash\u2028</script>", "\t,;'"]
 
 
-def test_any_text_and_any_name_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_text_and_any_name_comes_back(tmp_path: Path) -> None:
     name = 'a folder/ü "熊", #1 %20.jpg'
     phrases = tuple(phrase(text, (0, len(text))) for text in HOSTILE)
-    write(tmp_path, [image_record(name, SIZE, [Answer("\n".join(HOSTILE), SIZE, phrases)])])
+    write(tmp_path, [record_of(name, [Answer("\n".join(HOSTILE), SIZE, phrases)], SIZE)])
     coco = COCO(tmp_path / "annotations.json")
     assert coco.imgs[1]["file_name"] == name
     assert coco.dataset["captions"][0]["caption"] == "\n".join(HOSTILE)
@@ -141,9 +145,9 @@ def test_any_text_and_any_name_comes_back(tmp_path: Path, capsys: pytest.Capture
     assert [cat["name"] for cat in coco.cats.values()] == [text.lower() for text in HOSTILE]
 
 
-def test_no_heat_is_an_empty_mask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_heat_is_an_empty_mask(tmp_path: Path) -> None:
     cold = phrase("a dog", (0, 5), (), np.zeros((4, 4), dtype=np.float32))
-    write(tmp_path, [image_record("a.jpg", SIZE, [Answer("a dog", SIZE, (cold,))])])
+    write(tmp_path, [record_of("a.jpg", [Answer("a dog", SIZE, (cold,))], SIZE)])
     coco = COCO(tmp_path / "annotations.json")
     assert coco.anns[1]["area"] == 0
     mask = coco.annToMask(coco.anns[1])
@@ -162,11 +166,11 @@ def test_another_tool_imports_it(tmp_path: Path) -> None:
         heat[y0 * 4 // 3 : (y0 + SIDE) * 4 // 3, x0 : x0 + SIDE] = 1
         box = (float(x0), float(y0), float(SIDE), float(SIDE))
         centre = (x0 + SIDE / 2, y0 + SIDE / 2)
-        said = GroundedPhrase(text, (0, len(text)), centre, (box,), (0.9,), 0.5, 0, heat)
-        records.append(image_record(f"sub/{name}", SHAPES_SIZE, [Answer(text, SHAPES_SIZE, (said,))]))
+        said = GroundedPhrase(text, (0, len(text)), SHAPES_SIZE, centre, (box,), (0.9,), 0.5, 0, heat)
+        records.append(record_of(f"sub/{name}", [Answer(text, SHAPES_SIZE, (said,))], SHAPES_SIZE))
     with Image.open(folder / "sub" / next(iter(true))) as picture:
         picture.save(folder / "empty.png")
-    records.append(image_record("empty.png", SHAPES_SIZE, [Answer("well", SHAPES_SIZE, ())]))
+    records.append(record_of("empty.png", [Answer("well", SHAPES_SIZE, ())], SHAPES_SIZE))
     write(tmp_path / "out", records)
 
     dataset = supervision.DetectionDataset.from_coco(
@@ -192,7 +196,7 @@ def test_another_tool_imports_it(tmp_path: Path) -> None:
 def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text("older")
     with pytest.raises(KeyError):
-        write(tmp_path, [image_record(*IMAGES[0]), {"file_name": "torn.jpg"}])
+        write(tmp_path, [record_of(*IMAGES[0]), {"file_name": "torn.jpg"}])
     assert (tmp_path / "annotations.json").read_text() == "older"
     write(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations.json", "results.json"]

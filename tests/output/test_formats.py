@@ -13,9 +13,9 @@ import yaml
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError
-from groundcli.output.formats import FORMATS
-from groundcli.output.formats.yolo import label_path
-from groundcli.output.record import Record, image_record
+from groundcli.output import FORMATS
+from groundcli.output.record import Record, record_of
+from groundcli.output.yolo import check_names, label_path
 from tests.shapes import SIDE, write_shapes
 from tests.shapes import SIZE as SHAPES_SIZE
 
@@ -35,31 +35,33 @@ HOSTILE_NAME = 'a folder/ü "熊", #1 %20.x.jpg'
 
 def phrase(text: str, span: tuple[int, int], boxes: tuple[Box, ...] = ()) -> GroundedPhrase:
     scores = tuple(0.9 - 0.2 * i for i in range(len(boxes)))
-    return GroundedPhrase(text, span, (52.25, 5.0), boxes, scores, 0.61803398875, 2, COLD)
+    return GroundedPhrase(text, span, SIZE, (52.25, 5.0), boxes, scores, 0.61803398875, 2, COLD)
 
 
 DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40.123, 2, 15, 12), (0, 0, 10, 10))),))
 TWO = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
 WORDLESS = Answer("well", SIZE, ())
 IMAGES = [
-    ("sub/a b.jpg", SIZE, [DOG, WORDLESS]),
-    ("nothing.jpg", (7, 9), []),
-    ("b.jpg", SIZE, [TWO]),
+    ("sub/a b.jpg", [DOG, WORDLESS], SIZE),
+    ("nothing.jpg", [], (7, 9)),
+    ("b.jpg", [TWO], SIZE),
 ]
 
 
 def records() -> list[Record]:
-    return [{"key": "0f", "index": i, **image_record(*image)} for i, image in enumerate(IMAGES)]
+    return [{"key": "0f", "index": i, **record_of(*image)} for i, image in enumerate(IMAGES)]
 
 
 def hostile() -> list[Record]:
     phrases = tuple(phrase(text, (0, len(text)), ((1, 2, 3, 4),)) for text in HOSTILE)
-    return [image_record(HOSTILE_NAME, SIZE, [Answer("\n".join(HOSTILE), SIZE, phrases)])]
+    return [record_of(HOSTILE_NAME, [Answer("\n".join(HOSTILE), SIZE, phrases)], SIZE)]
 
 
 def write(name: str, out: Path, images: Sequence[Record]) -> Path:
     out.mkdir(exist_ok=True)
-    FORMATS[name](out, lambda: iter(images), str.lower)
+    with FORMATS[name](out, str.lower) as add:
+        for record in images:
+            add(record)
     return out
 
 
@@ -133,7 +135,7 @@ def test_jsonl_keeps_any_text(tmp_path: Path) -> None:
     assert {line["file_name"] for line in lines} == {HOSTILE_NAME}
 
 
-@pytest.mark.parametrize("images", [[], [image_record("a.jpg", SIZE, [WORDLESS])]])
+@pytest.mark.parametrize("images", [[], [record_of("a.jpg", [WORDLESS], SIZE)]])
 def test_jsonl_without_phrases(tmp_path: Path, images: list[Record]) -> None:
     assert read_jsonl(write("jsonl", tmp_path, images)) == []
 
@@ -183,7 +185,7 @@ def test_csv_ends_lines_as_rfc_4180_has_it(tmp_path: Path) -> None:
     assert lines[2].startswith(b'b.jpg,60,40,"a dog, a bird",a dog,0,5,')
 
 
-@pytest.mark.parametrize("images", [[], [image_record("a.jpg", SIZE, [WORDLESS])]])
+@pytest.mark.parametrize("images", [[], [record_of("a.jpg", [WORDLESS], SIZE)]])
 def test_csv_without_phrases_has_its_names(tmp_path: Path, images: list[Record]) -> None:
     out = write("csv", tmp_path, images)
     assert read_csv(out) == []
@@ -220,7 +222,7 @@ def test_yolo_keeps_any_text(tmp_path: Path) -> None:
     assert [line[0] for line in read_yolo(out, HOSTILE_NAME)] == list(range(len(HOSTILE)))
 
 
-@pytest.mark.parametrize("images", [[], [image_record("a.jpg", SIZE, [WORDLESS])]])
+@pytest.mark.parametrize("images", [[], [record_of("a.jpg", [WORDLESS], SIZE)]])
 def test_yolo_without_phrases(tmp_path: Path, images: list[Record]) -> None:
     out = write("yolo", tmp_path, images)
     assert yaml.safe_load((out / "data.yaml").read_text("utf-8"))["names"] == {}
@@ -228,9 +230,12 @@ def test_yolo_without_phrases(tmp_path: Path, images: list[Record]) -> None:
 
 
 def test_yolo_refuses_images_that_would_share_their_labels(tmp_path: Path) -> None:
-    images = [image_record(name, SIZE, []) for name in ("sub/a.jpg", "a.jpg", "sub/a.png")]
+    images = [record_of(name, [], SIZE) for name in ("sub/a.jpg", "a.jpg", "sub/a.png")]
     with pytest.raises(GroundcliError, match=r"sub/a\.jpg and sub/a\.png"):
         write("yolo", tmp_path, images)
+    with pytest.raises(GroundcliError, match=r"sub/a\.jpg and sub/a\.png"):
+        check_names(image["file_name"] for image in images)
+    check_names(["sub/a.jpg", "a.jpg", "a.b.jpg"])
 
 
 def test_another_tool_imports_yolo(tmp_path: Path) -> None:
@@ -239,7 +244,7 @@ def test_another_tool_imports_yolo(tmp_path: Path) -> None:
     for name, (x0, y0, _, _) in true.items():
         text = (tmp_path / "images" / name).with_suffix(".txt").read_text().strip()
         said = phrase(text, (0, len(text)), ((float(x0), float(y0), float(SIDE), float(SIDE)),))
-        images.append(image_record(name, SHAPES_SIZE, [Answer(text, SHAPES_SIZE, (said,))]))
+        images.append(record_of(name, [Answer(text, SHAPES_SIZE, (said,))], SHAPES_SIZE))
     out = write("yolo", tmp_path / "out", images)
     dataset = supervision.DetectionDataset.from_yolo(
         images_directory_path=str(tmp_path / "images"),
@@ -329,7 +334,7 @@ def test_labelstudio_keeps_any_text(tmp_path: Path) -> None:
     assert results[0]["value"]["rectanglelabels"] == ['a "dog", or so']  # a label is one line
 
 
-@pytest.mark.parametrize(("images", "count"), [([], 0), ([image_record("a.jpg", SIZE, [WORDLESS])], 1)])
+@pytest.mark.parametrize(("images", "count"), [([], 0), ([record_of("a.jpg", [WORDLESS], SIZE)], 1)])
 def test_labelstudio_without_phrases(tmp_path: Path, images: list[Record], count: int) -> None:
     tasks, interface = read_labelstudio(write("labelstudio", tmp_path, images))
     check_labelstudio(tasks, interface)

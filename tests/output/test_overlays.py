@@ -6,7 +6,7 @@ from PIL import Image
 
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.output.overlays import WIDTH, color, draw
+from groundcli.output.overlays import FAINT, LINE, MAX_HEIGHT, WIDTH, color, draw
 
 
 def grounded(text: str, start: int, at: tuple[float, float], size: tuple[int, int], box: bool = True) -> GroundedPhrase:
@@ -15,7 +15,7 @@ def grounded(text: str, start: int, at: tuple[float, float], size: tuple[int, in
     heat = np.zeros((9, 9), dtype=np.float32)
     heat[int(at[1] * 9), int(at[0] * 9)] = 1
     boxes: tuple[Box, ...] = ((x - size[0] / 8, y - size[1] / 8, size[0] / 4, size[1] / 4),) if box else ()
-    return GroundedPhrase(text, (start, start + len(text)), (x, y), boxes, (0.5,) * len(boxes), 0.5, 0, heat)
+    return GroundedPhrase(text, (start, start + len(text)), size, (x, y), boxes, (0.5,) * len(boxes), 0.5, 0, heat)
 
 
 def answer(words: Sequence[str], places: Sequence[tuple[float, float]], size: tuple[int, int]) -> Answer:
@@ -97,22 +97,31 @@ def test_anything_can_be_drawn(size: tuple[int, int], answers: list[Answer]) -> 
 
 def test_no_boxes_and_no_heat() -> None:
     size = (500, 375)
-    cold = GroundedPhrase("a dog", (0, 5), (250.0, 190.0), (), (), 0.0, 0, np.zeros((9, 9), dtype=np.float32))
+    cold = GroundedPhrase("a dog", (0, 5), size, (250.0, 190.0), (), (), 0.0, 0, np.zeros((9, 9), dtype=np.float32))
     picture = np.asarray(draw(grey(size), [Answer("a dog", size, (cold,))]))
-    assert len(pixels_of(picture, 0)) > 0
+    photo = np.argwhere((picture == 128).all(axis=2))
+    (top, left), (bottom, right) = photo.min(axis=0), photo.max(axis=0)
+    middle = round(top + 190 / 375 * (bottom - top)), round(left + (right - left) / 2)
+    assert tuple(picture[middle]) == color(0)  # its point
 
 
 def test_lone_phrases_share_a_block_and_captions_do_not() -> None:
     size = (500, 375)
     lone = [Answer(text, size, (grounded(text, 0, (0.5, 0.5), size),)) for text in ("a dog", "a cat", "a cow")]
-    assert draw(grey(size), lone).height == draw(grey(size), lone[:1]).height
+    shared = np.asarray(draw(grey(size), lone))
+    assert len(shared) == draw(grey(size), lone[:1]).height
+    assert all(len(pixels_of(shared[:60], i)) for i in range(3))  # the line of text names them all
     captions = [answer(["a dog"], [(0.5, 0.5)], size)] * 3
     assert draw(grey(size), captions).height > 2.5 * draw(grey(size), captions[:1]).height
 
 
 def test_a_page_does_not_outgrow_jpeg() -> None:
     size = (60, 60)
-    assert draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 120).height < 65_000
+    page = np.asarray(draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 120))
+    assert MAX_HEIGHT - 1000 < len(page) < 65_000
+    assert (page[-LINE:] == FAINT).all(axis=2).any()  # "and N more captions"
+    whole = np.asarray(draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 2))
+    assert not (whole[-LINE:] == FAINT).all(axis=2).any()
 
 
 def test_the_image_is_left_as_it_was() -> None:

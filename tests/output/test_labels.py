@@ -2,21 +2,21 @@ from collections.abc import Callable
 
 import pytest
 
-from groundcli.output.categories import CATEGORIES
+from groundcli.output import label_by
 
 
 @pytest.fixture(scope="module")
 def head() -> Callable[[str], str]:
-    return CATEGORIES["head"]()
+    return label_by("head")
 
 
 def test_the_phrase_in_lower_case() -> None:
-    assert CATEGORIES["phrase"]()("A big red Fire Truck ") == "a big red fire truck "
+    assert label_by("phrase")("A big red Fire Truck ") == "a big red fire truck "
 
 
-def test_a_single_category() -> None:
-    category = CATEGORIES["single"]()
-    assert {category("a dog"), category("two Cats"), category("")} == {"phrase"}
+def test_a_single_label() -> None:
+    label = label_by("single")
+    assert {label("a dog"), label("two Cats"), label("")} == {"phrase"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,223 @@
+"""The ways through the model give the same lines and pictures; that of a GPU is run on a CPU here."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from groundcli import Grounder
+from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.folder import TRACEBACKS
+from groundcli.annotation.journal import Line, opened
+from groundcli.annotation.work import Task, annotate_batches, default_workers
+from groundcli.data import find
+from groundcli.data.images import decode
+from groundcli.errors import GroundcliError
+from groundcli.grounder import EncodedImage
+from groundcli.output.overlays import draw
+from groundcli.output.record import load_heatmaps
+from tests.shapes import write_shapes
+
+Batches = list[list[Task]]
+beside_gpu = partial(annotate_batches, beside_gpu=True)
+
+
+def options(out: Path, **more: Any) -> AnnotateOptions:
+    return AnnotateOptions.make(images=".", out=out, **{"report": False, **more})
+
+
+def pictures(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def grounder() -> Grounder:
+    return Grounder.load("lite")
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    """Six batches, of three images but the last; one of the images is broken."""
+    photos = tmp_path_factory.mktemp("photos")
+    write_shapes(photos, copies=2)
+    (photos / "green_circle_0.png").write_bytes(b"no picture")
+    tasks = [Task(sample, sample.name) for sample in find.load([photos]).samples]
+    return [tasks[i : i + 3] for i in range(0, len(tasks), 3)]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run of one thread draws all that there is."""
+    return tmp_path_factory.mktemp("one")
+
+
+@pytest.fixture(scope="module")
+def lines(batches: Batches, grounder: Grounder, one: Path) -> list[list[Line]]:
+    """Its lines."""
+    return [*annotate_batches(batches, grounder, options(one, report=True, save_heatmaps=True), 1)]
+
+
+@pytest.fixture(scope="module")
+def overlays(one: Path, lines: list[list[Line]]) -> dict[str, bytes]:
+    """Its overlays, once the lines are there."""
+    return {f"overlays/{name}": content for name, content in pictures(one / "overlays").items()}
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the images have on a CPU, so that sums are equal."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_bad_image_spoils_no_other(lines: list[list[Line]], batches: Batches) -> None:
+    assert [[line.name for line in batch] for batch in lines] == [[t.sample.name for t in b] for b in batches]
+    records = {line.name: opened(line.text.encode()) or {} for batch in lines for line in batch}
+    assert {line.name for batch in lines for line in batch if line.failed} == {"green_circle_0.png"}
+    assert {name for name, record in records.items() if "error" in record} == {"green_circle_0.png"}
+    for batch in batches:
+        for task in batch:
+            record = records[task.sample.name]
+            assert (record["file_name"], record["key"]) == (task.sample.name, task.key)
+            if "error" not in record:
+                said = [caption["caption"] for caption in record["captions"]]
+                assert said == [caption.text for caption in task.sample.captions]
+
+
+@pytest.mark.usefixtures("lines")
+def test_what_is_drawn(batches: Batches, grounder: Grounder, one: Path) -> None:
+    """Overlay, thumbnail and heat maps of an image are those of its answer."""
+    task = batches[0][0]
+    answer = grounder.ground(task.sample.image, task.sample.captions[0])
+    with Image.open(one / f"overlays/{task.sample.name}.jpg") as overlay:
+        expected = np.asarray(draw(decode(task.sample.image), [answer])).astype(int)
+        assert np.abs(expected - np.asarray(overlay)).mean() < 3  # it is a JPEG
+    with Image.open(one / f"report/thumbnails/{task.sample.name}.jpg") as small, Image.open(task.sample.image) as photo:
+        assert small.size == photo.size
+        assert np.abs(np.asarray(small).astype(int) - np.asarray(photo)).mean() < 3
+    heatmaps = load_heatmaps(one / f"heatmaps/{task.sample.name}.npz")
+    assert heatmaps.phrase.tolist() == [phrase.text for phrase in answer.phrases]
+    np.testing.assert_allclose(heatmaps.heat[0], answer.phrases[0].heatmap, atol=1e-3)
+
+
+@pytest.mark.usefixtures("lines")
+def test_every_good_image_has_its_pictures(one: Path, batches: Batches) -> None:
+    good = {task.sample.name for batch in batches for task in batch} - {"green_circle_0.png"}
+    wanted = {f"overlays/{name}.jpg" for name in good} | {f"report/thumbnails/{name}.jpg" for name in good}
+    assert pictures(one).keys() == wanted | {f"heatmaps/{name}.npz" for name in good}
+
+
+def test_threads_change_no_bit(
+    batches: Batches, grounder: Grounder, lines: list[list[Line]], overlays: dict[str, bytes], tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    assert [*annotate_batches(batches, grounder, options(tmp_path), 3)] == lines
+    assert torch.get_num_threads() == threads
+    assert pictures(tmp_path) == overlays
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("one_thread")
+def test_the_way_of_a_gpu(
+    batches: Batches,
+    grounder: Grounder,
+    lines: list[list[Line]],
+    overlays: dict[str, bytes],
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    assert [*beside_gpu(batches, grounder, options(tmp_path), workers)] == lines
+    assert pictures(tmp_path) == overlays
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_where_memory_is_short_batches_are_halved(
+    batches: Batches, grounder: Grounder, lines: list[list[Line]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, tried = grounder.encode_pixels, []
+
+    def short(pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
+        tried.append(len(pixels))
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(pixels, sizes)
+
+    monkeypatch.setattr(grounder, "encode_pixels", short)
+    assert [*beside_gpu(batches[-3:], grounder, options(tmp_path, overlays=False), 0)] == lines[-3:]
+    assert tried == [3, 1, 2, 1, 1, 3, 1, 2, 1, 1, 1]
+
+
+def test_where_memory_is_too_short_for_one_it_says_so(
+    batches: Batches, grounder: Grounder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(grounder, "encode_pixels", none)
+    with pytest.raises(GroundcliError, match="single image; try --device cpu"):
+        [*beside_gpu(batches, grounder, options(tmp_path), 0)]
+
+
+def test_an_image_that_goes_before_it_is_drawn(
+    batches: Batches, grounder: Grounder, lines: list[list[Line]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone.png"
+    gone.write_bytes(batches[0][0].sample.image.read_bytes())
+    encode = grounder.encode_pixels
+
+    def and_gone(pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
+        gone.unlink()
+        return encode(pixels, sizes)
+
+    monkeypatch.setattr(grounder, "encode_pixels", and_gone)
+    task = batches[0][0]._replace(sample=replace(batches[0][0].sample, image=gone))
+    ((line, second),) = beside_gpu([[task, batches[0][1]]], grounder, options(tmp_path / "out"), 0)
+    assert opened(line.text.encode()) == {
+        "file_name": task.sample.name, "key": task.key, "error": f"{gone}: no such file"
+    }  # fmt: skip
+    assert line.failed
+    assert not second.failed
+    assert [*pictures(tmp_path / "out")] == [f"overlays/{second.name}.jpg"]
+
+
+@pytest.mark.parametrize("way", [annotate_batches, beside_gpu])
+def test_an_error_that_nobody_foresaw_is_one_images_failure(
+    batches: Batches, grounder: Grounder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
+    """A thread, or a worker, meets it: here where overlays are drawn."""
+    first, second = batches[0][:2]
+
+    def odd(image: Image.Image, answers: Sequence[Any]) -> Image.Image:
+        if answers[0].caption == first.sample.captions[0].text and image.size == (240, 180):
+            raise LookupError("a strange picture")
+        return draw(image, answers)
+
+    monkeypatch.setattr("groundcli.annotation.work.draw", odd)
+    other = second._replace(sample=replace(second.sample, captions=batches[-1][0].sample.captions))
+    ((failed, fine),) = way([[first, other]], grounder, options(tmp_path), 0)
+    assert (failed.failed, fine.failed) == (True, False)
+    reason = f"an error that was not foreseen (LookupError: a strange picture); see {TRACEBACKS}"
+    assert (opened(failed.text.encode()) or {})["error"] == reason
+    text = (tmp_path / TRACEBACKS).read_text()
+    assert text.startswith(f"{first.sample.name}\nTraceback (most recent call last):")
+    assert 'raise LookupError("a strange picture")' in text
+
+
+def test_cores_are_shared_by_devices() -> None:
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    assert default_workers(1000, True) == threads
+    assert default_workers(1000, True, threads) == 1
+    assert default_workers(1000, True, 10 * threads) == 1
+    assert default_workers(1000, False) == min(8, cores)
+    assert default_workers(1000, False, cores) == 1
+    assert default_workers(99, False) == 0

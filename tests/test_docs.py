@@ -1,0 +1,153 @@
+"""What the documentation says can be done: links lead somewhere, commands, options and recipe keys exist."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from groundcli.cli import app
+from groundcli.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "weights/README.md", ROOT / "examples/README.md"})
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+LEFT_OUT = "..."  # of a command line: what stands in the one above
+OF_OTHERS = {"--no-deps", "--index-url", "--nproc-per-node", "--logdir"}  # options of pip, torchrun and TensorBoard
+
+page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def prose(path: Path) -> str:
+    return FENCE.sub("", path.read_text("utf-8"))
+
+
+def anchors(path: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def shell_lines(path: Path) -> Iterator[str]:
+    """Each command of the blocks that are for a shell."""
+    for language, block in FENCE.findall(path.read_text("utf-8")):
+        if not language:
+            for line in block.replace("\\\n", " ").splitlines():
+                yield from (part.strip() for part in line.split("&&"))
+
+
+def arguments(line: str) -> list[str] | None:
+    """What follows `groundcli` on a command line, None where it runs something else."""
+    start = re.match(r"(\w+=\S+ )*(groundcli|torchrun .*-m groundcli)(?= |$)", line)
+    return shlex.split(line[start.end() :], comments=True) if start else None
+
+
+def command_of(given: list[str]) -> tuple[Any, list[str]]:
+    """The command that arguments name, and those of them that are its own."""
+    command: Any = typer.main.get_command(app)
+    while given and given[0] in getattr(command, "commands", {}):
+        command, given = command.commands[given[0]], given[1:]
+    return command, given
+
+
+def options_of(command: Any) -> set[str]:
+    """All its options, and those of its commands."""
+    own = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    below = (options_of(child) for child in getattr(command, "commands", {}).values())
+    return own.union({"--help", "-h"}, *below)
+
+
+def wrong_in(given: list[str], whole: bool) -> str:
+    """What the command line would refuse of these arguments; nothing is run.
+
+    Args:
+        given: the arguments.
+        whole: whether values and what is missing count too, not the names of commands and options alone.
+    """
+    command, rest = command_of(given)
+    if hasattr(command, "commands"):
+        return f"no command {rest[0]}" if rest and not rest[0].startswith("-") and rest[0] != "COMMAND" else ""
+    unknown = {word.partition("=")[0] for word in rest if word.startswith("-")} - options_of(command)
+    if unknown or not whole:
+        return ", ".join(sorted(unknown))
+    try:
+        command.make_context(command.name, list(rest))
+    except Exception as error:  # click's, or typer's copy of click's
+        return str(error)
+    return ""
+
+
+@page
+def test_links(page: Path) -> None:
+    for target in LINK.findall(prose(page)):
+        if not re.match(r"\w+:", target):
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), target
+
+
+@page
+def test_command_lines(page: Path) -> None:
+    refused = {}
+    for line in shell_lines(page):
+        given = arguments(line)
+        if given is not None and (wrong := wrong_in(given, whole=LEFT_OUT not in given)):
+            refused[line] = wrong
+    assert not refused
+
+
+@page
+def test_commands_and_options_in_the_text(page: Path) -> None:
+    refused = {}
+    known = options_of(typer.main.get_command(app)) | OF_OTHERS
+    for text in INLINE.findall(prose(page)):
+        given = arguments(" ".join(text.split()))
+        if given is not None and (wrong := wrong_in(given, whole=False)):
+            refused[text] = wrong
+        elif text.startswith("--") and (unknown := set(re.findall(r"(?:^|\s)(--[\w-]+)", text)) - known):
+            refused[text] = ", ".join(unknown)
+    assert not refused
+
+
+@page
+def test_recipe_keys(page: Path) -> None:
+    for quoted, plain in re.findall(r"--set (?:'([^']+)'|(\S+=[\w./-]+))", page.read_text("utf-8")):
+        load_recipe("lite", [quoted or plain])
+
+
+@page
+def test_benchmarks(page: Path) -> None:
+    for script in re.findall(r"benchmarks/\w+\.py", page.read_text("utf-8")):
+        assert (ROOT / script).is_file()
+
+
+@page
+def test_files_of_the_repository(page: Path) -> None:
+    for path in re.findall(r"`((?:groundcli|tests|examples|docs|weights)/[\w./-]+)`", prose(page)):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = {(ROOT / target.partition("#")[0]).resolve() for target in LINK.findall((ROOT / "README.md").read_text())}
+    assert set((ROOT / "docs").glob("*.md")) <= linked
+
+
+def test_every_command_is_in_the_docs() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    missing = [name for name in typer.main.get_command(app).commands if f"groundcli {name}" not in text]
+    assert not missing
+
+
+@pytest.mark.slow
+def test_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    (block,) = (code for language, code in FENCE.findall((ROOT / "docs/annotate.md").read_text()) if language)
+    exec(block, {})
+    printed = [line.partition(")")[0] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["a woman (0, 7", "an orange suit (11, 25"]
