@@ -22,7 +22,7 @@ def main() -> None:
     from groundcli import Grounder
     from groundcli.annotation import AnnotateOptions
     from groundcli.annotation.run import annotate
-    from groundcli.data import folder
+    from groundcli.data import find
     from groundcli.data.images import decode, resize
     from groundcli.devices import autocast
     from groundcli.grounder import as_batch
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    found = folder.load([options.folder])
+    found = find.load([options.folder])
     grounder = Grounder.load(options.weights, options.device)
     side = grounder.model.config.visual.image_size
     pixels = [resize(decode(sample.image), side) for sample in found.samples]

@@ -13,13 +13,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from groundcli.evaluation.protocol import counted_boxes, scored_phrases
 
-from groundcli import Grounder
-from groundcli.data import datasets
+from groundcli import Grounder, data
 from groundcli.data.images import decode
 from groundcli.data.sample import Box, Caption
 from groundcli.evaluation.metrics import box_iou, enclosing_box
-from groundcli.evaluation.protocol import counted_boxes, scored_phrases
 from groundcli.heat.boxes import METHODS, MULTIPLES, SHARES, boxes_at
 
 GRID = np.array([*product(np.arange(0.24, 0.45, 0.04), np.arange(0.36, 0.57, 0.04), np.arange(0.04, 0.25, 0.04))])
@@ -30,7 +29,7 @@ def main() -> None:
     root, split = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "val"
     grounder = Grounder.load("lite")
     images, heats, sizes, trues = [], [], [], []
-    for number, sample in enumerate(datasets.load("flickr30k", root, split)):
+    for number, sample in enumerate(data.load("flickr30k", root, split)):
         encoded = grounder.encode(decode(sample.image))
         captions = [Caption(c.text, scored_phrases(c, encoded.size, "default")) for c in sample.captions]
         answers = grounder.ground_captions(encoded, captions, boxes=False)

@@ -20,9 +20,8 @@ from torch import nn
 
 from groundcli.errors import GroundcliError
 from groundcli.model.elmo import Elmo
-from groundcli.weights.elmo_allennlp import load_allennlp_elmo
-from groundcli.weights.elmo_files import save_elmo
-from groundcli.weights.published import PUBLISHED
+from groundcli.weights.elmo import load_allennlp_elmo, save_elmo
+from groundcli.weights.store import PUBLISHED
 
 
 def captions(number: int) -> list[list[str]]:

@@ -13,14 +13,13 @@ import pstats
 from pathlib import Path
 
 import torch
-from timing import print_in_turn
-
-from groundcli import Grounder
-from groundcli.data import datasets
-from groundcli.data.images import decode, resize
-from groundcli.devices import autocast
 from groundcli.evaluation.protocol import Settings
 from groundcli.evaluation.run import BATCH, evaluate_samples
+from timing import print_in_turn
+
+from groundcli import Grounder, data
+from groundcli.data.images import decode, resize
+from groundcli.devices import autocast
 from groundcli.evaluation.summary import summarize
 from groundcli.evaluation.systems import GrounderSystem
 from groundcli.grounder import as_batch
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None, help="the first so many images only")
     parser.add_argument("--profile", action="store_true", help="where the time of one more eval goes")
     options = parser.parse_args()
-    samples = datasets.load("flickr30k", options.data, options.split)[: options.limit]
+    samples = data.load("flickr30k", options.data, options.split)[: options.limit]
     grounder = Grounder.load(options.weights, options.device)
     batch = 1 if grounder.device.type == "cpu" else BATCH
     pixels = [resize(decode(sample.image), grounder.model.config.visual.image_size) for sample in samples]

@@ -23,22 +23,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from groundcli.annotation.local import annotate_batches, default_workers
+from groundcli.annotation.outputs import Outputs
+from groundcli.training.options import RunOptions
+from groundcli.training.sources import Data
 from PIL import Image
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from groundcli.annotation.local import annotate_batches, default_workers
-from groundcli.annotation.outputs import Outputs
 from groundcli.annotation.run import Settings, annotate
 from groundcli.annotation.work import Job
-from groundcli.data import folder
+from groundcli.data import find
 from groundcli.data.sample import Sample
 from groundcli.grounder import Grounder
 from groundcli.model.visual import Backbone
 from groundcli.recipe import RECIPES, Recipe, load_recipe
 from groundcli.training.loop import train
-from groundcli.training.options import RunOptions
-from groundcli.training.sources import Data
 from groundcli.weights.load import new_model
 
 SENTENCE = "a man in red shirt rides brown horse along the sandy beach while two dogs run behind him"
@@ -51,7 +51,7 @@ def write_photographs(to: Path, count: int) -> list[Sample]:
         start, length = int(draw.integers(4)), int(draw.integers(6, 17))
         caption = " ".join([*itertools.islice(itertools.cycle(SENTENCE.split()), start, start + length), f"number{i}"])
         (to / f"{i:04}.txt").write_text(caption + "\n")
-    return list(folder.load([to]).samples)
+    return list(find.load([to]).samples)
 
 
 class CnnClock:
@@ -88,7 +88,7 @@ def parameters(recipe: Recipe) -> dict[str, float]:
 def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:
     device = torch.device(options.device)
     grounder = Grounder(new_model(recipe.model, 0)[0], device, options.precision)
-    found = folder.load([sample.image for sample in samples])
+    found = find.load([sample.image for sample in samples])
     few = found._replace(samples=found.samples[:8], positions=found.positions[:8], images=8)
     job = Job(out, overlays=False, report=False)
     workers = default_workers(len(samples), [device])

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from groundcli.data import folder
+from groundcli.data import find
 from groundcli.recipe import load_recipe
 from groundcli.training.loop import train
 from groundcli.training.options import RunOptions
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=None, help="the first so many images only")
     options = parser.parse_args()
-    samples = list(folder.load([options.folder], phrases=PHRASES, limit=options.limit).samples)
+    samples = list(find.load([options.folder], phrases=PHRASES, limit=options.limit).samples)
     data, recipe = Data(samples, [1.0] * len(samples), [], "a benchmark"), load_recipe(options.recipe)
     print(f"{len(samples)} images, {torch.get_num_threads()} threads, batches of {options.batch_size}")
     last = {}

@@ -35,7 +35,11 @@ def _tell(text: str, kind: str = "") -> None:
     if os.environ.get("GROUNDCLI_DEBUG", "0") not in ("", "0"):
         import traceback
 
-        traceback.print_exc()
+        error = cause = sys.exc_info()[1]
+        while cause:  # what led to it is shown, too, where an error was raised "from None" for its one line
+            cause.__suppress_context__ = False
+            cause = cause.__cause__ or cause.__context__
+        traceback.print_exception(error)
     line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     stderr.print(f"[red]{kind}[/red]" if kind else "", end="")

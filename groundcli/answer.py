@@ -14,8 +14,8 @@ from groundcli import heat
 from groundcli.data.sample import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
+from groundcli.heat import features, probability
 from groundcli.heat.boxes import METHODS, Method
-from groundcli.heat.confidence import features, probability
 
 SHOWN = 6  # phrases that the one line about an answer names
 
@@ -239,7 +239,7 @@ def answer(
         captions: of one image, with their phrases.
         size: (width, height) of the image in pixels.
         found: the heat of all their phrases, caption by caption.
-        calibration: of the weights, see `groundcli.heat.confidence`; without one, scores are cosines.
+        calibration: of the weights, see `groundcli.heat`; without one, scores are cosines.
         boxes: how to find boxes; None finds none.
         min_score: phrases with a lower score are not found, nor are those without any heat.
         image: for the answers to draw on.

@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     path.chmod(mode)
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads a checkpoint: its tensors and its metadata.
+def load(path: Path, needed: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads a checkpoint: its tensors and its metadata, which has to have the keys that are needed.
 
     Raises:
         GroundcliError: where the file is missing, cut off, damaged, or not written by groundcli.
@@ -88,9 +88,17 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise GroundcliError(f"{path}: not a whole safetensors file ({error})") from None
     if "groundcli" not in metadata:
         raise GroundcliError(f"{path}: was not written by groundcli: it has no recipe in its metadata")
-    about: dict[str, Any] = json.loads(metadata["groundcli"])
+    try:
+        about = json.loads(metadata["groundcli"])
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
+        raise GroundcliError(f"{path}: damaged: its metadata can't be read")
     if about.pop(CRC32, None) not in (None, _crc32(tensors)):
         raise GroundcliError(f"{path}: damaged: its tensors are not those that were written")
+    lacking = [key for key in needed if key not in about]
+    if lacking:
+        raise GroundcliError(f"{path}: damaged: its metadata lacks {lacking[0]}")
     return tensors, about
 
 
@@ -98,7 +106,7 @@ def load_trained(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what training made of a model, and the metadata. Raises GroundcliError where the file holds no model."""
     tensors, metadata = load(path)
     trained = part("model", tensors)
-    if "recipe" not in metadata or not trained:
+    if not trained or not all(isinstance(metadata.get(key), dict) for key in ("recipe", "frozen")):
         raise GroundcliError(f"{path}: written by groundcli, but not a trained model")
     return trained, metadata
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_native_id
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
@@ -17,7 +18,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def replacing(path: Path, mode: str = "w", shared: bool = False) -> Iterator[IO[Any]]:
     """A file that takes the place of another once it is whole, so that no reader ever meets half of it.
 
     What was there is never written into: a hard link to it elsewhere keeps its content.
@@ -25,11 +26,12 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Args:
         path: the file; its folder has to be there.
         mode: "w" for text (UTF-8, "\\n"), "wb" for bytes.
+        shared: whether others may write the same file at the same time, who would all write the same.
 
     Raises:
         OSError: the file can't be written.
     """
-    partial = partial_of(path)
+    partial = partial_of(path, f"{os.getpid()} {get_native_id()}" if shared else "")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         with partial.open(mode, **text) as file:
@@ -39,9 +41,9 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         partial.unlink(missing_ok=True)
 
 
-def partial_of(path: Path) -> Path:
+def partial_of(path: Path, writer: str = "") -> Path:
     """Where a file is written until it is whole: a short name, as the file's own may be as long as names can be."""
-    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name + writer)).hexdigest()[:16]}.partial")
 
 
 def is_partial(name: str) -> bool:

@@ -71,7 +71,7 @@ class Options:
                 near = difflib.get_close_matches(name, hints, n=1)
                 raise UsageError(f"{name}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        missing = [name for name, field in fields.items() if field.default is REQUIRED and name not in values]
+        missing = [name for name, field in fields.items() if field.default is REQUIRED and values.get(name) is None]
         if missing:
             raise UsageError(f"{flag_of(fields[missing[0]])} is missing")
         return cls(**{name: _value(hints[name], value, fields[name]) for name, value in values.items()})

@@ -3,14 +3,15 @@
 import dataclasses
 import difflib
 import json
+import math
 import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from groundcli.errors import GroundcliError, UsageError
+from groundcli.errors import GroundcliError, UsageError, first_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,37 +22,95 @@ RECIPES = Path(__file__).parent / "recipes"
 T = TypeVar("T")
 
 
+class Range(NamedTuple):
+    """What a number may be, both ends included, or how many values a tuple may have; 0 too, where it is a default."""
+
+    low: float
+    high: float = math.inf
+    or_zero: bool = False
+    text: str = ""
+
+    def __str__(self) -> str:
+        more = f"{self.low:g} or more" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
+        return self.text or f"{'0, or ' if self.or_zero else ''}{more}"
+
+
+Positive = Annotated[float, Range(math.nextafter(0, 1), text="more than 0")]
+NotNegative = Annotated[float, Range(0)]
+Count = Annotated[int, Range(0)]
+Width = Annotated[int, Range(1, 16384)]
+Widths = Annotated[tuple[Width, ...], Range(1, 16)]
+Names = Annotated[tuple[str, ...], Range(1, 64)]
+Rgb = tuple[float, float, float]
+# A recipe may come from anywhere, so its backbone is one of these: torchvision's VGG-16, and models of timm. Whatever
+# has modules with names, and can be traced by torch.fx, may be added.
+Architecture = Literal[
+    "vgg16",
+    "pnasnet5large",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+    "tf_efficientnet_lite3",
+    "tf_efficientnet_lite4",
+]
+
+
 @dataclass(frozen=True)
 class VisualConfig:
-    """Which CNN, which of its layers, and how their cells enter the common space.
+    """Which backbone, which of its layers, and how their cells enter the common space.
 
     Attributes:
-        backbone: a model name of timm, or `vgg16` of torchvision.
+        backbone: the architecture of the frozen image network.
         weights: the name of the backbone's frozen weights (see `groundcli weights list`).
         levels: names of the backbone's modules whose outputs are the levels, early to late.
         image_size: images are resized to this square, without keeping their aspect ratio.
-        grid: every level is bilinearly resized to this many cells a side.
+        grid: every level is bilinearly resized to this many cells per side.
         mapping: widths of the convolutions of a level's stack; the last one is the common dimension D.
         kernel: side of those convolutions: 1, or 3 for the authors' variant.
-        bias: whether those convolutions have one; without, a cell where the CNN sees nothing stays at zero.
+        bias: whether those convolutions have one; without, a cell where the backbone sees nothing stays at zero.
         norm: `cell` normalises every cell to length one (the paper); `image` divides all cells of a level by
             their root mean square length, so that a faint cell stays faint.
         mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
-        output_stride: input pixels to a cell of the last level, where the backbone lets one choose; 0 leaves it.
+        output_stride: input pixels per cell of the last level, where the backbone lets one choose; 0 leaves it.
     """
 
-    backbone: str
+    backbone: Architecture
     weights: str
-    levels: tuple[str, ...]
-    image_size: int
-    grid: int
-    mapping: tuple[int, ...]
-    kernel: int = 1
+    levels: Names
+    image_size: Annotated[int, Range(32, 4096)]
+    grid: Annotated[int, Range(1, 256)]
+    mapping: Widths
+    kernel: Literal[1, 3] = 1
     bias: bool = True
     norm: Literal["cell", "image"] = "cell"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    output_stride: int = 0
+    mean: Rgb = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    output_stride: Literal[0, 8, 16, 32] = 0
+
+
+@dataclass(frozen=True)
+class ElmoConfig:
+    """The sizes of an ELMo, as `options.json` of the published ones has them.
+
+    Attributes:
+        filters: (width in characters, number of filters) of each convolution of the character CNN.
+        character_dim: width of a character's vector.
+        highways: highway layers after the character CNN.
+        activation: of the character CNN.
+        hidden: cells of an LSTM layer and direction.
+        projection: width of an LSTM layer's output in each direction; every ELMo layer is twice as wide.
+        layers: LSTM layers.
+        clip: bound of cells and projections.
+    """
+
+    filters: Annotated[tuple[tuple[Annotated[int, Range(1, 50)], Width], ...], Range(1, 64)]
+    character_dim: Width
+    highways: Annotated[int, Range(0, 64)]
+    activation: Literal["relu", "tanh"]
+    hidden: Width
+    projection: Width
+    layers: Annotated[int, Range(1, 64)] = 2
+    clip: Positive = 3.0
 
 
 @dataclass(frozen=True)
@@ -68,11 +127,11 @@ class TextConfig:
         elmo_backend: whose code runs an ELMo: groundcli's own, or AllenNLP's where it is installed.
     """
 
-    encoders: tuple[str, ...]
-    width: int
-    mapping: tuple[int, ...]
+    encoders: Names
+    width: Width
+    mapping: Widths
     per_level: bool = False
-    bilstm: int = 0
+    bilstm: Annotated[int, Range(0, 16384)] = 0
     elmo_backend: Literal["groundcli", "allennlp"] = "groundcli"
 
 
@@ -89,11 +148,11 @@ class LossConfig:
         word_gamma: inverse temperature of that contrast.
     """
 
-    gamma1: float = 5.0
-    gamma2: float = 10.0
+    gamma1: Positive = 5.0
+    gamma2: Positive = 10.0
     levels: Literal["max", "each"] = "max"
-    word_weight: float = 0.0
-    word_gamma: float = 20.0
+    word_weight: NotNegative = 0.0
+    word_gamma: Positive = 20.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +167,7 @@ class ModelConfig:
             (the paper), `average` weighs each level by its score.
         smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
         level_weights: factors of the levels in the average; none are all one.
-        calibration: what makes a probability of a phrase's heat map, see `groundcli.heat.confidence`; none is
+        calibration: what makes a probability of a phrase's heat map, see `groundcli.heat`; none is
             known where nobody measured it, and the score stays a cosine.
     """
 
@@ -116,9 +175,14 @@ class ModelConfig:
     text: TextConfig
     loss: LossConfig = field(default_factory=LossConfig)
     fusion: Literal["best", "average"] = "best"
-    level_weights: tuple[float, ...] = ()
+    level_weights: tuple[NotNegative, ...] = ()
     smooth: bool = False
-    calibration: tuple[float, ...] = ()
+    calibration: Annotated[tuple[float, ...], Range(3, 3, True, "none, or a constant and two factors")] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the frozen weights that the model stands on, the backbone's first."""
+        return self.visual.weights, *self.text.encoders
 
 
 @dataclass(frozen=True)
@@ -127,20 +191,20 @@ class TrainingConfig:
 
     Attributes:
         epochs: passes over the images; one caption of each image is drawn anew every time.
-        batch_size: pairs a step; every other pair of the batch is a negative.
+        batch_size: pairs per step; every other pair of the batch is a negative.
         accumulate: parts in which the mappings take a batch's images, for large batches in little memory; the loss and
             its gradient are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
         learning_rate: Adam's, at its highest.
         schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
         warmup: steps until the highest rate, a quarter of all at most, where the schedule has a warm-up.
         weight_decay: L2 on the convolutions of the visual mapping.
-        image_size, grid: side of images and cells a side in training, if not the model's own: heat maps may be finer
+        image_size, grid: side of images and cells per side in training, if not the model's own: heat maps may be finer
             in use than in training.
         seed: of order, drawn captions and initial weights.
-        cache_features: compute the CNN's feature maps once and keep them on disk, not anew in every epoch. Worth it
-            where they are small: `lite` has 53 kB an image, the paper's PNASNet 9.4 MB.
+        cache_features: compute the backbone's feature maps once and keep them on disk, not anew in every epoch. Worth
+            it where they are small: `lite` has 53 kB per image, the paper's PNASNet 9.4 MB.
         mirror: learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption
-            that says left or right; needs the CNN in every epoch. Off, as mirroring gave `lite` nothing.
+            that says left or right; needs the backbone in every epoch. Off, as mirroring gave `lite` nothing.
         clip_norm: longest gradient of a step; 0 clips none, as in the paper. For high rates and biLSTMs, whose
             gradients may explode.
         ema: share of the old weights in a running average of them, that is validated and kept as the model in place of
@@ -149,22 +213,22 @@ class TrainingConfig:
         validate_every: epochs between two validations, which choose the best epoch; 0 never validates.
     """
 
-    epochs: int = 20
-    batch_size: int = 32
-    accumulate: int = 1
-    learning_rate: float = 1e-3
+    epochs: Annotated[int, Range(1)] = 20
+    batch_size: Annotated[int, Range(2)] = 32  # a pair alone has no negatives
+    accumulate: Annotated[int, Range(1)] = 1
+    learning_rate: NotNegative = 1e-3
     schedule: Literal["cosine", "paper"] = "paper"
-    warmup: int = 0
-    weight_decay: float = 5e-4
-    image_size: int = 0
-    grid: int = 0
-    seed: int = 0
+    warmup: Count = 0
+    weight_decay: NotNegative = 5e-4
+    image_size: Annotated[int, Range(32, 4096, or_zero=True)] = 0
+    grid: Annotated[int, Range(0, 256)] = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     cache_features: bool = False
     mirror: bool = False
-    clip_norm: float = 0.0
-    ema: float = 0.0
-    patience: int = 0
-    validate_every: int = 1
+    clip_norm: NotNegative = 0.0
+    ema: Annotated[float, Range(0, math.nextafter(1, 0), text="0 to below 1")] = 0.0
+    patience: Count = 0
+    validate_every: Count = 1
 
 
 @dataclass(frozen=True)
@@ -184,7 +248,8 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 
     Raises:
         GroundcliError: no such recipe, or no TOML.
-        UsageError: a key that recipes don't have (the nearest one is suggested), or a value of another type.
+        UsageError: a key that recipes don't have (the nearest one is suggested), a value of another type or out of its
+            range, or values that contradict each other.
     """
     values = _read(name)
     for setting in settings:
@@ -202,8 +267,8 @@ def _read(name: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
         raise GroundcliError(f"{name}: no recipe of this name and no such file; recipes are {known}")
     try:
         values = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GroundcliError(f"{path}: not a recipe: {error}") from None
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of 5,000 digits
+        raise GroundcliError(f"{path}: not a recipe: {first_line(error)}") from None
     base = values.pop("base", None)
     if base is None:
         return values
@@ -222,16 +287,17 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from plain values; `source` names them in errors."""
+    """A recipe from plain values; `source` names them in errors. Raises UsageError as `load_recipe`."""
     recipe = _build(Recipe, values, source, "")
-    for key, least in (("batch_size", 2), ("epochs", 1), ("accumulate", 1)):  # a pair alone has no negatives
-        if getattr(recipe.training, key) < least:
-            raise UsageError(f"{source}: training.{key} = {getattr(recipe.training, key)}; expected {least} or more")
-    if not 0 <= recipe.training.ema < 1:
-        raise UsageError(f"{source}: training.ema = {recipe.training.ema}; expected a number from 0 to below 1")
-    weights, levels = recipe.model.level_weights, recipe.model.visual.levels
+    model = recipe.model
+    weights, levels = model.level_weights, model.visual.levels
     if weights and len(weights) != len(levels):
         raise UsageError(f"{source}: model.level_weights has {len(weights)} numbers for {len(levels)} levels")
+    if weights and not any(weights):
+        raise UsageError(f"{source}: model.level_weights are all 0; expected a level that counts")
+    if model.visual.mapping[-1] != model.text.mapping[-1]:
+        both = f"{model.visual.mapping[-1]} and {model.text.mapping[-1]}"
+        raise UsageError(f"{source}: model.visual.mapping and model.text.mapping end in {both}, not in one dimension")
     return recipe
 
 
@@ -243,13 +309,32 @@ def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
     return recipe_from(values, source)
 
 
+def check_settings(settings: Iterable[str]) -> None:
+    """Refuses settings of keys that no recipe has, before there is one to set them in. Raises UsageError."""
+    for setting in settings:
+        _set({}, setting)
+        kind: Any = Recipe
+        where = ""
+        for name in setting.partition("=")[0].strip().split("."):
+            hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+            if name not in hints:
+                raise _unknown(where + name, where, name, hints, f"--set {setting}")
+            kind, where = hints[name], f"{where}{name}."
+
+
+def _unknown(key: str, where: str, name: str, hints: Mapping[str, Any], source: str) -> UsageError:
+    near = difflib.get_close_matches(name, hints, n=1)
+    hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
+    return UsageError(f"{source}: unknown key {key}; {hint}")
+
+
 def _set(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals:
         raise UsageError(f"--set {setting}: expected KEY=VALUE, such as training.epochs=5")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word
     *tables, name = key.strip().split(".")
     for table in tables:
@@ -262,14 +347,12 @@ def _set(values: dict[str, Any], setting: str) -> None:
 def _build(kind: type[T], values: Any, source: str, where: str) -> T:
     if not isinstance(values, Mapping):
         raise UsageError(f"{source}: {where.rstrip('.') or 'the recipe'} must be a group of settings")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     arguments = {}
     for key, value in values.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
-            raise UsageError(f"{source}: unknown key {where}{key}; {hint}")
-        arguments[key] = _value(hints[key], value, source, where + key)
+            raise _unknown(where + key, where, key, hints, source)
+        arguments[key] = typed(hints[key], value, source, where + key)
     required = (f.name for f in dataclasses.fields(kind) if _is_required(f))  # type: ignore[arg-type]
     missing = [name for name in required if name not in arguments]
     if missing:
@@ -281,19 +364,37 @@ def _is_required(f: "dataclasses.Field[Any]") -> bool:
     return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
-def _value(hint: Any, value: Any, source: str, key: str) -> Any:
+def typed(hint: Any, value: Any, source: str, key: str) -> Any:
+    """A value as its annotation wants it. Raises UsageError, which names source and key, where it isn't."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, source, key + ".")
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
-        item = typing.get_args(hint)[0]
-        return tuple(_value(item, v, source, key) for v in value)
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise UsageError(f"{source}: {key} = {value!r}; expected {' or '.join(typing.get_args(hint))}")
+    if origin is Annotated:
+        value = typed(parts[0], value, source, key)
+        return _in_range(value, parts[1], source, key)
+    if origin is tuple and isinstance(value, list):
+        items = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(value) != len(items):
+            raise UsageError(f"{source}: {key} has {len(value)} values; expected {len(items)}")
+        return tuple(typed(item, v, source, key) for item, v in zip(items, value, strict=True))
+    if origin is Literal:
+        if not any(value == part and type(value) is type(part) for part in parts):  # True is no 1
+            *others, last = map(str, parts)
+            raise UsageError(f"{source}: {key} = {value!r}; expected {', '.join(others)} or {last}")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < sys.float_info.max else math.inf
     if not isinstance(hint, type) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         expected = getattr(hint, "__name__", str(hint))
         raise UsageError(f"{source}: {key} = {value!r} is of the wrong type; expected {expected}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{source}: {key} = {value!r}; expected a finite number")
     return value
+
+
+def _in_range(value: Any, limits: Range, source: str, key: str) -> Any:
+    several = isinstance(value, tuple)
+    number = len(value) if several else value
+    if limits.low <= number <= limits.high or (limits.or_zero and number == 0):
+        return value
+    raise UsageError(f"{source}: {key} {f'has {number} values' if several else f'= {number!r}'}; expected {limits}")

@@ -14,8 +14,8 @@ from groundcli import heat
 from groundcli.answer import Answer, PhraseHeat, answer
 from groundcli.data.phrases import parse
 from groundcli.errors import BadInput, GroundcliError
+from groundcli.heat import features, probability
 from groundcli.heat.boxes import METHODS
-from groundcli.heat.confidence import features, probability
 from groundcli.output import FORMATS
 from groundcli.output.overlays import draw
 from groundcli.output.record import record_of
@@ -47,8 +47,8 @@ def test_phrases_get_their_heat_caption_by_caption() -> None:
     assert [phrase.reason for phrase in phrases] == ["", "", "no heat"]
     assert [phrase.level for phrase in phrases] == [2, 1, 0]
     assert [phrase.score for phrase in phrases] == [0.5, 0.25, 0]
-    for phrase, heat in zip(phrases, MAPS, strict=True):
-        assert np.array_equal(phrase.heatmap, heat)
+    for phrase, heatmap in zip(phrases, MAPS, strict=True):
+        assert np.array_equal(phrase.heatmap, heatmap)
         assert phrase.size == SIZE
 
 

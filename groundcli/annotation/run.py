@@ -157,8 +157,8 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
 def _weights(name: str) -> dict[str, Any]:
     """Weights as `run.json` has them, without the model being loaded. Raises GroundcliError."""
     from groundcli.checkpoint import load_trained
-    from groundcli.weights.files import SHIPPED, find_model, store
     from groundcli.weights.load import UNTRAINED
+    from groundcli.weights.store import SHIPPED, find_model, store
 
     path = find_model(name)
     _, metadata = load_trained(path)

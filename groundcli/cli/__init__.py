@@ -6,8 +6,10 @@ import typer
 
 import groundcli
 from groundcli.annotation import AnnotateOptions, MergeOptions
-from groundcli.cli import annotate, weights
+from groundcli.cli import annotate, evaluate, train, weights
 from groundcli.cli.options import add_command
+from groundcli.evaluation import EvaluateOptions
+from groundcli.training import FinetuneOptions, PretrainElmoOptions, TrainOptions
 
 app = typer.Typer(
     help="Points at what a caption talks about. It learns from image-caption pairs alone: nobody draws a box.",
@@ -34,4 +36,8 @@ def _main(
 
 add_command(app, "annotate", AnnotateOptions, annotate.annotate)
 add_command(app, "merge", MergeOptions, annotate.merge)
+add_command(app, "eval", EvaluateOptions, evaluate.evaluate)
+add_command(app, "train", TrainOptions, train.train)
+add_command(app, "finetune", FinetuneOptions, train.finetune)
+add_command(app, "pretrain-elmo", PretrainElmoOptions, train.pretrain_elmo)
 app.add_typer(weights.app, name="weights")

@@ -1,51 +1,50 @@
 """`groundcli weights`: what recipes need, and how it comes here and goes elsewhere."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
+
+from groundcli.cli.console import output
+from groundcli.cli.options import add_command
+from groundcli.weights import ExportOptions, FetchOptions, ImportOptions, ListOptions, VerifyOptions
 
 app = typer.Typer(help="Lists, downloads, imports, verifies and exports weights.", no_args_is_help=True)
 
 
-@app.command("list")
-def list_weights() -> None:
+def list_weights(options: ListOptions) -> None:
     """Lists what recipes need and what is here."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    import json
+    from dataclasses import asdict
+    from textwrap import fill
 
-    from groundcli.weights.files import store
+    from rich.console import Console
+
     from groundcli.weights.inventory import inventory
+    from groundcli.weights.store import store
 
-    table = Table(box=box.HORIZONTALS, show_lines=True, pad_edge=False, collapse_padding=True)
-    table.add_column("name", no_wrap=True)
-    table.add_column("what", max_width=6)
-    table.add_column("used by", no_wrap=True)
-    table.add_column("here")
-    table.add_column("MB", justify="right")
-    table.add_column("licence", no_wrap=True)
-    table.add_column("from", overflow="fold")
-    for row in inventory():
-        size = f"{row.megabytes:.1f}" if row.megabytes < 10 else f"{row.megabytes:.0f}"
-        table.add_row(row.name, row.what, "\n".join(row.used_by), row.here, size, row.licence, row.source)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"store: {store()}", markup=False, soft_wrap=True)
+    known = inventory()
+    if options.json:
+        output().print(json.dumps([asdict(weights) for weights in known], indent=2))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    width = max(len(weights.name) for weights in known)
+    for weights in known:
+        size = f"{weights.megabytes:.{1 if weights.megabytes < 10 else 0}f} MB"
+        first = f"{weights.name:{width}}  {weights.what:11}  {weights.here:7}  {size:>7}  {weights.licence}"
+        console.print(first.rstrip(), style="bold", soft_wrap=True)
+        for word, text in (("from", weights.source), ("for", ", ".join(weights.used_by))):
+            if text:
+                indented = fill(f"{word} {text}", console.width, initial_indent="  ", subsequent_indent="    ")
+                console.print(indented, soft_wrap=True)
+    output().print(f"store: {store()}")
 
 
-@app.command("fetch")
-def fetch_weights(names: Annotated[list[str], typer.Argument(help="Names from `groundcli weights list`.")]) -> None:
-    """Downloads published weights, going on where an earlier download ended."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False)
-    for name in names:
-        console.print(_fetch(name), markup=False)
+def fetch_weights(options: FetchOptions) -> None:
+    """Downloads published weights, beginning where an earlier download ended."""
+    for name in options.names:
+        output().print(_fetch(name))
 
 
 def _fetch(name: str) -> str:
-    """Downloads under a progress bar a file."""
+    """Downloads under a progress bar per file."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -76,43 +75,32 @@ def _fetch(name: str) -> str:
             bar.stop()
 
 
-@app.command("import")
-def import_weights(
-    source: Annotated[
-        Path, typer.Argument(help="A CNN's, ELMo's or model's file, a word-piece model's folder, or a folder above.")
-    ],
-    name: Annotated[str, typer.Option(help="What to call it. Default: what it was published as.")] = "",
-) -> None:
+def import_weights(options: ImportOptions) -> None:
     """Takes weights from their original files; what they are is told by their content."""
-    from rich.console import Console
-
     from groundcli.weights.imports import import_weights as run
 
-    console = Console(soft_wrap=True, highlight=False)
-    imported = run(source, name)
-    console.print(str(imported), markup=False)
-    for need in imported.needs:
-        console.print(f"needs {need}", markup=False)
+    imported = run(options.source, options.name)
+    for line in (str(imported), *(f"needs {need}" for need in imported.needs)):
+        output().print(line)
 
 
-@app.command("verify")
-def verify_weights(
-    names: Annotated[list[str] | None, typer.Argument(help="Names or paths. Default: all that is here.")] = None,
-) -> None:
+def verify_weights(options: VerifyOptions) -> None:
     """Checks files, tensors and a forward pass."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from groundcli.weights.files import here
-    from groundcli.weights.verify import verify
+    from groundcli.weights.inventory import verify
+    from groundcli.weights.store import here
 
     table = Table("name", "check", box=box.HORIZONTALS, pad_edge=False, collapse_padding=True)
     table.add_column("result", overflow="fold")
     failed = False
-    for name in names or here():
+    for name in options.names or here():
         for i, check in enumerate(verify(name)):
-            table.add_row("" if i else name, check.what, check.result, style=None if check.ok else "red")
+            cells = ("" if i else name, check.what, check.result)
+            table.add_row(*map(escape, cells), style=None if check.ok else "red")
             failed |= not check.ok
         table.add_section()
     Console(highlight=False).print(table)
@@ -120,21 +108,21 @@ def verify_weights(
         raise typer.Exit(1)
 
 
-@app.command("export")
-def export_weights(
-    run: Annotated[str, typer.Argument(help="A run's folder, a checkpoint, or a name.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
-) -> None:
+def export_weights(options: ExportOptions) -> None:
     """Writes a trained model as one file to share: its tensors and its recipe."""
-    from rich.console import Console
+    from groundcli.files import megabytes, sha256
+    from groundcli.weights.imports import export
 
-    from groundcli.files import megabytes
-    from groundcli.weights.export import export
-    from groundcli.weights.files import sha256
+    parts, out = export(options.run, options.out), options.out
+    console = output()
+    console.print(f"{out}: {megabytes(out):.1f} MB, SHA-256 {sha256(out)}")
+    console.print(f"elsewhere: groundcli weights import {out.name}")
+    for part, way in parts.items():
+        console.print(f"it stands on {part}: {way}")
 
-    console = Console(soft_wrap=True, highlight=False)
-    exported = export(run, out)
-    console.print(f"{exported.path}: {megabytes(exported.path):.1f} MB, SHA-256 {sha256(exported.path)}", markup=False)
-    console.print(f"elsewhere: groundcli weights import {exported.path.name}", markup=False)
-    for part, way in exported.parts.items():
-        console.print(f"it stands on {part}: {way}", markup=False)
+
+add_command(app, "list", ListOptions, list_weights)
+add_command(app, "fetch", FetchOptions, fetch_weights)
+add_command(app, "import", ImportOptions, import_weights)
+add_command(app, "verify", VerifyOptions, verify_weights)
+add_command(app, "export", ExportOptions, export_weights)

@@ -1,39 +1,51 @@
-"""COCO (Lin et al., ECCV 2014) in the layouts of 2014 and 2017: captions, or names of categories."""
+"""COCO (Lin et al., ECCV 2014) in the layouts of 2014 and 2017, and the user's own images in the same format.
 
+Its JSON is read by `json` and grouped here: pycocotools' own reader prints, reads in the system's encoding, wants an id
+of every annotation, and passes over lists that are missing.
+"""
+
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from groundcli.data.coco_json import (
-    LISTS,
-    WHAT,
-    Boxes,
-    Record,
-    boxes_by_image,
-    by_image,
-    category_captions,
-    read,
-)
-from groundcli.data.coco_names import named_category
-from groundcli.data.layout import find, reading
 from groundcli.data.phrases import PhraseFinder
-from groundcli.data.sample import Caption, Sample
-from groundcli.errors import UsageError
+from groundcli.data.published import locate, reading
+from groundcli.data.sample import Box, Caption, Phrase, Sample
+from groundcli.data.words import content_key, tokenize
+from groundcli.errors import GroundcliError, UsageError
 
 SOURCE = "https://cocodataset.org/#download"
 YEARS = ("2017", "2014")
 PARTS = {"trainval": ["train", "val"]}
 SPLIT = re.compile(rf"(trainval|train|val)({'|'.join(YEARS)})?")
+WHAT = "COCO annotations"
+LISTS = ("images", "annotations", "categories")
+
+Json = Mapping[str, Any]
+
+
+class Category(NamedTuple):
+    """One of COCO's categories; `group` is its supercategory, or its own name where it has none."""
+
+    name: str
+    group: str
+
+
+Shown = Mapping[Category, tuple[Box, ...]]  # what one image shows, and where
 
 
 def load(root: Path, split: str) -> list[Sample]:
     """Images with their captions; those of "val" with the noun phrases that name a category, and their boxes.
 
     A noun phrase that spaCy finds counts where it ends in a category's name or in a plain synonym of it
-    (`groundcli.data.coco_names`) and the image has a box of that category; nobody linked COCO's captions to its boxes,
-    so every instance of the category in the image is a true box. Other phrases are left out. Captions of "train" and
-    "trainval" are to learn from: they have no phrases, and `instances_*.json` isn't read.
+    (`named_category`) and the image has a box of that category; nobody linked COCO's captions to its boxes, so every
+    instance of the category in the image is a true box. Other phrases are left out. Captions of "train" and "trainval"
+    are to learn from: they have no phrases, and `instances_*.json` isn't read.
 
     A phrase's `entity` is the category, its `category` the supercategory: twelve groups, each with enough phrases for
     a number of its own. Crowds (`iscrowd`) are no boxes: a point on one is a miss where other instances are marked,
@@ -54,17 +66,17 @@ def load(root: Path, split: str) -> list[Sample]:
     kinds = ["captions", "instances"] if split.startswith("val") else ["captions"]
     samples: list[Sample] = []
     for captions, *instances, folder in _files(root, split, kinds):
-        content = read(captions, "images", "annotations")
+        content = _read(captions, "images", "annotations")
         with reading(captions, WHAT):
-            lines = by_image(content["annotations"])
+            lines = _by_image(content["annotations"])
             said = {
                 image["id"]: _sample(root, folder, image, [Caption(c["caption"].strip()) for c in lines[image["id"]]])
                 for image in content["images"]
                 if image["id"] in lines
             }
         for path in instances:
-            _, boxes = _instances(path)
-            said = _with_phrases(said, boxes)
+            _, shown = _instances(path)
+            said = _with_phrases(said, shown)
         samples += said.values()
     return samples
 
@@ -77,14 +89,60 @@ def load_categories(root: Path, split: str) -> list[Sample]:
     """
     samples: list[Sample] = []
     for instances, folder in _files(root, split, ["instances"]):
-        images, boxes = _instances(instances)
+        images, shown = _instances(instances)
         with reading(instances, WHAT):
             samples += [
-                _sample(root, folder, image, category_captions(boxes[image["id"]]))
+                _sample(
+                    root,
+                    folder,
+                    image,
+                    [Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()],
+                )
                 for image in images
-                if image["id"] in boxes
+                if image["id"] in shown
             ]
     return samples
+
+
+def load_folder(root: Path, split: str) -> list[Sample]:
+    """Images with the phrases that a COCO file of the same folder annotates, such as `annotate` writes.
+
+    An annotation's `phrase` is a phrase of the caption that its `caption_id` names in the file's list `captions`, at
+    its `span` or else where it first occurs; without such a caption it is a caption of its own, and an annotation
+    without `phrase` stands for its category's name. Annotations of one phrase of one caption share their boxes. The
+    true box is `bbox`, whatever `boxes` and `keypoints` say; crowds and annotations without a box give none.
+    Supercategories are the phrases' categories.
+
+    Args:
+        root: the folder that the file's `file_name`s are relative to.
+        split: the file's name without ".json": "annotations" for `annotations.json`.
+
+    Returns:
+        Samples named by their `file_name`, of images with annotations. Boxes are in pixels of the upright image.
+
+    Raises:
+        GroundcliError: the file is missing or can't be read, or none of its images exists.
+    """
+    path = root / f"{split}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(f"--split {file.stem}" for file in root.glob("*.json")))
+        hint = f"; this folder has {known}" if known else "; put COCO annotations there, beside the images"
+        raise GroundcliError(f"{path}: no such file{hint}")
+    content = _read(path, *LISTS)
+    with reading(path, WHAT):
+        named, annotations = _categories(content), _by_image(content["annotations"])
+        said = {caption["id"]: caption["caption"] for caption in content.get("captions", ())}
+        samples = [
+            Sample(image["file_name"], root / image["file_name"], _captions(annotations[image["id"]], said, named))
+            for image in content["images"]
+            if image["id"] in annotations
+        ]
+    if samples and not any(sample.image.exists() for sample in samples):
+        raise GroundcliError(f"{path}: none of its {len(samples)} images is in {root}; put it beside the images")
+    return samples
+
+
+# --- The published data set
 
 
 def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
@@ -105,39 +163,165 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
             [f"{part}{year}/", f"images/{part}{year}/"],
         )
     ]
-    found, step = find(root, wanted, SOURCE), len(kinds) + 1
-    return [found[start : start + step] for start in range(0, len(found), step)]
+    paths, step = locate(root, wanted, SOURCE), len(kinds) + 1
+    return [paths[start : start + step] for start in range(0, len(paths), step)]
 
 
-def _instances(path: Path) -> tuple[list[Record], Mapping[int, Boxes]]:
-    """The images, and the boxes of those that have any."""
-    content = read(path, *LISTS)
+def _instances(path: Path) -> tuple[list[Json], Mapping[int, Shown]]:
+    """The images, and what those show that show anything, categories in order of their first annotations."""
+    content = _read(path, *LISTS)
     with reading(path, WHAT):
-        return content["images"], boxes_by_image(content)
+        named = _categories(content)
+        shown: dict[Any, dict[Category, tuple[Box, ...]]] = defaultdict(dict)
+        for annotation in content["annotations"]:
+            box = _box(annotation)
+            if box is not None:
+                boxes, category = shown[annotation["image_id"]], named[annotation["category_id"]]
+                boxes[category] = (*boxes.get(category, ()), box)
+        return content["images"], shown
 
 
-def _sample(root: Path, folder: Path, image: Record, captions: Sequence[Caption]) -> Sample:
+def _sample(root: Path, folder: Path, image: Json, captions: Sequence[Caption]) -> Sample:
     path = folder / image["file_name"]
     return Sample(path.relative_to(root).as_posix(), path, tuple(captions))
 
 
-def _with_phrases(samples: Mapping[int, Sample], boxes: Mapping[int, Boxes]) -> dict[int, Sample]:
-    """Samples by the ids of their images, with the phrases that name a category of theirs."""
-    found = iter(PhraseFinder().find([caption for sample in samples.values() for caption in sample.captions], "noun"))
+def _with_phrases(samples: Mapping[int, Sample], shown: Mapping[int, Shown]) -> dict[int, Sample]:
+    """Samples by the ids of their images, with the phrases that name a category that the image shows."""
+    noun = iter(PhraseFinder().find([caption for sample in samples.values() for caption in sample.captions], "noun"))
     return {
-        image: replace(sample, captions=tuple(_boxed(next(found), boxes.get(image, {})) for _ in sample.captions))
+        image: replace(sample, captions=tuple(_boxed(next(noun), shown.get(image, {})) for _ in sample.captions))
         for image, sample in samples.items()
     }
 
 
-def _boxed(caption: Caption, boxes: Boxes) -> Caption:
-    shown = {category.name: category for category in boxes}
-    named = [(phrase, shown.get(named_category(phrase.text))) for phrase in caption.phrases]
+def _boxed(caption: Caption, shown: Shown) -> Caption:
+    by_name = {category.name: category for category in shown}
+    named = [(phrase, by_name.get(named_category(phrase.text))) for phrase in caption.phrases]
     return replace(
         caption,
         phrases=tuple(
-            replace(phrase, category=category.group, boxes=boxes[category], entity=category.name)
+            replace(phrase, category=category.group, boxes=shown[category], entity=category.name)
             for phrase, category in named
             if category
         ),
     )
+
+
+# --- A folder of the user's own
+
+
+def _captions(
+    annotations: Sequence[Json], said: Mapping[Any, str], named: Mapping[int, Category]
+) -> tuple[Caption, ...]:
+    """The captions of one image, in order of their first annotations."""
+    boxes: dict[tuple[str, tuple[int, int], str], list[Box]] = defaultdict(list)
+    for annotation in annotations:
+        category = named[annotation["category_id"]]
+        text, span = _place(annotation.get("phrase", category.name), annotation, said)
+        boxes[text, span, category.group] += filter(None, [_box(annotation)])
+    phrases: dict[str, list[Phrase]] = defaultdict(list)
+    for (text, (start, end), group), drawn in boxes.items():
+        phrases[text].append(Phrase(text[start:end], (start, end), group, tuple(drawn)))
+    return tuple(Caption(text, tuple(marked)) for text, marked in phrases.items())
+
+
+def _place(phrase: str, annotation: Json, said: Mapping[Any, str]) -> tuple[str, tuple[int, int]]:
+    """The caption that a phrase is in, and its span."""
+    caption = said.get(annotation.get("caption_id"), phrase)
+    start, end = annotation.get("span") or (0, 0)
+    if caption[start:end] != phrase:
+        start = caption.find(phrase)
+    return (caption, (start, start + len(phrase))) if start >= 0 else (phrase, (0, len(phrase)))
+
+
+# --- The format
+
+
+def _read(path: Path, *lists: str) -> Json:
+    """A COCO file, of which these lists are used. Raises GroundcliError: it can't be read, or a list is missing."""
+    with reading(path, WHAT):
+        content: Json = json.loads(path.read_bytes())
+        for name in lists:
+            if not isinstance(content[name], list):
+                raise ValueError(f"{name} isn't a list")
+        return content
+
+
+def _categories(content: Json) -> dict[int, Category]:
+    """Categories by their ids."""
+    return {c["id"]: Category(c["name"], c.get("supercategory") or c["name"]) for c in content["categories"]}
+
+
+def _by_image(annotations: Iterable[Json]) -> dict[Any, list[Json]]:
+    """Annotations or captions by the ids of their images, in order."""
+    groups: dict[Any, list[Json]] = defaultdict(list)
+    for annotation in annotations:
+        groups[annotation["image_id"]].append(annotation)
+    return groups
+
+
+def _box(annotation: Json) -> Box | None:
+    """An annotation's box; None for a crowd and for one without a box.
+
+    A crowd (`iscrowd`: 1) is a region of many things that nobody told apart; its box is no thing's box.
+    """
+    if annotation.get("iscrowd") or not annotation.get("bbox"):
+        return None
+    x, y, width, height = map(float, annotation["bbox"])
+    return x, y, width, height
+
+
+# --- Which category a noun phrase names
+
+
+# The 80 names in COCO's order, a supercategory per line, and the plain words by which captions call the same thing.
+# Plurals need no entry unless they are irregular. Words that mean as many other things ("glass", "bat" but for sports)
+# are left out.
+NAMES = """
+person: man, woman, boy, girl, people, child, kid, baby, toddler, lady, guy, player, rider, skier, surfer,\
+ skateboarder, snowboarder, skater
+bicycle: bike; car; motorcycle: motorbike; airplane: plane, aeroplane, jet, airliner; bus: buses; train; truck;\
+ boat: sailboat
+traffic light: stoplight; fire hydrant: hydrant; stop sign; parking meter; bench
+bird; cat: kitten; dog: puppy; horse; sheep: lamb; cow: cattle; elephant; bear; zebra; giraffe
+backpack; umbrella; handbag: purse; tie: necktie; suitcase: luggage
+frisbee; skis: ski; snowboard; sports ball: ball, baseball, soccer ball, tennis ball; kite; baseball bat: bat;\
+ baseball glove: baseball mitt; skateboard; surfboard; tennis racket: tennis racquet, racket, racquet
+bottle; wine glass; cup: mug; fork; knife: knives; spoon; bowl
+banana; apple; sandwich; orange; broccoli; carrot; hot dog: hotdog; pizza; donut: doughnut; cake
+chair; couch: sofa; potted plant: plant; bed; dining table: table; toilet
+tv: television, tvs; laptop: laptop computer; mouse: computer mouse, mice; remote: remote control; keyboard;\
+ cell phone: cellphone, phone, smartphone
+microwave: microwave oven; oven: stove; toaster; sink; refrigerator: fridge
+book; clock; vase; scissors; teddy bear; hair drier: hair dryer; toothbrush
+"""
+SYNONYMS: Mapping[str, list[str]] = {
+    name: synonyms.split(", ") if synonyms else []
+    for line in NAMES.strip().splitlines()
+    for name, _, synonyms in (entry.partition(": ") for entry in line.split("; "))
+}
+LONGEST = 2  # words of a name
+
+
+def named_category(phrase: str) -> str:
+    """The category that a noun phrase names; "" where it names none.
+
+    The phrase's last words decide, for an English noun phrase ends in what it is about: "a small brown dog" and "a
+    picture of a dog" name "dog", "dog food" nothing. Two words go before one: "a hot dog" is no dog. Number and case
+    don't matter.
+    """
+    keys = [content_key(word.text) for word in tokenize(phrase)]
+    for count in range(LONGEST, 0, -1):
+        if (name := _by_keys().get(tuple(keys[-count:]))) is not None:
+            return name
+    return ""
+
+
+@cache
+def _by_keys() -> Mapping[tuple[str, ...], str]:
+    return {
+        tuple(content_key(word) for word in words.split()): name
+        for name, synonyms in SYNONYMS.items()
+        for words in [name, *synonyms]
+    }

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from groundcli.data.boxes import scale_of, scaled
-from groundcli.data.layout import find
-from groundcli.data.markup import parse
+from groundcli.data.phrases import parse
+from groundcli.data.published import locate, scale_of, scaled
 from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError
 
 SOURCE = "https://bryanplummer.com/Flickr30kEntities, images at https://shannon.cs.illinois.edu/DenotationGraph"
 
-Boxes = Mapping[str, tuple[Box, ...]]  # by entity
+Entities = Mapping[str, tuple[Box, ...]]  # the boxes of each
 
 
 def load(root: Path, split: str) -> list[Sample]:
@@ -34,7 +33,7 @@ def load(root: Path, split: str) -> list[Sample]:
     Raises:
         GroundcliError: a folder, the split, or an image's sentences are missing, or a file can't be read.
     """
-    find(root, [["Flickr30k_Images/"], ["Flickr30k_Entities/Sentences/"], ["Flickr30k_Splits/"]], SOURCE)
+    locate(root, [["Flickr30k_Images/"], ["Flickr30k_Entities/Sentences/"], ["Flickr30k_Splits/"]], SOURCE)
     return [_sample(root, image_id) for image_id in _ids(root, split)]
 
 
@@ -65,15 +64,15 @@ def _read(path: Path) -> str:
         raise GroundcliError(f"{path}: can't be read ({error}); fetch the file again") from error
 
 
-def _with_boxes(caption: Caption, boxes: Boxes) -> Caption:
+def _with_boxes(caption: Caption, boxes: Entities) -> Caption:
     return replace(caption, phrases=tuple(replace(p, boxes=boxes.get(p.entity, ())) for p in caption.phrases))
 
 
-def _boxes(annotations: Path, image: Path) -> Boxes:
+def _boxes(annotations: Path, image: Path) -> Entities:
     """An image's boxes by entity. An object may name several entities, and an entity may have several objects."""
     if not annotations.exists():
         return {}
-    found: dict[str, list[Box]] = defaultdict(list)
+    boxes: dict[str, list[Box]] = defaultdict(list)
     try:
         tree = ET.fromstring(_read(annotations))
         size = _number(tree, "size/width"), _number(tree, "size/height")
@@ -82,13 +81,13 @@ def _boxes(annotations: Path, image: Path) -> Boxes:
         for thing in tree.iter("object"):
             corners = [_corners(box) for box in thing.iter("bndbox")]
             for name in thing.iter("name"):
-                found[(name.text or "").strip()] += corners
+                boxes[(name.text or "").strip()] += corners
     except (ET.ParseError, ValueError) as error:
         raise GroundcliError(f"{annotations}: not Flickr30k Entities annotations ({error}); fetch it again") from error
-    if not any(found.values()):
+    if not any(boxes.values()):
         return {}
     scale = scale_of(image, size)
-    return {name: tuple(scaled(box, scale) for box in b) for name, b in found.items()}
+    return {name: tuple(scaled(box, scale) for box in b) for name, b in boxes.items()}
 
 
 def _corners(box: ET.Element) -> Box:

@@ -1,10 +1,11 @@
-"""Image files to pictures: any that Pillow can open becomes upright 8-bit RGB."""
+"""Image files to pictures: whatever a photograph is kept in becomes upright 8-bit RGB."""
 
 import io
 import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from posixpath import splitext
 from typing import Any
 
 import numpy as np
@@ -17,100 +18,45 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif"}
 )
+# Nothing else is tried, whatever a file is called: of Pillow's other formats EPS is a program, which Ghostscript would
+# run. JPEG takes in MPO, the stereo pictures of cameras.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 178_956_970  # from here on Pillow itself refuses: 13,377 x 13,377, half a gigabyte as RGB
+EIGHT_BITS = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)  # of 16, where 65535 is white
 
 # Pillow warns of large photographs and of broken EXIF; both are used all the same, so there is nothing to tell.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def is_image(path: Path) -> bool:
+def is_image(name: str | Path) -> bool:
     """Whether a file's name ends as an image's does; its content isn't looked at."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def open_image(file: Path | io.BytesIO) -> Image.Image:
+    """Opens a picture, of which only the header is read: all pictures from outside are opened here.
+
+    Raises:
+        BadInput: the file is missing, empty or no file.
+        Exception: nearly any, where its content isn't what a file of one of `FORMATS` holds.
+    """
+    if isinstance(file, Path):
+        _check_file(file)
+    Image.init()  # all formats that this Pillow has: older ones lack AVIF
+    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def decode(path: Path) -> Image.Image:
     """The picture in a file, upright, of mode RGB.
 
-    Any mode that Pillow opens: palettes and CMYK are converted, 16-bit greyscale is scaled to 8 bits, transparency
-    is laid on white, of an animation the first frame is taken. EXIF orientation is applied, so rows run from the
-    top of the scene to its bottom.
+    Palettes and CMYK are converted, 16-bit greyscale is scaled to 8 bits, transparency is laid on white, of an
+    animation the first frame is taken. EXIF orientation is applied, so rows run from the top of the scene to its
+    bottom.
 
     Raises:
         BadInput: the file is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
     """
-    _check_file(path)
     return _decoded(path, str(path))
-
-
-def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
-    try:
-        with Image.open(source) as image:
-            return _rgb(_upright(image))
-    except UnidentifiedImageError:
-        hint = "convert it to JPEG first" if name.lower().endswith((".heic", ".heif")) else "replace or remove it"
-        raise BadInput(f"{name}: not an image that can be read; {hint}") from None
-    except Image.DecompressionBombError:
-        raise BadInput(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
-    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
-        if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
-            raise BadInput(f"{name}: can't be read ({error.strerror}); check its permissions") from None
-        raise BadInput(f"{name}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
-
-
-def resize(image: Image.Image, side: int) -> np.ndarray:
-    """A picture of mode RGB -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
-
-
-def _check_file(path: Path) -> None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except OSError as error:
-        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise BadInput(f"{path}: a folder, not an image")
-    if not stat.S_ISREG(found.st_mode):
-        raise BadInput(f"{path}: not a file")
-    if not found.st_size:
-        raise BadInput(f"{path}: the file is empty (0 bytes)")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    with suppress(Exception):  # a broken EXIF block doesn't spoil the pixels
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image) / 257)  # 65535 is white
-    if image.mode in {"I", "F"}:
-        return _grey(_stretch(np.asarray(image, dtype=np.float64)))
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _stretch(values: np.ndarray) -> np.ndarray:
-    """32-bit pixels have no agreed white: their own range becomes 0 to 255."""
-    values = np.nan_to_num(values)
-    low, high = values.min(), values.max()
-    return (values - low) * (255 / (high - low) if high > low else 0)
-
-
-def _grey(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def as_image(value: Any) -> Image.Image:
@@ -150,3 +96,72 @@ def as_image(value: Any) -> Image.Image:
     elif value.dtype != np.uint8:
         raise TypeError(f"expected an array of uint8, or of floats from 0 to 1, not {value.dtype}")
     return _rgb(Image.fromarray(np.ascontiguousarray(value)))
+
+
+def resize(image: Image.Image, side: int) -> np.ndarray:
+    """A picture of mode RGB -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
+    try:
+        with open_image(source) as image:
+            return _rgb(_upright(image))
+    except BadInput:
+        raise
+    except UnidentifiedImageError:
+        hint = "convert it to JPEG first" if name.lower().endswith((".heic", ".heif")) else "replace or remove it"
+        raise BadInput(f"{name}: not an image that can be read; {hint}") from None
+    except Image.DecompressionBombError:
+        raise BadInput(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
+    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
+            raise BadInput(f"{name}: can't be read ({error.strerror}); check its permissions") from None
+        raise BadInput(f"{name}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise BadInput(f"{path}: a folder, not an image")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInput(f"{path}: not a file")
+    if not status.st_size:
+        raise BadInput(f"{path}: the file is empty (0 bytes)")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    with suppress(Exception):  # a broken EXIF block doesn't spoil the pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(EIGHT_BITS[np.asarray(image)]).convert("RGB")
+    if image.mode in {"I", "F"}:
+        return Image.fromarray(_stretch(np.asarray(image, dtype=np.float64))).convert("RGB")
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """32-bit pixels have no agreed white: their own range becomes 0 to 255."""
+    values = np.nan_to_num(values)
+    low, high = values.min(), values.max()
+    return np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

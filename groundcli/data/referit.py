@@ -1,17 +1,17 @@
 """ReferIt (RefClef; Kazemzadeh et al., EMNLP 2014) in the layout of Licheng Yu's `refer`, where it is published."""
 
+import io
 import json
+import pickle
+import pickletools
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from groundcli.data import plain_pickle
-from groundcli.data.boxes import scale_of, scaled, size_of
-from groundcli.data.layout import find, reading
-from groundcli.data.lazy import Lazy
+from groundcli.data.published import Lazy, locate, reading, scale_of, scaled, size_of
 from groundcli.data.sample import Box, Caption, Sample
-from groundcli.errors import GroundcliError
+from groundcli.errors import GroundcliError, first_line
 
 SOURCE = "https://github.com/lichengunc/refer"
 LISTS = ("berkeley", "unc")
@@ -47,7 +47,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     """
     whose, _, name = split.rpartition("/")
     lists = [whose] if whose else LISTS
-    refs_path, instances_path, images = find(
+    refs_path, instances_path, images = locate(
         root,
         [
             [f"{folder}refs({owner}).p" for owner in lists for folder in ("refclef/", "")],
@@ -56,7 +56,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
         ],
         SOURCE,
     )
-    refs = plain_pickle.load(refs_path)
+    refs = load_pickle(refs_path)
     with reading(instances_path, "RefClef's instances"):
         content = json.loads(instances_path.read_bytes())
         files = {i["id"]: (images / i["file_name"], size_of(i)) for i in content["images"]}
@@ -69,7 +69,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
             texts = dict.fromkeys(sentence["sent"].strip() for sentence in ref["sentences"])
             label, (x, y, width, height) = labels[ref["category_id"]], things[ref["ann_id"]]
             expressions[ref["image_id"]] += [(text, label, (x, y, width, height)) for text in texts if text]
-        keys = [_Image(*files[image], own) for image, own in expressions.items()]
+        keys = [_Image(*files[image], said) for image, said in expressions.items()]
     if not keys:
         known = ", ".join(sorted({ref["split"] for ref in refs}))
         raise GroundcliError(f"{refs_path}: no expressions of the split {name}; it has the splits {known}")
@@ -91,3 +91,50 @@ def _sample(root: Path, image: _Image) -> Sample:
         Caption.of_phrase(text, category=label, boxes=(scaled(box, scale),)) for text, label, box in image.expressions
     )
     return Sample(image.path.relative_to(root).as_posix(), image.path, captions)
+
+
+# --- Pickles of plain data from people we don't know: nothing in them is ever run
+
+
+# Opcodes of dicts, lists, tuples, text, numbers, None and of keeping what was read; none imports, calls or builds.
+PLAIN = frozenset(
+    {"PROTO", "FRAME", "STOP", "MARK", "POP", "NONE", "NEWTRUE", "NEWFALSE"}
+    | {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
+    | {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+    | {"EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"}
+    | {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+    | {"GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+)
+MEMO = frozenset({"PUT", "LONG_BINPUT"})
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Imports nothing, should an opcode ever slip through."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def load_pickle(path: Path) -> Any:
+    """What a pickle holds: dict, list, tuple, str, int, float, bool and None.
+
+    Text that Python 2 wrote is read as Latin-1. The opcodes are looked through before anything is built, so a file
+    can't run code, nor take more memory than in proportion to its own size. (One whose keys are tuples nested without
+    end can still stall or crash Python, as it could anywhere.)
+
+    Raises:
+        GroundcliError: it can't be read, is damaged, or holds anything but plain data.
+    """
+    try:
+        data = path.read_bytes()
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name not in PLAIN:
+                raise pickle.UnpicklingError(f"it holds more than plain data, {opcode.name}")
+            # A memo's index is the size of a table; no honest pickle keeps more things than it has bytes.
+            if opcode.name in MEMO and int(argument or 0) > len(data):
+                raise pickle.UnpicklingError(f"it keeps its {argument}th thing in {len(data)} bytes")
+        return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except OSError as error:
+        raise GroundcliError(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+    except Exception as error:  # a broken pickle makes Python raise nearly anything
+        raise GroundcliError(f"{path}: refused ({first_line(error)}); fetch it from where it is published") from None

@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from groundcli.data.boxes import scale_of, scaled, size_of
-from groundcli.data.layout import find, reading
-from groundcli.data.lazy import Lazy
+from groundcli.data.published import Lazy, locate, reading, scale_of, scaled, size_of
 from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError
 
@@ -52,7 +50,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     Raises:
         GroundcliError: files or the list are missing or can't be read.
     """
-    regions_path, sizes_path, _ = find(
+    regions_path, sizes_path, _ = locate(
         root, [["region_descriptions.json"], ["image_data.json"], [f"{folder}/" for folder in FOLDERS]], SOURCE
     )
     wanted = None if split == "all" else _list(root / "splits" / f"{split}.txt")
@@ -69,31 +67,34 @@ def _list(path: Path) -> dict[int, None]:
     """The ids of a list, in order, each once."""
     if not path.is_file():
         known = ", ".join(["all", *sorted(file.stem for file in path.parent.glob("*.txt"))])
-        raise GroundcliError(f"{path}: no such file; this folder has the splits {known}; a list has an image id a line")
+        raise GroundcliError(
+            f"{path}: no such file; this folder has the splits {known}; a list has an image id per line"
+        )
     with reading(path, "a list of image ids"):
         return dict.fromkeys(map(int, path.read_text(encoding="utf-8").split()))
 
 
 def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[_Region]]:
     """Regions by image. The file is 700 MB: what isn't wanted is dropped while it is parsed."""
-    found: dict[int, list[_Region]] = {}
+    regions: dict[int, list[_Region]] = {}
 
-    def keep(record: dict[str, Any]) -> object:
-        if "phrase" in record:
-            short = 0 < len(record["phrase"].split()) <= MOST_WORDS
-            return _Region(record["phrase"].strip(), _box(record)) if short else None
-        number = record["id"] if "id" in record else record["image_id"]
+    def keep(thing: dict[str, Any]) -> object:
+        """A region, or None; of an image None, once its regions are kept."""
+        if "phrase" in thing:
+            short = 0 < len(thing["phrase"].split()) <= MOST_WORDS
+            return _Region(thing["phrase"].strip(), _box(thing)) if short else None
+        number = thing["id"] if "id" in thing else thing["image_id"]
         if wanted is None or number in wanted:
-            found[number] = [region for region in record["regions"] if region]
+            regions[number] = [region for region in thing["regions"] if region]
         return None
 
     with reading(path, "Visual Genome's region descriptions"), path.open(encoding="utf-8") as file:
         json.load(file, object_hook=keep)
-    return found
+    return regions
 
 
-def _box(record: dict[str, Any]) -> Box:
-    return float(record["x"]), float(record["y"]), float(record["width"]), float(record["height"])
+def _box(region: dict[str, Any]) -> Box:
+    return float(region["x"]), float(region["y"]), float(region["width"]), float(region["height"])
 
 
 def _sample(root: Path, image: _Image) -> Sample:
@@ -104,7 +105,7 @@ def _sample(root: Path, image: _Image) -> Sample:
     for phrase, box in image.regions:
         clamped = _clamped(box, image.size)
         boxes[phrase] += [scaled(clamped, scale)] if clamped else []
-    captions = tuple(Caption.of_phrase(phrase, boxes=tuple(own)) for phrase, own in boxes.items())
+    captions = tuple(Caption.of_phrase(phrase, boxes=tuple(shared)) for phrase, shared in boxes.items())
     return Sample(path.relative_to(root).as_posix(), path, captions)
 
 

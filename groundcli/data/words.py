@@ -1,13 +1,14 @@
 """Captions to words. Every caption, in training and in use, is cut by this one rule."""
 
 import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from runpy import run_path
 from typing import NamedTuple
-
-from spacy.lang.en.stop_words import STOP_WORDS
 
 # Letters and digits, also joined by hyphens; 's and 't of "man's", "don't"; any other sign by itself.
 WORD = re.compile(r"\w+(?:-\w+)*|['’]\w+|[^\w\s]")
-
 
 IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot", "teeth": "tooth"}
 
@@ -37,7 +38,7 @@ def content_key(word: str) -> str:
     Plurals lose their ending by Harman's rule (1991), "How effective is suffixing?".
     """
     key = word.lower()
-    if key in STOP_WORDS or not any(c.isalnum() for c in key):
+    if key in stop_words() or not any(c.isalnum() for c in key):
         return ""
     if key in IRREGULAR:
         return IRREGULAR[key]
@@ -48,3 +49,10 @@ def content_key(word: str) -> str:
     if key.endswith("s") and len(key) > 3 and not key.endswith(("ss", "us", "is")):
         return key[:-1]
     return key
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """spaCy's English ones, lower case. Their file is run by its path, as importing spaCy takes seconds and torch."""
+    spacy = Path(getattr(find_spec("spacy"), "origin", "")).parent
+    return frozenset(run_path(str(spacy / "lang" / "en" / "stop_words.py"))["STOP_WORDS"])

@@ -1,0 +1,76 @@
+"""How well a model points: a row per phrase and system, and numbers made of them. Here is what `eval` can be told."""
+
+import dataclasses
+import shlex
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from groundcli.errors import UsageError
+from groundcli.options import ModelOptions, flag_of, option
+
+Protocol = Literal["default", "authors"]
+Encode = Literal["caption", "phrase"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ModelOptions):
+    """What `eval` can be told."""
+
+    dataset: Literal["flickr30k", "coco", "coco_categories", "referit", "visual_genome", "folder"] = option(
+        "The data set, in the layout that it is published in; folder: images and a COCO file."
+    )
+    data: Path = option("The data set's folder.")
+    split: str = option("Name of a list of images; a folder's NAME.json.", "val")
+    compare: str = option("Other weights, to print the paired difference from.", "")
+    predictions: Path | None = option(
+        "Evaluate the points or boxes of any model in this file (JSON lines or COCO), not --weights.", None
+    )
+    protocol: Protocol = option("Which phrases count; `authors` filters as their code does.", "default")
+    tolerance: float = option("Pixels that a point may lie outside its box.", 0.0, min=0)
+    encode: Encode = option("Whether phrases are read in their caption, or alone.", "caption")
+    ablations: bool = option("Also single levels, other fusions, sentences.", False)
+    boxes: Literal["sides", "authors"] | None = option(
+        "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does. "
+        "Default: sides; authors by their protocol.",
+        None,
+    )
+    json: Path | None = option("Also write all numbers to this file.", None)
+    markdown: Path | None = option("Also write the tables as Markdown to this file.", None)
+    rows: Path | None = option(
+        "Also write the table behind the numbers, a row per phrase and system: a .csv or .parquet file.", None
+    )
+    report: Path | None = option("Also write a page to look at, with the worst and best cases, to this folder.", None)
+    calibrate: Path | None = option(
+        "Write the weights with a score that is a probability, fitted to these images, to this file.", None
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.boxes is None:
+            object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "sides")
+        if self.predictions and (self.ablations or self.calibrate or self.encode == "phrase"):
+            raise UsageError("--predictions: --ablations, --calibrate and --encode phrase need --weights instead")
+        if self.calibrate and self.calibrate.exists():
+            raise UsageError(f"--calibrate {self.calibrate}: exists; name another file")
+        if self.rows and self.rows.suffix not in (".csv", ".parquet"):
+            raise UsageError(f"--rows {self.rows}: expected a name that ends in .csv or .parquet")
+        if self.rows and self.rows.suffix == ".parquet" and not find_spec("pyarrow"):
+            raise UsageError(f"--rows {self.rows}: needs pyarrow; install it with: pip install 'groundcli[parquet]'")
+
+    @property
+    def command(self) -> str:
+        """What gives these options on the command line."""
+        words = ["groundcli", "eval"]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is True:
+                words.append(flag_of(field))
+            elif value != field.default:
+                words += [word for part in _parts(value) for word in (flag_of(field), str(part))]
+        return shlex.join(words)
+
+
+def _parts(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)

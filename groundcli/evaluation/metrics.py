@@ -1,18 +1,150 @@
-"""How well points, heat maps and boxes match true boxes. Pure functions.
+"""How well points, heat maps and boxes match true boxes, and which of them a protocol counts. Pure functions.
 
 Boxes are (..., K, 4) arrays or sequences (x, y, width, height), points (x, y); all in pixels of one image.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundcli.heat.pixels import weights
+from groundcli.data.sample import Box, Caption, Phrase, Sample
+from groundcli.evaluation import Protocol
+from groundcli.heat import features, weights
 
 Overlap = Literal["union", "sum"]
+
+IOU = 0.5  # from which on boxes match
+LARGE = 0.9  # share of the image from which on the authors leave a predicted box out
+SMALL = 0.05  # and below which they leave a phrase out: a filter that their paper doesn't mention
+NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
+FEATURES = ("log_peak", "near_peak")  # columns of `confidence.features`
+MISSES = {"hit": 0.0, "attention": 0.0, "iou": 0.0, "any_rank": np.inf, "merged_rank": np.inf}
+
+
+# --- Which phrases and boxes count. A number means nothing without the protocol that gave it.
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The scored phrases of an image, P of them, caption by caption.
+
+    Attributes:
+        sample: the image, with all its phrases.
+        size: (width, height) of the upright image in pixels.
+        captions: all captions, in order, with their scored phrases only.
+        phrases: the P phrases.
+        boxes: (P, B, 4), of `stacked`.
+        skipped: how many phrases aren't scored, by reason.
+    """
+
+    sample: Sample
+    size: tuple[int, int]
+    captions: Sequence[Caption]
+    phrases: Sequence[Phrase]
+    boxes: np.ndarray
+    skipped: Counter[str]
+
+    @classmethod
+    def of(cls, sample: Sample, size: tuple[int, int], protocol: Protocol) -> "Truth":
+        """What a protocol counts of an image of (width, height)."""
+        captions = [replace(c, phrases=scored_phrases(c, size, protocol)) for c in sample.captions]
+        phrases = [phrase for caption in captions for phrase in caption.phrases]
+        reasons = (skip_reason(phrase, size, protocol) for caption in sample.captions for phrase in caption.phrases)
+        boxes = stacked([phrase.boxes for phrase in phrases])
+        return cls(sample, size, captions, phrases, boxes, Counter(filter(None, reasons)))
+
+
+def scored_phrases(caption: Caption, size: tuple[int, int], protocol: Protocol) -> tuple[Phrase, ...]:
+    """The phrases of a caption that a protocol scores, in order, on an image of (width, height)."""
+    return tuple(phrase for phrase in caption.phrases if not skip_reason(phrase, size, protocol))
+
+
+def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> str:
+    """Why a protocol doesn't score a phrase; "" where it does.
+
+    "default" scores every phrase with a box. "authors" also leaves out what the annotators called `notvisual`, and
+    phrases whose enclosing box covers less than 5 % of the image (`check_percent` in the authors' code).
+    """
+    if protocol == "authors" and phrase.category == "notvisual":
+        return NOT_VISUAL
+    if not phrase.boxes:
+        return NO_BOX
+    if protocol == "authors":
+        _, _, width, height = enclosing_box(phrase.boxes)
+        if width / size[0] * (height / size[1]) < SMALL:
+            return SMALL_BOX
+    return ""
+
+
+def counted_boxes(boxes: Sequence[Box], size: tuple[int, int], protocol: Protocol) -> list[Box]:
+    """The predicted boxes that a protocol measures, in order: "authors" leaves out those of 90 % of the image or more
+    (`filter_bbox` in the authors' code)."""
+    if protocol == "default":
+        return list(boxes)
+    return [box for box in boxes if box[2] / size[0] * (box[3] / size[1]) < LARGE]
+
+
+# --- What a system says, measured
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one system says of the P scored phrases of an image; None is what it says nothing of.
+
+    Attributes:
+        points: (P, 2), (x, y) in pixels of the image, NaN where a phrase has none.
+        chances: (P), in place of points: how likely each is right, from 0 to 1.
+        boxes: P lists, best first.
+        heat: (P, M, M), not negative.
+        scores: (P); 0 where nothing was found.
+        levels: (P) indices of visual levels.
+    """
+
+    points: np.ndarray | None = None
+    chances: np.ndarray | None = None
+    boxes: Sequence[Sequence[Box]] | None = None
+    heat: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    levels: np.ndarray | None = None
+
+
+def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: float) -> dict[str, np.ndarray]:
+    """What is kept of a system: columns of the table (see `rows`), (P) each, for as much as there is to measure.
+
+    Under "authors" a phrase with score 0 is a miss in everything.
+    """
+    columns = {}
+    if predicted.chances is not None:
+        columns["hit"] = predicted.chances
+    if predicted.points is not None:
+        columns |= dict(zip(("x", "y"), predicted.points.T, strict=True))
+        columns["hit"] = pointing_hits(predicted.points, truth.boxes, tolerance).astype(float)
+    if predicted.heat is not None:
+        overlap: Overlap = "sum" if protocol == "authors" else "union"
+        pairs = zip(predicted.heat, truth.phrases, strict=True)
+        columns["attention"] = np.array([attention_correctness(h, p.boxes, truth.size, overlap) for h, p in pairs])
+        columns |= dict(zip(FEATURES, features(predicted.heat).T, strict=True))
+    if predicted.boxes is not None:
+        counted = [counted_boxes(boxes, truth.size, protocol) for boxes in predicted.boxes]
+        boxes = stacked(counted)
+        columns["boxes"] = np.array([len(boxes) for boxes in counted], dtype=float)
+        columns |= dict(zip(("box_x", "box_y", "box_width", "box_height"), boxes[:, 0].T, strict=True))
+        columns["iou"] = enclosing_iou(boxes, truth.boxes)
+        columns["any_rank"] = first_match(boxes, truth.boxes, IOU)
+        columns["merged_rank"] = first_match(boxes, enclosing_box(truth.boxes)[:, None], IOU)
+    if predicted.levels is not None:
+        columns["level"] = predicted.levels
+    if predicted.scores is not None:
+        columns["score"] = predicted.scores
+        if protocol == "authors":
+            lost = predicted.scores == 0
+            columns |= {name: np.where(lost, miss, columns[name]) for name, miss in MISSES.items() if name in columns}
+    return columns
 
 
 def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> np.ndarray:
@@ -20,7 +152,7 @@ def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> 
 
     Args:
         points: (N, 2); none is NaN, and no hit.
-        boxes: (K, 4), or (N, K, 4) with boxes of its own for each point.
+        boxes: (K, 4), or (N, K, 4) with other boxes for each point.
         tolerance: pixels by which each side of each box is moved outwards first.
 
     Returns:
@@ -89,8 +221,8 @@ def enclosing_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return box_iou(enclosing_box(predicted)[:, None], enclosing_box(true)[:, None])[:, 0, 0]
 
 
-def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = 0.5) -> np.ndarray:
-    """The place of the first of P phrases' ranked boxes that matches any of its true ones: R@k holds where it is < k.
+def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = IOU) -> np.ndarray:
+    """The rank of the first of P phrases' boxes that matches any of its true ones: R@k holds where it is at most k.
 
     Args:
         ranked: (P, A, 4), of `stacked`, best first.
@@ -98,10 +230,10 @@ def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = 0.5) -> np.nd
         iou: intersection over union from which on boxes match.
 
     Returns:
-        (P) float64, counted from 0; infinite where none does.
+        (P) float64, counted from 1; infinite where none does.
     """
     matches = (box_iou(ranked, true) >= iou).any(-1)  # (P, A)
-    return np.where(matches.any(-1), matches.argmax(-1), np.inf)
+    return np.where(matches.any(-1), matches.argmax(-1) + 1, np.inf)
 
 
 def enclosing_box(boxes: ArrayLike) -> np.ndarray:
@@ -143,8 +275,8 @@ def stacked(boxes: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
     No point lies in such a box, and its IoU with any box is 0.
     """
     out = np.full((len(boxes), max([1, *map(len, boxes)]), 4), np.nan)
-    for row, own in zip(out, boxes, strict=True):
-        row[: len(own)] = np.asarray(own, dtype=float).reshape(-1, 4)
+    for into, several in zip(out, boxes, strict=True):
+        into[: len(several)] = np.asarray(several, dtype=float).reshape(-1, 4)
     return out
 
 

@@ -1,108 +1,173 @@
 """One page about an evaluation, in one file: it needs no network and no other file."""
 
-import html
-from collections.abc import Sequence
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
-from groundcli.errors import GroundcliError, UsageError
-from groundcli.evaluation.calibration import confidence
-from groundcli.evaluation.charts import bars, reliability
-from groundcli.evaluation.collected import Collected
-from groundcli.evaluation.formats import is_right
-from groundcli.evaluation.gallery import Drawn, surest
-from groundcli.evaluation.tables import CALIBRATIONS, Table, tables, title
+from groundcli.data.images import decode
+from groundcli.errors import UsageError
+from groundcli.evaluation.summary import confidence, of_group
+from groundcli.evaluation.systems import EVALUATED
+from groundcli.evaluation.tables import CALIBRATIONS, tables, title
 from groundcli.files import replacing
-from groundcli.output.report import fill, read_style
+from groundcli.output.overlays import area, color, draw_box, draw_marker, scaled
+from groundcli.output.report import read_style
 
-PLACE = Path(__file__).parent
+PAGE = "report.html"
 MARK = '<meta name="generator" content="groundcli eval">'  # in every page that eval writes
+SIDE = 480  # longer side of a picture
+EACH = 12  # cases of either kind
+TRUE = (255, 255, 255)  # the true boxes' colour
+# Colours that no drawing has otherwise stand for those of the page, which are light or dark.
+COLORS = {"#010101": "var(--ink)", "#020202": "var(--edge)", "#030303": "var(--accent)"}
+INK, EDGE, ACCENT = COLORS
+DRAWN = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    **{"axes.edgecolor": EDGE, "svg.fonttype": "none"},
+}
 
 
-def write_page(out: Path, summary: dict[str, Any], collected: Collected) -> Path:
+def check_report(out: Path) -> None:
+    """Refuses a folder with a report.html that eval didn't write. Raises UsageError."""
+    if (out / PAGE).exists() and MARK not in (out / PAGE).read_text("utf-8", errors="replace"):
+        raise UsageError(f"--report {out}: holds a {PAGE} that eval did not write; name another folder")
+
+
+def write_page(out: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> Path:
     """Writes `out/report.html`: tables, bars, whether the score is a probability, the worst and the best cases.
 
     Args:
         out: a folder, made where it is missing.
         summary: of `summarize`.
-        collected: what it was made of.
+        rows: what it was made of.
 
     Returns:
         The page.
 
     Raises:
-        GroundcliError: the folder can't be written to.
+        UsageError: there is another report.html.
+        OSError: the folder can't be written to.
     """
-    path = out / "report.html"
-    if path.exists() and MARK not in path.read_text("utf-8", errors="replace"):
-        raise UsageError(f"--report {out}: holds a report.html that eval did not write; name another folder")
-    parts = {
-        "title": html.escape(title(summary)),
-        "style": read_style() + (PLACE / "page.css").read_text("utf-8"),
-        "body": "\n".join(_sections(summary, collected)),
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(fill((PLACE / "page.html").read_text("utf-8"), parts))
-    except OSError as error:
-        raise GroundcliError(f"--report {out}: can't be written ({error.strerror})") from None
-    return path
-
-
-def _sections(summary: dict[str, Any], collected: Collected) -> list[str]:
-    sections = ["<h2>Numbers</h2>", *map(_table, tables(summary))]
-    if summary["pointing"]["accuracy"] is None:
-        return sections
-    if by_category := summary["pointing"]["by_category"]:
-        note = "Pointing accuracy in percent; the thin bar is the centre of the image."
-        sections += ["<h2>By category</h2>", f'<p class="note">{note}</p><figure>{bars(by_category)}</figure>']
-    calibration = summary.get("calibration", {})
-    if calibration:
-        note = (
-            "Points that are right, in percent, over the score that they were given. On the diagonal, the score is the "
-            "probability that the point is right. A dot's area says how many phrases it stands for."
-        )
-        figures = "".join(
-            f"<figure><figcaption>{CALIBRATIONS[name]}: expected calibration error {100 * found['ece']:.1f} %"
-            f"</figcaption>{reliability(found['bins'])}</figure>"
-            for name, found in calibration.items()
-        )
-        sections += [
-            "<h2>Is the score a probability?</h2>",
-            f'<p class="note">{note}</p><div class="charts">{figures}</div>',
+    check_report(out)
+    parts: dict[str, Any] = {"title": title(summary), "tables": tables(summary), "cases": {}}
+    if summary["pointing"]["accuracy"] is not None:
+        if by_category := summary["pointing"]["by_category"]:
+            parts["bars"] = _bars(by_category)
+        parts["reliability"] = [
+            (CALIBRATIONS[name], f"{100 * numbers['ece']:.1f}", _reliability(numbers["bins"]))
+            for name, numbers in summary.get("calibration", {}).items()
         ]
-    sure = confidence(collected)
-    note = "White: the true boxes. Orange: the point and the best box."
-    sections += [f'<h2>Surest misses</h2><p class="note">{note}</p>', _gallery(surest(collected, sure, False))]
-    return [*sections, "<h2>Surest hits</h2>", _gallery(surest(collected, sure, True))]
-
-
-def _table(table: Table) -> str:
-    right = [' class="number"' if is_right(table, i) else "" for i in range(len(table.header))]
-    head = "".join(f"<th{kind}>{html.escape(name)}</th>" for kind, name in zip(right, table.header, strict=True))
-    rows = "".join(f"<tr>{''.join(map(_cell, right, row))}</tr>" for row in table.rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
-
-
-def _cell(kind: str, text: str) -> str:
-    kind = ' class="inset"' if text.startswith("  ") else kind
-    return f"<td{kind}>{html.escape(text.strip())}</td>"
-
-
-def _gallery(cases: Sequence[Drawn]) -> str:
-    return f'<ul class="images">{"".join(map(_card, cases))}</ul>'
-
-
-def _card(drawn: Drawn) -> str:
-    case = drawn.case
-    start, end = case.span
-    before, phrase, after = map(html.escape, (case.caption[:start], case.caption[start:end], case.caption[end:]))
-    score = "" if np.isnan(drawn.confidence) else f", probability {drawn.confidence:.2f}"
-    return (
-        f'<li class="card"><img src="{drawn.picture}" alt="{phrase}" loading="lazy"><div class="text">'
-        f'<h3 class="name">{html.escape(case.name)}{score}</h3>'
-        f'<p class="caption">{before}<mark>{phrase}</mark>{after}</p></div></li>'
+        parts["cases"] = {"Surest misses": surest(rows, False), "Surest hits": surest(rows, True)}
+    template = Environment(autoescape=True, trim_blocks=True).from_string(
+        Path(__file__).with_suffix(".html").read_text("utf-8")
     )
+    page = template.render(mark=Markup(MARK), style=Markup(read_style()), **parts)
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / PAGE) as file:
+        file.write(page)
+    return out / PAGE
+
+
+# --- Cases
+
+
+def surest(rows: pd.DataFrame, right: bool) -> list[dict[str, str]]:
+    """The cases that a system is surest of among those where it is right, or where it is wrong; one per image.
+
+    Args:
+        rows: of an evaluation.
+        right: whether to show hits or misses.
+
+    Returns:
+        What a card of the page shows of each; `picture` is a JPEG as a data URL.
+    """
+    evaluated = of_group(rows, EVALUATED)
+    evaluated["confidence"] = confidence(evaluated)  # NaN, where the system doesn't say, comes last
+    cases = evaluated[(evaluated["hit"] > 0) == right].sort_values("confidence", ascending=False, kind="stable")
+    return [_card(case) for case in cases.drop_duplicates("image").head(EACH).itertuples()]
+
+
+def _card(case: Any) -> dict[str, str]:
+    text = case.caption_text
+    score = "" if np.isnan(case.confidence) else f", probability {case.confidence:.2f}"
+    return {
+        "picture": _picture(case),
+        "name": f"{case.image}{score}",
+        "before": text[: case.start],
+        "phrase": text[case.start : case.end],
+        "after": text[case.end :],
+    }
+
+
+def _picture(case: Any) -> str:
+    photo = decode(Path(case.file))
+    size = photo.size
+    photo.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    scale = photo.width / size[0], photo.height / size[1]
+    canvas = ImageDraw.Draw(photo)
+    for box in json.loads(case.true_boxes):
+        draw_box(canvas, area(box, scale), TRUE, 2)
+    if not np.isnan(case.box_x):
+        best = case.box_x, case.box_y, case.box_width, case.box_height
+        draw_box(canvas, area(best, scale), color(0), 2)
+    if not np.isnan(case.x):
+        draw_marker(photo, scaled((case.x, case.y), scale, photo.size), color(0), 9)
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+# --- Drawings
+
+
+@rc_context(DRAWN)  # type: ignore[arg-type]
+def _bars(by_category: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Accuracy of each category as a bar, and under it a thin one for the centre of the image."""
+    figure, places = Figure((3, 0.4 * len(by_category))), np.arange(len(by_category))  # inches of 72 points
+    axes = figure.add_axes((0, 0, 1, 1), frame_on=False, xlim=(0, 1), xticks=(), ylim=(len(places) - 0.5, -0.5))
+    accuracies = [category["accuracy"] for category in by_category.values()]
+    bars = axes.barh(places - 0.1, accuracies, 0.4, color=ACCENT)
+    axes.bar_label(bars, [f"{100 * accuracy:.1f}" for accuracy in accuracies], padding=4)
+    axes.barh(places + 0.2, [category["center"] for category in by_category.values()], 0.16, color=EDGE)
+    axes.set_yticks(places, list(by_category), parse_math=False)
+    axes.tick_params(length=0)
+    return _svg(figure, "Pointing accuracy by category, and that of the image's centre")
+
+
+@rc_context(DRAWN)  # type: ignore[arg-type]
+def _reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
+    """How often points are right over their score; on the diagonal the score is a probability.
+
+    A dot stands for the phrases of one bin; its area for how many they are.
+    """
+    scores, accuracies, phrases = (np.array([dot[key] for dot in bins]) for key in ("score", "accuracy", "phrases"))
+    figure = Figure((3.2, 3.2))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(0, 1), xlabel="score, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.plot((0, 1), (0, 1), color=EDGE, linewidth=1)
+    axes.plot(scores, accuracies, color=ACCENT, linewidth=2)
+    axes.scatter(scores, accuracies, 20 + 250 * phrases / phrases.max(), ACCENT, clip_on=False, zorder=3)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.0f}")
+    return _svg(figure, "Share of right points over their score")
+
+
+def _svg(figure: Figure, label: str) -> Markup:
+    """A figure as part of the page: it takes the page's colours and font. `label` is for those who can't see it."""
+    file, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(file, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.1, metadata=nothing)
+    text = file.getvalue()
+    for stand_in, wanted in COLORS.items():
+        text = text.replace(stand_in, wanted)
+    return Markup(text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{label}"', 1))

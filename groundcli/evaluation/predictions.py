@@ -11,23 +11,22 @@ import numpy as np
 
 from groundcli.data.sample import Box, Caption, Phrase
 from groundcli.errors import GroundcliError
-from groundcli.evaluation.measure import Predicted
-from groundcli.evaluation.systems import OWN, Answers
-from groundcli.evaluation.truth import Truth
+from groundcli.evaluation.metrics import Predicted, Truth
+from groundcli.evaluation.systems import EVALUATED, Predictions
 
 Key = tuple[str, ...]
-Entry = Mapping[str, Any]
+Said = Mapping[str, Any]  # an object of the file
 
 
-class _Found(NamedTuple):
-    """What a file says of a phrase: boxes with their scores, a point and a score where it has them."""
+class _Phrase(NamedTuple):
+    """What a file says of a phrase: boxes with their scores, points and scores as far as it has them."""
 
     boxes: list[tuple[float, Box]]
     points: list[tuple[float, float]]
     scores: list[float]
 
 
-class Predictions:
+class PredictionFile:
     """A system that answers from a file.
 
     The file is JSON lines or a JSON list; an object of it is about one phrase of one image:
@@ -59,17 +58,18 @@ class Predictions:
 
     def __init__(self, path: Path) -> None:
         """Reads a file. Raises GroundcliError that names the object, counted from 1, that isn't as above."""
-        self._missing: list[int] = []
-        self._found: dict[Key, _Found] = defaultdict(lambda: _Found([], [], []))
+        self.name = str(path)
+        self._missing: list[int] = []  # by image: several threads may append at a time
+        self._phrases: dict[Key, _Phrase] = defaultdict(lambda: _Phrase([], [], []))
         self._used: set[Key] = set()
-        for number, entry in enumerate(_entries(path), start=1):
+        for number, said in enumerate(_objects(path), start=1):
             try:
-                self._take(entry)
+                self._take(said)
             except (KeyError, TypeError, ValueError) as error:
                 reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
                 raise GroundcliError(f"{path}: object {number}: {reason}") from None
-        self._images = {key[0] for key in self._found}
-        self._boxes = any(found.boxes for found in self._found.values())
+        self._images = {key[0] for key in self._phrases}
+        self._has_boxes = any(phrase.boxes for phrase in self._phrases.values())
 
     @property
     def missing(self) -> int:
@@ -79,51 +79,51 @@ class Predictions:
     @property
     def unused(self) -> int:
         """Phrases that the file speaks of and nobody asked for so far."""
-        return len(self._found.keys() - self._used)
+        return len(self._phrases.keys() - self._used)
 
-    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
+    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
         """See `systems.System`."""
-        return [{OWN: self._predicted(truth)} for truth in truths]
+        return [{(EVALUATED, self.name): self._predicted(truth)} for truth in truths]
 
-    def _take(self, entry: Entry) -> None:
-        found = self._found[_key(entry)]
-        score = _number(entry.get("score", 1.0))
-        boxes = entry.get("boxes", [entry["bbox"]] if "bbox" in entry else [])
-        for box, own in zip(boxes, entry.get("scores", [score] * len(boxes)), strict=True):
-            named = isinstance(box, dict)
-            found.boxes.append((_number(box["score"] if named else own), _box(box["bbox"] if named else box)))
-        point = entry.get("point") or (entry.get("keypoints") or [])[:2]
+    def _take(self, said: Said) -> None:
+        phrase = self._phrases[_key(said)]
+        score = _number(said.get("score", 1.0))
+        boxes = said.get("boxes", [said["bbox"]] if "bbox" in said else [])
+        for box, its_score in zip(boxes, said.get("scores", [score] * len(boxes)), strict=True):
+            values, value = (box["bbox"], box["score"]) if isinstance(box, dict) else (box, its_score)
+            phrase.boxes.append((_number(value), _box(values)))
+        point = said.get("point") or (said.get("keypoints") or [])[:2]
         if point:
             x, y = _numbers(point, 2)
-            found.points.append((x, y))
-        if "score" in entry:
-            found.scores.append(score)
+            phrase.points.append((x, y))
+        if "score" in said:
+            phrase.scores.append(score)
 
     def _predicted(self, truth: Truth) -> Predicted:
-        found = [
+        phrases = [
             self._of(truth.sample.name, number, caption, phrase)
             for number, caption in enumerate(truth.captions)
             for phrase in caption.phrases
         ]
-        self._missing.append(found.count(None))
-        boxes = [[box for _, box in sorted(one.boxes, key=lambda b: -b[0])] if one else [] for one in found]
-        points = [_point(one, own) for one, own in zip(found, boxes, strict=True)]
-        scores = [max(one.scores, default=np.nan) if one else 0.0 for one in found]
-        return Predicted(np.array(points), boxes if self._boxes else None, scores=np.array(scores))
+        self._missing.append(phrases.count(None))
+        boxes = [[box for _, box in sorted(p.boxes, key=lambda b: -b[0])] if p else [] for p in phrases]
+        points = [_point(phrase, best_first) for phrase, best_first in zip(phrases, boxes, strict=True)]
+        scores = [max(phrase.scores, default=np.nan) if phrase else 0.0 for phrase in phrases]
+        return Predicted(np.array(points), boxes=boxes if self._has_boxes else None, scores=np.array(scores))
 
-    def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Found | None:
+    def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Phrase | None:
         path = PurePosixPath(name)
-        image = next((own for own in (name, path.name, path.stem) if own in self._images), "")
+        image = next((known for known in (name, path.name, path.stem) if known in self._images), "")
         span, text = f"{phrase.span[0]}-{phrase.span[1]}", _plain(phrase.text)
         captions = str(number), _plain(caption.text)
         for key in (*((image, c, p) for p in (span, text) for c in captions), (image, text)):
-            if key in self._found:
+            if key in self._phrases:
                 self._used.add(key)
-                return self._found[key]
+                return self._phrases[key]
         return None
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _objects(path: Path) -> Iterator[Said]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -133,17 +133,21 @@ def _entries(path: Path) -> Iterator[Entry]:
     except json.JSONDecodeError:
         yield from _lines(path, text)
         return
-    if isinstance(whole, dict) and "annotations" in whole:
-        yield from _annotations(whole)
-    elif isinstance(whole, list):
-        beside = path.with_name("annotations.json")
-        named = all(isinstance(entry, dict) and ("phrase" in entry or "span" in entry) for entry in whole)
-        yield from whole if named or not beside.is_file() else _with_names(whole, json.loads(beside.read_text("utf-8")))
-    else:
-        yield whole  # one line
+    try:
+        if isinstance(whole, dict) and "annotations" in whole:
+            yield from _annotations(whole)
+        elif isinstance(whole, list):
+            beside = path.with_name("annotations.json")
+            named = all(isinstance(said, dict) and ("phrase" in said or "span" in said) for said in whole)
+            unnamed = not named and beside.is_file()
+            yield from _with_names(whole, json.loads(beside.read_text("utf-8"))) if unnamed else whole
+        else:
+            yield whole  # one line
+    except (KeyError, TypeError, ValueError) as error:
+        raise GroundcliError(f"{path}: its COCO ids don't fit together ({error!r})") from None
 
 
-def _lines(path: Path, text: str) -> Iterator[Entry]:
+def _lines(path: Path, text: str) -> Iterator[Said]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
@@ -152,36 +156,36 @@ def _lines(path: Path, text: str) -> Iterator[Entry]:
                 raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
 
 
-def _annotations(data: Mapping[str, Any]) -> Iterator[Entry]:
+def _annotations(data: Mapping[str, Any]) -> Iterator[Said]:
     """Of a COCO data set, with the names of images and the texts of captions for their numbers."""
     images = {image["id"]: image["file_name"] for image in data["images"]}
     captions = {caption["id"]: caption["caption"] for caption in data.get("captions", [])}
-    for entry in data["annotations"]:
-        caption = {"caption": captions[entry["caption_id"]]} if "caption_id" in entry else {}
-        yield {**entry, "image": images[entry["image_id"]], **caption}
+    for said in data["annotations"]:
+        caption = {"caption": captions[said["caption_id"]]} if "caption_id" in said else {}
+        yield {**said, "image": images[said["image_id"]], **caption}
 
 
-def _with_names(results: Sequence[Entry], data: Mapping[str, Any]) -> Iterator[Entry]:
+def _with_names(results: Sequence[Said], data: Mapping[str, Any]) -> Iterator[Said]:
     """COCO results with the names that a data set has for their numbers; a category is the phrase."""
     images = {image["id"]: image["file_name"] for image in data["images"]}
     phrases = {category["id"]: category["name"] for category in data["categories"]}
-    for entry in results:
-        yield {**entry, "image": images[entry["image_id"]], "phrase": phrases[entry["category_id"]]}
+    for said in results:
+        yield {**said, "image": images[said["image_id"]], "phrase": phrases[said["category_id"]]}
 
 
-def _key(entry: Entry) -> Key:
-    if not isinstance(entry, dict):
+def _key(said: Said) -> Key:
+    if not isinstance(said, dict):
         raise ValueError("not an object {...}")
-    image = next((str(entry[key]) for key in ("image", "file_name", "image_id") if key in entry), None)
+    image = next((str(said[key]) for key in ("image", "file_name", "image_id") if key in said), None)
     if image is None:
         raise ValueError("names no image: give it `image`, `file_name` or `image_id`")
-    caption = entry.get("caption")
-    if "span" in entry and caption is not None:
-        start, end = entry["span"]
+    caption = said.get("caption")
+    if "span" in said and caption is not None:
+        start, end = said["span"]
         return image, _plain(str(caption)), f"{start}-{end}"
-    if "phrase" not in entry:
+    if "phrase" not in said:
         raise ValueError("names no phrase: give it `phrase`, or `caption` and `span`")
-    text = _plain(entry["phrase"])
+    text = _plain(said["phrase"])
     return (image, text) if caption is None else (image, _plain(str(caption)), text)
 
 
@@ -189,9 +193,9 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _point(found: _Found | None, boxes: Sequence[Box]) -> tuple[float, float]:
-    if found and found.points:
-        return found.points[0]
+def _point(phrase: _Phrase | None, boxes: Sequence[Box]) -> tuple[float, float]:
+    if phrase and phrase.points:
+        return phrase.points[0]
     if boxes:
         x, y, width, height = boxes[0]
         return x + width / 2, y + height / 2

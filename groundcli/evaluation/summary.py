@@ -1,30 +1,37 @@
-"""All numbers of an evaluation, ready for JSON."""
+"""All numbers of an evaluation, ready for JSON: every one is a mean over groups of the table's rows (see `rows`)."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.stats import bootstrap
 
 from groundcli.errors import GroundcliError
-from groundcli.evaluation.baselines import CENTER, RANDOM
-from groundcli.evaluation.bootstrap import interval
-from groundcli.evaluation.calibration import calibration_summary
-from groundcli.evaluation.collected import Collected
-from groundcli.evaluation.measure import Measures
-from groundcli.evaluation.run import COMPARED
-from groundcli.evaluation.systems import ABLATIONS, BASELINES, BOX_METHODS, OWN
+from groundcli.evaluation import EvaluateOptions
+from groundcli.evaluation.metrics import FEATURES, IOU
+from groundcli.evaluation.systems import ABLATIONS, BASELINES, BOX_METHODS, CENTER, COMPARED, EVALUATED, RANDOM
+from groundcli.heat import probability
 
 RANKS = (1, 5, 10)
+RECALLS = {"box_recall": "any_rank", "box_recall_merged": "merged_rank"}
+RESAMPLES, AT_ONCE = 2000, 1 << 20  # of images; draws that are in memory together
+BINS, FOLDS = 10, 5
+
 Numbers = dict[str, Any]
 
 
-def summarize(collected: Collected, levels: Sequence[str] = (), calibration: Sequence[float] = ()) -> Numbers:
+def summarize(
+    rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOptions, calibration: Sequence[float] = ()
+) -> Numbers:
     """All numbers; accuracies are fractions from 0 to 1, intervals over images, None is what couldn't be measured.
 
     Args:
-        collected: all measures.
-        levels: names of the visual levels; without them, their numbers.
+        rows: the table.
+        skipped: phrases that weren't scored, by reason.
+        options: what the numbers depend on.
         calibration: what the weights carry, if anything.
 
     Returns:
@@ -32,73 +39,103 @@ def summarize(collected: Collected, levels: Sequence[str] = (), calibration: Seq
         "pointing": {"accuracy", "ci95", "macro", "center", "random", "by_category": {name: {"accuracy", "center",
         "phrases"}}}, and "tolerance" where it isn't 0; "attention_correctness", "iou_accuracy";
         "box_recall": {"R@1", "R@5", "R@10"} against any true box;
-        "box_recall_merged": the same against the box around all true ones; both with "upper_bound" (all boxes),
-        and "ci95" and "macro" of R@1; macro is the mean over categories;
+        "box_recall_merged": the same against the box around all true ones; both with "most_boxes" of a phrase, without
+        more than which R@10 says what R@5 says, and "ci95" and "macro" of R@1; macro is the mean over categories;
         "levels": {name: share}, "levels_by_category": {category: {name: phrases}};
         "baselines", "box_methods", "ablations": {name: {"pointing": {"accuracy", "ci95", "macro"},
         "attention_correctness", "iou_accuracy", "box_recall", "box_recall_merged", "levels", ...}}, as far as there is
         anything to measure;
         "compared": the same of the other system, and "difference": {metric: {"value", "ci95"}}, ours less theirs;
         "calibration": {"score", "cross_validated", "weights": {"ece", "bins"}}, see `calibration_summary`.
-        Phrases without a category have no row.
+        Phrases without a category have no row in what is by category.
 
     Raises:
         GroundcliError: no phrase was scored.
     """
-    settings = collected.settings
-    if not collected.categories:
-        why = ", ".join(f"{count} {reason}" for reason, count in collected.skipped.items()) or "no phrases at all"
-        raise GroundcliError(f"nothing to score under protocol {settings.protocol}: {why}; choose another split")
-    measures, images, categories = collected.measures(), collected.images, np.array(collected.categories)
-    own = measures[OWN]
-    groups: dict[str, dict[str, Numbers]] = {BASELINES: {}, BOX_METHODS: {}, ABLATIONS: {}}
-    for (group, name), one in measures.items():
-        if group in groups:
-            groups[group][name] = _measured(_numbers(one, images, categories, levels))
-    mine = _numbers(own, images, categories, levels)
-    center = measures[BASELINES, CENTER].hit
+    if rows.empty:
+        why = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no phrases at all"
+        raise GroundcliError(f"nothing to score under protocol {options.protocol}: {why}; choose another split")
+    rows = _with_metrics(rows)
+    systems = dict(iter(rows.groupby(["group", "system"], observed=True, sort=False)))
+    numbers: dict[str, dict[str, Numbers]] = {}
+    for (group, system), table in systems.items():
+        numbers.setdefault(group, {})[system] = _numbers(table)
+    evaluated = of_group(rows, EVALUATED)
+    (main,) = numbers.pop(EVALUATED).values()
+    compared = numbers.pop(COMPARED, {})
+    measured = {group: {name: _measured(n) for name, n in of.items()} for group, of in numbers.items()}
+    baselines = measured[BASELINES]
     pointing = {
-        **(mine["pointing"] or {"accuracy": None, "ci95": None, "macro": None}),
-        "center": _mean(center),
-        "random": _mean(measures[BASELINES, RANDOM].hit),
-        "by_category": _by_category(own.hit, center, categories),
+        **(main["pointing"] or {"accuracy": None, "ci95": None, "macro": None}),
+        "center": baselines[CENTER]["pointing"]["accuracy"],
+        "random": baselines[RANDOM]["pointing"]["accuracy"],
+        "by_category": _by_category(evaluated, systems[BASELINES, CENTER]),
     }
-    if settings.tolerance:
-        pointing["tolerance"] = settings.tolerance
+    if options.tolerance:
+        pointing["tolerance"] = options.tolerance
     summary = {
-        "protocol": settings.protocol,
-        "encode": settings.encode,
-        "images": collected.image_count,
-        "phrases": len(categories),
-        "skipped": dict(sorted(collected.skipped.items())),
-        **mine,
+        "protocol": options.protocol,
+        "encode": options.encode,
+        "images": evaluated["image"].nunique(),
+        "phrases": len(evaluated),
+        "skipped": dict(sorted(skipped.items())),
+        **main,
         "pointing": pointing,
-        **{group: numbers for group, numbers in groups.items() if numbers},
+        **{group: measured[group] for group in (BASELINES, BOX_METHODS, ABLATIONS) if group in measured},
     }
-    if COMPARED in measures:
-        other = measures[COMPARED]
-        numbers = _measured(_numbers(other._replace(level=np.full(len(images), np.nan)), images, categories, ()))
-        summary["compared"] = numbers | {"difference": _difference(own, other, images)}
-    if np.all((own.score >= 0) & (own.score <= 1)) and mine["pointing"]:
-        summary["calibration"] = calibration_summary(own.score, own.hit, images, collected.features, calibration)
+    for other in compared.values():
+        difference = _difference(evaluated, of_group(rows, COMPARED))
+        summary["compared"] = _measured(other) | {"difference": difference}
+    if evaluated["score"].between(0, 1).all() and main["pointing"]:
+        summary["calibration"] = calibration_summary(evaluated, calibration)
     return summary
 
 
-def _numbers(measures: Measures, images: np.ndarray, categories: np.ndarray, levels: Sequence[str]) -> Numbers:
-    known = not np.isnan(measures.level).any()
-    names = (levels or [str(i) for i in range(int(measures.level.max()) + 1)]) if known else ()
-    counts = _level_counts(measures.level, names)
-    by_category = {
-        name: _level_counts(measures.level[categories == name], names) for name, _ in _largest_first(categories)
-    }
+def of_group(rows: pd.DataFrame, group: str) -> pd.DataFrame:
+    """The rows of one group of systems."""
+    return rows[rows["group"] == group].reset_index(drop=True)
+
+
+def _with_metrics(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column more for each metric, named as in JSON: what is averaged, NaN where there is nothing."""
+    shares = {f"{name} R@{k}": (rows[rank], rows[rank] <= k) for name, rank in RECALLS.items() for k in RANKS}
+    shares["iou_accuracy"] = rows["iou"], rows["iou"] >= IOU
+    return rows.assign(
+        pointing=rows["hit"],
+        attention_correctness=rows["attention"],
+        **{name: right.astype(float).where(measure.notna()) for name, (measure, right) in shares.items()},
+    )
+
+
+METRICS = ["pointing", "attention_correctness", "iou_accuracy", *(f"{name} R@{k}" for name in RECALLS for k in RANKS)]
+
+
+def _numbers(table: pd.DataFrame) -> Numbers:
+    """Of one system."""
+    means = table[METRICS].mean()
+    macros = table.groupby("category", observed=True)[METRICS].mean().mean()
+    known = {name: None if np.isnan(mean) else float(mean) for name, mean in means.items()}
+
+    def spread(metric: str) -> Numbers:
+        macro = float(macros[metric])
+        return {"ci95": interval(table[metric], table["image"]), "macro": None if np.isnan(macro) else macro}
+
+    def recall(name: str) -> Numbers | None:
+        if known[f"{name} R@1"] is None:
+            return None
+        shares = {f"R@{k}": known[f"{name} R@{k}"] for k in RANKS}
+        return shares | {"most_boxes": int(table["boxes"].max())} | spread(f"{name} R@1")
+
+    accuracy = known["pointing"]
+    levels = table["level"].value_counts(sort=False)
+    has_levels = table["level"].notna().any()
     return {
-        "pointing": _rate("accuracy", measures.hit, images, categories),
-        "attention_correctness": _mean(measures.attention),
-        "iou_accuracy": _mean(measures.iou),
-        "box_recall": _recall(measures.any_rank, images, categories),
-        "box_recall_merged": _recall(measures.merged_rank, images, categories),
-        "levels": {name: count / len(images) for name, count in counts.items()},
-        "levels_by_category": by_category if counts else {},
+        "pointing": None if accuracy is None else {"accuracy": accuracy} | spread("pointing"),
+        "attention_correctness": known["attention_correctness"],
+        "iou_accuracy": known["iou_accuracy"],
+        **{name: recall(name) for name in RECALLS},
+        "levels": (levels / len(table)).to_dict() if has_levels else {},
+        "levels_by_category": pd.crosstab(table["category"], table["level"], dropna=False).to_dict("index"),
     }
 
 
@@ -107,70 +144,141 @@ def _measured(numbers: Numbers) -> Numbers:
     return {name: value for name, value in numbers.items() if value not in (None, {})}
 
 
-def _rate(name: str, hits: np.ndarray, images: np.ndarray, categories: np.ndarray) -> Numbers | None:
-    """A mean over phrases, its interval over images, and the mean over categories of their means."""
-    if np.isnan(hits).any():
+def _by_category(evaluated: pd.DataFrame, center: pd.DataFrame) -> Numbers:
+    hits = evaluated.groupby("category", observed=True)["hit"].agg(accuracy="mean", phrases="size")
+    hits.insert(1, "center", center.groupby("category", observed=True)["hit"].mean())
+    return hits.astype({"phrases": object, "accuracy": object}).replace(np.nan, None).to_dict("index")
+
+
+def _difference(evaluated: pd.DataFrame, compared: pd.DataFrame) -> Numbers:
+    """Of every metric that both have, phrase by phrase."""
+    both = evaluated[METRICS] - compared[METRICS]
+    return {
+        name: {"value": float(both[name].mean()), "ci95": interval(both[name], evaluated["image"])}
+        for name in METRICS
+        if both[name].notna().all() and not name.startswith("box_recall_merged")
+    }
+
+
+def interval(values: pd.Series, images: pd.Series, seed: int = 0) -> list[float]:
+    """95 % percentile bootstrap interval of a mean over phrases, drawing images (Efron & Tibshirani, 1993).
+
+    Phrases of one image stand and fall together, so images are drawn with all their phrases. Differences of two systems
+    give the interval of the paired difference.
+
+    Args:
+        values: (P), one per phrase.
+        images: (P), the image of each phrase.
+        seed: equal seeds give equal intervals.
+
+    Returns:
+        [low, high], fractions.
+    """
+    by_image = values.groupby(images, observed=True, sort=False).agg(["sum", "size"]).to_numpy(float)
+    if len(by_image) == 1:  # nothing else can be drawn
+        return [float(values.mean())] * 2
+    ends = bootstrap(
+        by_image.T,
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        batch=max(1, AT_ONCE // len(by_image)),
+        rng=seed,
+    ).confidence_interval
+    return [float(ends.low), float(ends.high)]
+
+
+# --- Whether scores are probabilities, and how to make them so
+
+
+def fit(features: np.ndarray, hits: np.ndarray) -> list[float]:
+    """The calibration that makes hits likeliest, with Platt's smoothed targets (1999), which keep it finite.
+
+    Args:
+        features: (P, F), of `confidence.features`; phrases without heat are left out.
+        hits: (P), 1 where the point is right, else 0.
+
+    Returns:
+        1 + F numbers, for `confidence.probability`.
+    """
+    some = np.isfinite(features).all(1)
+    inputs, right = np.column_stack([np.ones(some.sum()), features[some]]), hits[some] > 0
+    targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+
+    def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = inputs @ factors
+        slope = inputs.T @ (1 / (1 + np.exp(-logits)) - targets)
+        return float((np.logaddexp(0, logits) - targets * logits).sum()), slope
+
+    return [float(factor) for factor in minimize(loss, np.zeros(inputs.shape[1]), jac=True).x]
+
+
+def fit_calibration(rows: pd.DataFrame) -> list[float]:
+    """The calibration of a grounder on all phrases of an evaluation. Raises GroundcliError where none has any heat."""
+    evaluated = of_group(rows, EVALUATED)
+    features = evaluated[[*FEATURES]].to_numpy()
+    if not np.isfinite(features).all(1).any():
+        raise GroundcliError("--calibrate: no phrase has any heat; there is nothing to fit")
+    return fit(features, evaluated["hit"].to_numpy())
+
+
+def confidence(evaluated: pd.DataFrame) -> pd.Series:
+    """How sure the system is of each phrase: the fitted probability where it has heat maps, else its score."""
+    features = evaluated[[*FEATURES]].to_numpy()
+    if np.isnan(features).any():
+        return evaluated["score"]
+    return pd.Series(probability(features, fit(features, evaluated["hit"].to_numpy())))
+
+
+def cross_validated(features: np.ndarray, hits: np.ndarray, images: np.ndarray) -> np.ndarray | None:
+    """Each phrase's probability from a calibration that was fitted on other images; None for fewer than `FOLDS`.
+
+    Args:
+        features, hits: as in `fit`.
+        images: (P) number of each phrase's image, counted from 0.
+    """
+    count = int(images.max()) + 1
+    if count < FOLDS:
         return None
-    means = [hits[categories == category].mean() for category, _ in _largest_first(categories)]
-    return {
-        name: _mean(hits),
-        "ci95": _interval(hits, images),
-        "macro": float(np.mean(means)) if means else None,
-    }
+    fold = np.random.default_rng(0).permutation(count)[images] % FOLDS
+    out = np.zeros(len(hits))
+    for left_out in (fold == k for k in range(FOLDS)):
+        out[left_out] = probability(features[left_out], fit(features[~left_out], hits[~left_out]))
+    return out
 
 
-def _recall(ranks: np.ndarray, images: np.ndarray, categories: np.ndarray) -> Numbers | None:
-    if np.isnan(ranks).any():
-        return None
-    return {
-        **{f"R@{k}": _mean(ranks < k) for k in RANKS},
-        "upper_bound": _mean(np.isfinite(ranks)),
-        **(_rate("R@1", (ranks < 1).astype(float), images, categories) or {}),
-    }
+def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:
+    """How often points are right whose scores are alike (Guo et al., ICML 2017).
+
+    Args:
+        scores: (P) from 0 to 1.
+        hits: (P).
+
+    Returns:
+        {"ece": expected calibration error, the mean distance of score and accuracy over `BINS` bins of equal width,
+        weighted by their phrases, "bins": a list of {"score" (mean), "accuracy", "phrases"} of those that hold any}.
+    """
+    phrases = pd.DataFrame({"score": scores, "hit": hits}).groupby(np.minimum((scores * BINS).astype(int), BINS - 1))
+    bins = phrases.agg(score=("score", "mean"), accuracy=("hit", "mean"), phrases=("hit", "size"))
+    error = (bins["phrases"] * (bins["score"] - bins["accuracy"]).abs()).sum() / len(scores)
+    return {"ece": float(error), "bins": bins.to_dict("records")}
 
 
-def _by_category(hits: np.ndarray, center: np.ndarray, categories: np.ndarray) -> Numbers:
-    return {
-        name: {
-            "accuracy": _mean(hits[categories == name]),
-            "center": _mean(center[categories == name]),
-            "phrases": count,
-        }
-        for name, count in _largest_first(categories)
-    }
+def calibration_summary(evaluated: pd.DataFrame, calibration: Sequence[float] = ()) -> Numbers:
+    """Reliability of the scores as they are, after calibration on other images, and as the weights are calibrated.
 
-
-def _difference(own: Measures, other: Measures, images: np.ndarray) -> Numbers:
-    """Of every metric that both have."""
-    pairs = {
-        "pointing": (own.hit, other.hit),
-        "attention_correctness": (own.attention, other.attention),
-        "iou_accuracy": (own.iou, other.iou),
-        **{f"box_recall R@{k}": (_within(own.any_rank, k), _within(other.any_rank, k)) for k in RANKS},
-    }
-    return {
-        name: {"value": _mean(a - b), "ci95": _interval(a - b, images)}
-        for name, (a, b) in pairs.items()
-        if not np.isnan(a - b).any()
-    }
-
-
-def _within(ranks: np.ndarray, k: int) -> np.ndarray:
-    return np.where(np.isnan(ranks), np.nan, ranks < k)
-
-
-def _interval(values: np.ndarray, images: np.ndarray) -> list[float]:
-    return list(interval(np.bincount(images, values), np.bincount(images)))
-
-
-def _largest_first(categories: np.ndarray) -> list[tuple[str, int]]:
-    return Counter(str(category) for category in categories if category).most_common()
-
-
-def _level_counts(level: np.ndarray, names: Sequence[str]) -> dict[str, int]:
-    return {name: int((level == i).sum()) for i, name in enumerate(names)}
-
-
-def _mean(values: np.ndarray) -> float | None:
-    mean = float(np.mean(values))
-    return None if np.isnan(mean) else mean
+    Args:
+        evaluated: rows of one system, whose scores are from 0 to 1.
+        calibration: what the weights carry, if anything.
+    """
+    hits, features = evaluated["hit"].to_numpy(), evaluated[[*FEATURES]].to_numpy()
+    summary = {"score": reliability(evaluated["score"].to_numpy(), hits)}
+    if np.isnan(features).any():
+        return summary
+    validated = cross_validated(features, hits, evaluated["image"].cat.codes.to_numpy())
+    if validated is not None:
+        summary["cross_validated"] = reliability(validated, hits)
+    if calibration:
+        summary["weights"] = reliability(probability(features, calibration), hits)
+    return summary

@@ -1,130 +1,215 @@
-"""Who answers: a grounder with what is measured beside it, or somebody else's file."""
+"""Who answers: a model with what is measured beside it, and the baselines, which need no word of a phrase."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
+from scipy import ndimage
 
-from groundcli.answer import GroundedPhrase
-from groundcli.data.sample import Box, Caption, Phrase
-from groundcli.evaluation.ablations import ALONE, SENTENCE, fusions, variant
-from groundcli.evaluation.baselines import SENTENCE_REGION, largest_region
-from groundcli.evaluation.measure import Predicted
-from groundcli.evaluation.protocol import Encode
-from groundcli.evaluation.truth import Truth
-from groundcli.grounder import EncodedImage, Grounder
+from groundcli.data.sample import Box, Caption
+from groundcli.evaluation import Encode
+from groundcli.evaluation.metrics import Predicted, Truth, covered_area
+from groundcli.heat import peak
 from groundcli.heat.boxes import METHODS, Method
-from groundcli.heat.pixels import peak
 
-OWN = ("", "")
+if TYPE_CHECKING:
+    from groundcli.grounder import EncodedImage, Grounder
+
+# The groups of systems: what is evaluated, what it is compared with, and what is measured beside it.
+EVALUATED, COMPARED = "evaluated", "compared"
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"
-Answers = dict[tuple[str, str], Predicted]  # by group and name; OWN is what the system itself says
+CENTER, RANDOM, WHOLE_IMAGE, SENTENCE_REGION = "center", "random", "whole_image", "sentence_region"
+SENTENCE, ALONE = "sentence of the caption", "phrase as a sentence"
+HOT = 0.5  # share of the highest heat from which on a cell belongs to a region
+
+Predictions = dict[tuple[str, str], Predicted]  # by the group and the name of the system
 
 
 class System(Protocol):
     """Answers for some images, each with the scored phrases of its captions; several threads may ask at a time.
 
     Attributes:
+        name: what it is called in tables.
         threads: that had best ask at a time.
         side: of the pixels that it wants; 0 for none.
         levels: names of its visual levels.
         calibration: of its score, where its weights carry one.
     """
 
+    name: str
     threads: int
     side: int
     levels: Sequence[str]
     calibration: Sequence[float]
 
-    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
-        """One `Answers` an image; pixels are (side, side, 3) uint8 RGB."""
+    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
+        """Predictions for each image; pixels are (side, side, 3) uint8 RGB."""
 
 
 class GrounderSystem:
     """A grounder, its boxes by every method, the baselines and, if asked for, the ablations; images encoded once."""
 
-    def __init__(self, grounder: Grounder, encode: Encode = "caption", ablations: bool = False, alone: bool = False):
+    def __init__(
+        self,
+        grounder: "Grounder",
+        name: str = "",
+        encode: Encode = "caption",
+        ablations: bool = False,
+        alone: bool = False,
+    ):
         """Args:
         grounder: whose score is taken before calibration.
-        encode: see `protocol.Settings`.
+        name: of its weights.
+        encode: whether a phrase is read within its whole caption, or alone.
         ablations: whether to run them.
         alone: nothing beside the grounder itself.
         """
+        import torch  # here, as what is wrong with options and data is said before torch is there
+
+        config = grounder.model.config
+        self.name = name
         self.grounder = variant(grounder, calibration=())
         self.threads = torch.get_num_threads() if grounder.device.type == "cpu" else 1
-        self.side = grounder.model.config.visual.image_size
-        self.levels: Sequence[str] = grounder.model.config.visual.levels
-        self.calibration: Sequence[float] = grounder.model.config.calibration
+        self.side: int = config.visual.image_size
+        self.levels: Sequence[str] = config.visual.levels
+        self.calibration: Sequence[float] = config.calibration
         self._encode = encode
         self._fusions = fusions(self.grounder) if ablations else {}
         self._ablations = ablations
         self._alone = alone
 
-    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Answers]:
+    def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
         """See `System`."""
         images = self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
-        captions = [_alone(truth.phrases) if self._encode == "phrase" else truth.captions for truth in truths]
-        boxed = [_Boxes() for _ in truths]
-        found: list[Answers] = [{} for _ in truths]
-        grounders = {OWN: self.grounder} | {(ABLATIONS, name): own for name, own in self._fusions.items()}
+        captions = [_each_alone(truth) if self._encode == "phrase" else truth.captions for truth in truths]
+        boxed = [_Boxes(truth.size, self.grounder.boxes) for truth in truths]
+        predictions: list[Predictions] = [{} for _ in truths]
+        grounders = {(EVALUATED, self.name): self.grounder}
+        grounders |= {(ABLATIONS, name): grounder for name, grounder in self._fusions.items()}
         text = self.grounder.encode_captions(chain.from_iterable(captions))
-        for name, grounder in grounders.items():
-            for image, own, truth, boxes, into in zip(images, captions, truths, boxed, found, strict=True):
-                answers = grounder.ground_captions(image, own, text, boxes=False)
-                phrases = [phrase for answer in answers for phrase in answer.phrases]
-                into[name] = _predicted(phrases, boxes(self.grounder.boxes, [p.heatmap for p in phrases], truth.size))
+        for system, grounder in grounders.items():
+            for image, said, boxes, into in zip(images, captions, boxed, predictions, strict=True):
+                maps, scores, levels = grounder.phrase_heat(image, said, text)
+                into[system] = replace(boxes.predicted(maps), scores=scores.astype(float), levels=levels)
         if not self._alone:
-            for image, truth, boxes, into in zip(images, truths, boxed, found, strict=True):
-                into |= self._beside(image, truth, boxes, into[OWN])
-        return found
+            for image, truth, boxes, into in zip(images, truths, boxed, predictions, strict=True):
+                heat = into[EVALUATED, self.name].heat
+                assert heat is not None
+                into |= {(BOX_METHODS, method): Predicted(boxes=boxes.by(method, heat)) for method in METHODS}
+                into |= self._sentences(image, truth, boxes)
+        return predictions
 
-    def _beside(self, image: EncodedImage, truth: Truth, boxes: "_Boxes", own: Predicted) -> Answers:
-        assert own.heat is not None
+    def _sentences(self, image: "EncodedImage", truth: Truth, boxes: "_Boxes") -> Predictions:
+        """What whole sentences say of each of their phrases."""
         sentences = self.grounder.sentence_heat(image, [caption.text for caption in truth.captions])
-        rows = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
+        caption_of = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
         regions = [largest_region(heat, truth.size) for heat in sentences]
-        beside = {
-            (BASELINES, SENTENCE_REGION): Predicted(
-                np.array([regions[i][0] for i in rows]), [[regions[i][1]] for i in rows]
-            )
-        }
-        beside |= {(BOX_METHODS, m): Predicted(boxes=boxes(m, own.heat, truth.size)) for m in METHODS}
+        points, region_boxes = [regions[i][0] for i in caption_of], [[regions[i][1]] for i in caption_of]
+        predictions = {(BASELINES, SENTENCE_REGION): Predicted(np.array(points), boxes=region_boxes)}
         if self._ablations:
             alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
-            for name, heat in ((SENTENCE, sentences[rows]), (ALONE, alone)):
-                points = peak(heat, truth.size)
-                beside[ABLATIONS, name] = Predicted(points, boxes(self.grounder.boxes, heat, truth.size), heat)
-        return beside
+            predictions[ABLATIONS, SENTENCE] = boxes.predicted(sentences[caption_of])
+            predictions[ABLATIONS, ALONE] = boxes.predicted(alone)
+        return predictions
 
 
 class _Boxes:
-    """Boxes of one image's heat maps; equal ones, as of "a man" in two captions, are boxed once."""
+    """Points and boxes of one image's heat maps; equal ones, as of "a man" in two captions, are boxed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int], method: Method) -> None:
+        self._size, self._method = size, method
         self._known: dict[tuple[Method, bytes], list[Box]] = {}
 
-    def __call__(self, method: Method, heat: Iterable[np.ndarray], size: tuple[int, int]) -> list[list[Box]]:
-        return [self._boxes(method, own, size) for own in heat]
+    def predicted(self, maps: np.ndarray) -> Predicted:
+        """What heat maps (P, M, M) say; one without heat has no point."""
+        points = np.where(maps.max((1, 2), initial=0)[:, None] > 0, peak(maps, self._size), np.nan)
+        return Predicted(points, boxes=self.by(self._method, maps), heat=maps)
 
-    def _boxes(self, method: Method, heat: np.ndarray, size: tuple[int, int]) -> list[Box]:
-        key = method, heat.tobytes()
-        if key not in self._known:
-            self._known[key] = METHODS[method](heat, size)[0]
-        return self._known[key]
+    def by(self, method: Method, maps: np.ndarray) -> list[list[Box]]:
+        """Boxes of each map."""
+        keys = [(method, heat.tobytes()) for heat in maps]
+        for key, heat in zip(keys, maps, strict=True):
+            if key not in self._known:
+                self._known[key] = METHODS[method](heat, self._size)[0]
+        return [self._known[key] for key in keys]
 
 
-def _alone(phrases: Sequence[Phrase]) -> list[Caption]:
-    """Every phrase as a caption of its own."""
-    return [Caption(phrase.text, (Phrase(phrase.text, (0, len(phrase.text))),)) for phrase in phrases]
+def _each_alone(truth: Truth) -> list[Caption]:
+    return [Caption.of_phrase(phrase.text) for phrase in truth.phrases]
 
 
-def _predicted(phrases: Sequence[GroundedPhrase], boxes: list[list[Box]]) -> Predicted:
-    return Predicted(
-        points=np.array([phrase.point for phrase in phrases], dtype=float).reshape(-1, 2),
-        boxes=boxes,
-        heat=np.array([phrase.heatmap for phrase in phrases]),
-        scores=np.array([phrase.score for phrase in phrases], dtype=float),
-        levels=np.array([phrase.level for phrase in phrases], dtype=int),
-    )
+# --- The paper's ablations that need no training: other ways from the same levels and words to a heat map
+
+
+def variant(grounder: "Grounder", **changes: Any) -> "Grounder":
+    """The same weights, on the same device, with another `ModelConfig`."""
+    other = copy.copy(grounder)
+    other.model = copy.copy(grounder.model)
+    other.model.config = replace(grounder.model.config, **changes)
+    return other
+
+
+def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
+    """By names: each level alone, the level that fits a word best (the paper's), and all levels averaged alike."""
+    levels = grounder.model.config.visual.levels
+    single = {
+        f"{level} alone": variant(grounder, fusion="average", level_weights=tuple(float(x == level) for x in levels))
+        for level in levels
+    }
+    return single | {
+        "best level (the paper's)": variant(grounder, fusion="best"),
+        "levels averaged": variant(grounder, fusion="average", level_weights=()),
+    }
+
+
+# --- Baselines: what a model has to beat
+
+
+def baselines(truth: Truth, tolerance: float) -> Predictions:
+    """The image's centre, the whole image as a box, and a point drawn evenly from the image."""
+    count, (width, height) = len(truth.phrases), truth.size
+    center = Predicted(np.tile([width / 2, height / 2], (count, 1)))
+    chances = [random_hit_probability(phrase.boxes, truth.size, tolerance) for phrase in truth.phrases]
+    return {
+        (BASELINES, CENTER): center,
+        (BASELINES, WHOLE_IMAGE): Predicted(boxes=[[(0.0, 0.0, float(width), float(height))]] * count),
+        (BASELINES, RANDOM): Predicted(chances=np.array(chances)),
+    }
+
+
+def random_hit_probability(boxes: ArrayLike, size: tuple[int, int], tolerance: float = 0) -> float:
+    """Probability that a point drawn evenly from the image lies in any box: the share of the image under boxes.
+
+    Args:
+        boxes: (K, 4), (x, y, width, height) in pixels of the image; what lies outside it doesn't count.
+        size: (width, height) of the image.
+        tolerance: pixels by which each side of each box is moved outwards first.
+    """
+    grown = np.asarray(boxes, dtype=float).reshape(-1, 4) + tolerance * np.array([-1, -1, 2, 2])
+    return covered_area(grown, size) / (size[0] * size[1])
+
+
+def largest_region(heat: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float, float], Box]:
+    """The largest region of connected cells (4 neighbours) with at least half of the highest heat.
+
+    Args:
+        heat: (M, M), not negative, over the whole image.
+        size: (width, height) of the image.
+
+    Returns:
+        The centre of its hottest cell, and the box around its cells; in pixels of the image. Without heat, the centre
+        and the whole image.
+    """
+    if not heat.max() > 0:
+        return (size[0] / 2, size[1] / 2), (0, 0, *size)
+    regions, _ = ndimage.label(heat >= HOT * heat.max())
+    inside = regions == np.bincount(regions.ravel())[1:].argmax() + 1
+    wide, high = size[0] / heat.shape[1], size[1] / heat.shape[0]
+    y, x = divmod(int(np.where(inside, heat, -1).argmax()), heat.shape[1])
+    ys, xs = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
+    box = (xs[0] * wide, ys[0] * high, len(xs) * wide, len(ys) * high)
+    return ((x + 0.5) * wide, (y + 0.5) * high), box

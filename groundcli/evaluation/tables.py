@@ -21,7 +21,8 @@ METRICS = {
     "iou_accuracy": "IoU accuracy",
 }
 GROUPS = {"baselines": "baseline, same phrases", "box_methods": "boxes by", "ablations": "ablation"}
-COLUMNS = ("pointing", "(95 %)", "attention", "IoU", "R@1", "(95 %)", "R@5", "R@10", "bound", "merged R@1")
+COLUMNS = ("pointing", "(95 %)", "attention", "IoU", "R@1", "(95 %)", "R@5", "R@10", "merged R@1")
+FEW_BOXES = 5  # up to so many per phrase, R@10 says what R@5 says, and isn't shown
 
 
 class Table(NamedTuple):
@@ -29,6 +30,10 @@ class Table(NamedTuple):
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    def is_right(self, column: int) -> bool:
+        """Whether a column is of numbers, which stand to the right."""
+        return column > 0 and all(row[column][0] in "0123456789+-" for row in self.rows if row[column])
 
 
 def title(summary: Numbers) -> str:
@@ -47,22 +52,45 @@ def title(summary: Numbers) -> str:
 
 def tables(summary: Numbers) -> list[Table]:
     """All tables of a summary (`summarize`). Fractions are in percent; of what is empty there is no table."""
-    found = [_overall(summary)]
-    found += [_systems(first, summary[key]) for key, first in GROUPS.items() if key in summary]
-    if "compared" in summary:
-        found.append(_difference(summary))
-    found.append(_categories(summary["pointing"]["by_category"]))
-    found += [_levels(name, levels) for name, levels in _chosen(summary).items()]
-    if "calibration" in summary:
-        found.append(_calibration(summary["calibration"]))
     counts = {**summary["skipped"], **{f"prediction {k}": n for k, n in summary.get("predictions", {}).items()}}
-    found.append(Table(("not scored", "phrases"), [(name, f"{count:,}") for name, count in counts.items()]))
-    return [table for table in found if table.rows]
+    by_category = summary["pointing"]["by_category"]
+    made = [
+        _overall(summary),
+        *(_systems(first, summary[key]) for key, first in GROUPS.items() if key in summary),
+        *([_difference(summary)] if "compared" in summary else []),
+        Table(
+            ("pointing by category", "%", "centre %", "phrases"),
+            [
+                (name, _percent(row["accuracy"]), _percent(row["center"]), f"{row['phrases']:,}")
+                for name, row in by_category.items()
+            ],
+        ),
+        *(_levels(name, numbers) for name, numbers in _choosing(summary).items()),
+        Table(
+            ("expected calibration error", "%"),
+            [(CALIBRATIONS[key], _percent(value["ece"])) for key, value in summary.get("calibration", {}).items()],
+        ),
+        Table(("not scored", "phrases"), [(name, f"{count:,}") for name, count in counts.items()]),
+    ]
+    return [table for table in made if table.rows]
+
+
+def as_markdown(summary: Numbers) -> str:
+    """All tables as Markdown's (GitHub's)."""
+    parts = [f"**{_escaped(title(summary))}**\n"]
+    for table in tables(summary):
+        rules = ["---:" if table.is_right(i) else "---" for i in range(len(table.header))]
+        rows = [table.header, rules, *table.rows]
+        parts.append("".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in rows))
+    return "\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return text.strip().replace("|", "\\|").replace("<", "&lt;")
 
 
 def _overall(summary: Numbers) -> Table:
-    pointing, any_box, merged = summary["pointing"], summary["box_recall"], summary["box_recall_merged"]
-    authors = summary["protocol"] == "authors"
+    pointing, authors = summary["pointing"], summary["protocol"] == "authors"
     rows = [
         ("pointing accuracy", _percent(pointing["accuracy"]), _interval(pointing["ci95"])),
         ("  mean over categories", _percent(pointing["macro"]), ""),
@@ -75,79 +103,75 @@ def _overall(summary: Numbers) -> Table:
         ),
         ("IoU accuracy", _percent(summary["iou_accuracy"]), "boxes around all boxes, IoU >= 0.5"),
     ]
-    for against, recall in (("any true box", any_box), ("the box around all true ones", merged)):
-        for rank, share in (recall or {}).items():
-            if rank.startswith("R@"):
-                note = f", {_interval(recall['ci95'])}" if rank == "R@1" else ""
-                rows.append((f"box {rank}", _percent(share), f"{against}, IoU >= 0.5{note}"))
-        if recall:
-            rows.append(("  upper bound", _percent(recall["upper_bound"]), "any of our boxes"))
+    for key, against in (("box_recall", "any true box"), ("box_recall_merged", "the box around all true ones")):
+        if recall := summary[key]:
+            note = f"{against}, IoU >= 0.5"
+            rows.append(("box R@1", _percent(recall["R@1"]), f"{note}, {_interval(recall['ci95'])}"))
+            rows += [(f"box {rank}", _percent(recall[rank]), note) for rank in _ranks(recall)[1:]]
             rows.append(("  R@1, mean over categories", _percent(recall["macro"]), ""))
     return Table(("metric", "%", ""), [row for row in rows if row[1]])
 
 
+def _ranks(recall: Numbers) -> list[str]:
+    """Which R@k say something."""
+    return ["R@1", "R@5", *(["R@10"] if recall["most_boxes"] > FEW_BOXES else [])]
+
+
 def _systems(first: str, numbers: Mapping[str, Numbers]) -> Table:
-    rows = [(NAMES.get(name, name), *_row(one)) for name, one in numbers.items()]
+    rows = [(NAMES.get(name, name), *_cells(of_system)) for name, of_system in numbers.items()]
     kept = [0, *(i for i in range(1, len(COLUMNS) + 1) if any(row[i] for row in rows))]
     header = (first, *COLUMNS)
     return Table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
-def _row(one: Numbers) -> list[str]:
-    pointing, recall, merged = (one.get(key) or {} for key in ("pointing", "box_recall", "box_recall_merged"))
+def _cells(numbers: Numbers) -> list[str]:
+    pointing, recall, merged = (numbers.get(key) or {} for key in ("pointing", "box_recall", "box_recall_merged"))
+    shown = _ranks(recall) if recall else []
     return [
         _percent(pointing.get("accuracy")),
         _range(pointing.get("ci95")),
-        _percent(one.get("attention_correctness")),
-        _percent(one.get("iou_accuracy")),
+        _percent(numbers.get("attention_correctness")),
+        _percent(numbers.get("iou_accuracy")),
         _percent(recall.get("R@1")),
         _range(recall.get("ci95")),
-        *(_percent(recall.get(key)) for key in ("R@5", "R@10", "upper_bound")),
+        *(_percent(recall[rank]) if rank in shown else "" for rank in ("R@5", "R@10")),
         _percent(merged.get("R@1")),
     ]
 
 
 def _difference(summary: Numbers) -> Table:
     other = summary["compared"]
-    name = other.get("weights", "the other")
     rows = []
     for metric, row in other["difference"].items():
         group, _, rank = metric.partition(" ")
-        ours, theirs = (one[group] for one in (summary, other))
+        ours, theirs = (numbers[group] for numbers in (summary, other))
         if isinstance(ours, dict):
-            ours, theirs = (one[rank or "accuracy"] for one in (ours, theirs))
-        numbers = (_percent(ours), _percent(theirs), f"{100 * row['value']:+.2f}", _range(row["ci95"], "+.1f"))
-        rows.append((METRICS.get(metric, f"box {rank}"), *numbers))
-    return Table(("paired difference", str(summary.get("weights", "this")), name, "difference", "95 %"), rows)
+            if rank and rank not in _ranks(ours) + _ranks(theirs):
+                continue
+            ours, theirs = (numbers[rank or "accuracy"] for numbers in (ours, theirs))
+        cells = (_percent(ours), _percent(theirs), f"{100 * row['value']:+.2f}", _range(row["ci95"], "+.1f"))
+        rows.append((METRICS.get(metric, f"box {rank}"), *cells))
+    names = str(summary.get("weights", "this")), other.get("weights", "the other")
+    return Table(("paired difference", *names, "difference", "95 %"), rows)
 
 
-def _categories(by_category: Mapping[str, Numbers]) -> Table:
-    rows = [
-        (name, _percent(row["accuracy"]), _percent(row["center"]), f"{row['phrases']:,}")
-        for name, row in by_category.items()
-    ]
-    return Table(("pointing by category", "%", "centre %", "phrases"), rows)
-
-
-def _chosen(summary: Numbers) -> dict[str, Numbers]:
+def _choosing(summary: Numbers) -> dict[str, Numbers]:
     """Where levels are chosen between: the system itself, and the paper's choice of the best one."""
-    rows = {"": summary, **summary.get("ablations", {})}
+    systems = {"": summary, **summary.get("ablations", {})}
     return {
-        f"level chosen, {name}" if name else "level chosen": row
-        for name, row in rows.items()
-        if (not name or name.startswith("best level")) and row["levels"]
+        f"level chosen, {name}" if name else "level chosen": numbers
+        for name, numbers in systems.items()
+        if (not name or name.startswith("best level")) and numbers["levels"]
     }
 
 
-def _levels(first: str, row: Numbers) -> Table:
-    shares, categories = row["levels"], row["levels_by_category"]
-    rows = [(name, _percent(share), *(f"{n[name]:,}" for n in categories.values())) for name, share in shares.items()]
-    return Table((first, "%", *categories), rows)
-
-
-def _calibration(calibration: Numbers) -> Table:
-    rows = [(CALIBRATIONS[key], _percent(found["ece"])) for key, found in calibration.items()]
-    return Table(("expected calibration error", "%"), rows)
+def _levels(first: str, numbers: Numbers) -> Table:
+    by_category = numbers["levels_by_category"]
+    rows = [
+        (name, _percent(share), *(f"{counts[name]:,}" for counts in by_category.values()))
+        for name, share in numbers["levels"].items()
+    ]
+    return Table((first, "%", *by_category), rows)
 
 
 def _percent(share: float | None) -> str:

@@ -5,7 +5,6 @@ caption's vectors depend on that caption alone.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,35 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
+from groundcli.recipe import ElmoConfig
+
 MAX_CHARACTERS = 50  # of a word, with its two markers
 BEGIN_SENTENCE, END_SENTENCE = "<S>", "</S>"
 BEGIN_WORD, END_WORD, PADDING = 258, 259, 260
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
-
-
-@dataclass(frozen=True)
-class ElmoConfig:
-    """The sizes, as `options.json` of the published models has them.
-
-    Attributes:
-        filters: (width in characters, number of filters) of each convolution of the character CNN.
-        character_dim: width of a character's vector.
-        highways: highway layers after the character CNN.
-        activation: of the character CNN, `relu` or `tanh`.
-        hidden: cells of an LSTM layer and direction.
-        projection: width of an LSTM layer's output in each direction; every ELMo layer is twice as wide.
-        layers: LSTM layers.
-        clip: bound of cells and projections.
-    """
-
-    filters: tuple[tuple[int, int], ...]
-    character_dim: int
-    highways: int
-    activation: str
-    hidden: int
-    projection: int
-    layers: int = 2
-    clip: float = 3.0
 
 
 def character_ids(word: str) -> list[int]:
@@ -80,11 +56,15 @@ class CharacterCnn(nn.Module):
 
 
 class LateGradient(torch.autograd.Function):
-    """Sums (2, N, Q) as they are; their gradient gives the weight's, as if `inputs @ weight` were part of them."""
+    """Sums (2, N, Q) as they are, whose gradient is also the weight's, as if `inputs @ weight` were part of them.
+
+    A recurrent weight meets a new input in every step. Left to autograd, each step would make a gradient as large as
+    the weight, to be added up; here all inputs are kept, and one product gives the sum.
+    """
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor, weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-        """The inputs, (2, n, K) a step, are filled in later."""
+        """The list of inputs, (2, n, K) per step, is filled by the steps that come after this call."""
         ctx.inputs = inputs
         return sums.view_as(sums)
 
@@ -96,10 +76,7 @@ class LateGradient(torch.autograd.Function):
 
 
 class Stepwise:
-    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before.
-
-    The weight's gradient is one product over all steps, in place of one as large as the weight a step.
-    """
+    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before; see LateGradient."""
 
     def __init__(self, sums: Tensor, weight: Tensor, sizes: Sequence[int]):
         self.inputs: list[Tensor] = []
@@ -199,8 +176,8 @@ class Elmo(nn.Module):
         """Layers of words and of sentences, without boundaries.
 
         Returns:
-            words: one (W, 2 P) a layer, the words of all captions one after the other.
-            sentences: one (C, 2 P) an LSTM layer: the backward state at the first word beside the forward state at
+            words: one (W, 2 P) per layer, the words of all captions one after the other.
+            sentences: one (C, 2 P) per LSTM layer: the backward state at the first word beside the forward state at
                 the last.
         """
         return without_boundaries(*self.layers(captions))
@@ -210,11 +187,11 @@ def without_boundaries(layers: Sequence[Tensor], mask: Tensor) -> tuple[list[Ten
     """Layers (C, T + 2, 2 P) and their mask (C, T + 2) -> layers of words (W, 2 P), of sentences (C, 2 P)."""
     lengths, half = mask.sum(1), layers[0].shape[-1] // 2
     inside = mask[:, 2:]  # the words' mask, as if they began at 0
-    rows = torch.arange(len(lengths), device=lengths.device)
-    sentences = [torch.cat([x[:, 1, half:], x[rows, lengths - 2, :half]], -1) for x in layers[1:]]
+    each = torch.arange(len(lengths), device=lengths.device)
+    sentences = [torch.cat([x[:, 1, half:], x[each, lengths - 2, :half]], -1) for x in layers[1:]]
     return [layer[:, 1:-1][inside] for layer in layers], sentences
 
 
 def flip(x: Tensor, reverse: Tensor) -> Tensor:
-    """Rows of (C, T, P) in the order of (C, T)."""
+    """The T vectors of (C, T, P) in the order of (C, T)."""
     return x.gather(1, reverse.unsqueeze(-1).expand_as(x))

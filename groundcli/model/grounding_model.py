@@ -1,4 +1,4 @@
-"""The whole model: a frozen CNN and frozen text encoders, mapped into one space."""
+"""The whole model: a frozen backbone and frozen text encoders, mapped into one space."""
 
 from collections.abc import Sequence
 
@@ -32,11 +32,10 @@ class GroundingModel(nn.Module):
 
     def load_trained(self, tensors: dict[str, Tensor]) -> None:
         """Undoes `trained`. Raises RuntimeError, naming the tensors, where they aren't this model's."""
-        own = self.state_dict()
         missing, unexpected = self.trained().keys() - tensors.keys(), tensors.keys() - self.trained().keys()
         if missing or unexpected:
             raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
-        self.load_state_dict({**own, **tensors})
+        self.load_state_dict({**self.state_dict(), **tensors})
 
     def encode_text(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         """Tokenised captions, of at least one word each, in context where the recipe has any; always in float32."""
@@ -50,9 +49,9 @@ class GroundingModel(nn.Module):
         """B pairs in the common space, as the loss wants them.
 
         Args:
-            maps: the backbone's feature maps, (B, C_l, H_l, W_l) a level.
+            maps: the backbone's feature maps, (B, C_l, H_l, W_l) per level.
             captions: B tokenised captions, of at least one word each.
-            grid: cells a side that every level is resized to, M; N = M * M.
+            grid: cells per side that every level is resized to, M; N = M * M.
 
         Returns:
             Cells (B, L, N, D), words (K, U, D), sentences (K, B, D), and which words stand where.

@@ -10,8 +10,7 @@ from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from groundcli.model.elmo import ElmoConfig
-from groundcli.recipe import TextConfig
+from groundcli.recipe import ElmoConfig, TextConfig
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class TextFeatures:
 
     Attributes:
         tokens: the U words.
-        words: one (U, E_k) a layer.
-        sentences: one (C, E_k) a layer.
-        index: (C, T) int64, the row of each caption's words; 0 at padding.
+        words: one (U, E_k) per layer.
+        sentences: one (C, E_k) per layer.
+        index: (C, T) int64, which of the U words stands at each place; 0 at padding.
         mask: (C, T) bool, false at padding.
     """
 
@@ -39,7 +38,7 @@ class WordPieces(nn.Module):
     """Vectors of words out of context: the mean of their word pieces in a pretrained table.
 
     Args:
-        table: (V, E), a row a piece.
+        table: (V, E), one vector per piece.
         pieces: the V pieces, in the table's order, continuations marked with ##; matched in lower case.
     """
 
@@ -113,9 +112,9 @@ class TextEncoders(nn.Module):
         text = self._encode(list(once))
         if len(once) == len(captions):
             return text
-        rows = torch.tensor([once[tuple(caption)] for caption in captions], device=text.index.device)
-        sentences = [layer[rows] for layer in text.sentences]
-        return replace(text, sentences=sentences, index=text.index[rows], mask=text.mask[rows])
+        which = torch.tensor([once[tuple(caption)] for caption in captions], device=text.index.device)
+        sentences = [layer[which] for layer in text.sentences]
+        return replace(text, sentences=sentences, index=text.index[which], mask=text.mask[which])
 
     def _encode(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         device = next(self.parameters()).device
@@ -157,8 +156,8 @@ class BiLstm(nn.Module):
         packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
         context, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (C, T, 2 H)
         forward, backward = context.chunk(2, dim=-1)
-        rows = torch.arange(len(lengths), device=lengths.device)
-        sentence = torch.cat([backward[:, 0], forward[rows, lengths - 1]], -1)
+        each = torch.arange(len(lengths), device=lengths.device)
+        sentence = torch.cat([backward[:, 0], forward[each, lengths - 1]], -1)
         places = text.index[text.mask]
         doubled = [torch.cat([layer, layer], -1)[places] for layer in text.words]
         tokens = [text.tokens[place] for place in places.tolist()]

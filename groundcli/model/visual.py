@@ -1,7 +1,7 @@
-"""The visual half: several levels of a frozen CNN, mapped cell by cell into the common space (paper, section 3.1)."""
+"""The visual half: levels of a frozen backbone, mapped cell by cell into the common space (paper, section 3.1)."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import timm
 import torch
@@ -12,16 +12,30 @@ from timm.models import create_feature_extractor
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from groundcli.recipe import VisualConfig
+from groundcli.recipe import Architecture, VisualConfig
+
+
+def whole_backbone(architecture: str, output_stride: int = 0) -> nn.Module:
+    """A backbone with random weights, whole, as its weights are published. Raises ValueError for one not on the list.
+
+    timm takes more than names of architectures: it would ask the Hugging Face hub for one that begins with `hf-hub:`.
+    """
+    if architecture not in get_args(Architecture):
+        raise ValueError(f"{architecture!r} is none of the architectures that are known")
+    if architecture == "vgg16":
+        return cast(nn.Module, torchvision.models.vgg16(weights=None))
+    stride: Any = {"output_stride": output_stride} if output_stride else {}
+    return cast(nn.Module, timm.create_model(architecture, pretrained=False, **stride))
 
 
 class Backbone(nn.Module):
-    """A frozen CNN that gives the feature maps of some of its layers.
+    """A frozen convolutional network that gives the feature maps of some of its layers.
 
-    Any network whose modules have names will do; what comes after the last named layer is never computed.
+    What comes after the last of them is never computed. Raises ValueError where it has no layer of a level's name.
 
     Attributes:
         channels: channels of each level.
+        extractor: the network, up to the last level.
     """
 
     mean: Tensor
@@ -29,18 +43,14 @@ class Backbone(nn.Module):
 
     def __init__(self, config: VisualConfig):
         super().__init__()
-        if config.backbone == "vgg16":
-            network: nn.Module = torchvision.models.vgg16(weights=None)
-        else:
-            stride: Any = {"output_stride": config.output_stride} if config.output_stride else {}
-            network = timm.create_model(config.backbone, pretrained=False, **stride)
-        modules = dict(network.named_modules())
+        whole = whole_backbone(config.backbone, config.output_stride)
+        modules = dict(whole.named_modules())
         for level in config.levels:
             if level not in modules:
                 raise ValueError(f"{config.backbone} has no module named {level!r}")
         self.levels = config.levels
         self.output_stride = config.output_stride
-        self.network = create_feature_extractor(network.eval(), list(config.levels))
+        self.extractor = create_feature_extractor(whole.eval(), list(config.levels))
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -54,26 +64,26 @@ class Backbone(nn.Module):
     def fold(self) -> None:
         """Folds batch norms into the convolutions before them, and padding into kernels: the same maps, sooner.
 
-        Weights can't be loaded any more afterwards: tensors of the network have other values and other names.
+        Weights can't be loaded any more afterwards: its tensors have other values and other names.
         """
-        modules, onednn = dict(self.network.named_modules()), torch.backends.mkldnn.is_available()
-        for node in self.network.graph.nodes:
+        modules, onednn = dict(self.extractor.named_modules()), torch.backends.mkldnn.is_available()
+        for node in self.extractor.graph.nodes:
             norm = modules.get(str(node.target))
             before = modules.get(str(node.args[0].target)) if isinstance(norm, nn.BatchNorm2d) else None
             if isinstance(norm, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and len(node.args[0].users) == 1:
                 statistics: Any = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
                 before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *statistics)
-                self.network.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
+                self.extractor.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
         for name, conv in modules.items():
             if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
-                self.network.set_submodule(name, SameConv(conv))
+                self.extractor.set_submodule(name, SameConv(conv))
             elif onednn and isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1):
-                self.network.set_submodule(name, PointConv(conv))
+                self.extractor.set_submodule(name, PointConv(conv))
         self.requires_grad_(False).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Uint8 RGB images (B, 3, S, S) -> one feature map (B, C_l, H_l, W_l) a level.
+        """Uint8 RGB images (B, 3, S, S) -> one feature map (B, C_l, H_l, W_l) per level.
 
         On a CPU images go through one by one: what passes between layers stays in the cache, up to twice as fast.
         """
@@ -83,15 +93,15 @@ class Backbone(nn.Module):
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         x = images.contiguous(memory_format=torch.channels_last).to(self.mean.dtype)
-        out = self.network(x.div_(255).sub_(self.mean).div_(self.std))
+        out = self.extractor(x.div_(255).sub_(self.mean).div_(self.std))
         return [out[level] for level in self.levels]
 
 
 class SameConv(nn.Module):
     """A convolution with stride 2 and TensorFlow's `SAME` padding, without a padded copy where sides are even.
 
-    There one more row and column is padded at the end than at the start. A kernel with a row and column of zeros before
-    the others comes to the same with as many at both ends.
+    There one more line and column is padded at the end than at the start. A kernel with a line and column of zeros
+    before the others comes to the same with as many at both ends.
     """
 
     KERNELS = ((3, 3), (5, 5), (7, 7))
@@ -143,12 +153,12 @@ class VisualMapping(nn.Module):
                 c = width
             self.stacks.append(nn.Sequential(*layers))
 
-    def calibrate(self, maps: Sequence[Tensor]) -> None:
+    def set_scale(self, maps: Sequence[Tensor]) -> None:
         """Scales every level so that these feature maps have root mean square one: layers learn at one pace."""
         self.scale.copy_(torch.stack([m.float().square().mean().clamp_min(1e-12).rsqrt() for m in maps]))
 
     def forward(self, maps: Sequence[Tensor], grid: int) -> Tensor:
-        """Feature maps (B, C_l, H_l, W_l) -> cells (B, L, N, D) of a grid x grid, N = grid * grid, row by row."""
+        """Feature maps (B, C_l, H_l, W_l) -> cells (B, L, N, D) of a grid x grid, N = grid * grid, line by line."""
         levels = [stack(resize(m, grid) * scale) for stack, m, scale in zip(self.stacks, maps, self.scale, strict=True)]
         v = torch.stack(levels, dim=1).flatten(3).transpose(2, 3)  # (B, L, N, D)
         return normalise(v.float(), self.norm)

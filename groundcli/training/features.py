@@ -1,34 +1,60 @@
-"""Feature maps of a frozen CNN, where they are needed: computed anew every time. `feature_cache` keeps them."""
+"""Feature maps of a frozen backbone: computed anew every time, or once and kept on disk for any number of runs.
 
+    CACHE/KIND/kind.json             what the maps were made with; KIND is a hash of it
+    CACHE/KIND/ab/abcdef....npy      an image's maps, by the hash of the image's file: a record of numpy with `crc32`
+                                     (of all that follows), `size` (width, height) and each level by its name, float16
+                                     (rows, columns, channels)
+
+An image is known by its content, so a copy, another name or another data set finds it again. A file becomes visible
+when it is whole: any number of runs may write at once, and one that is killed leaves nothing half. A damaged file is as
+good as none: its maps are computed again.
+"""
+
+import hashlib
+import io
+import json
 import os
+import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Protocol
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 from PIL import ImageOps
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from groundcli.data.images import decode, resize
 from groundcli.data.sample import Sample
-from groundcli.errors import BadInput
+from groundcli.errors import BadInput, GroundcliError, Interrupted
+from groundcli.files import replacing, sha256, write_json
 from groundcli.grounder import as_batch
 from groundcli.model.visual import Backbone
-from groundcli.parallel import ahead
+from groundcli.model.visual import resize as resize_maps
+from groundcli.parallel import Stopped, ahead
+from groundcli.training.gradient import Ranks
 
 THREADS = min(8, os.cpu_count() or 1)  # that decode
+BATCH = 16  # images to the backbone at once, where their maps are kept
+RESERVE = 1 << 30  # bytes of the disk that the cache leaves free
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """All that feature maps depend on, beside the images and the CNN's weights.
+    """All that feature maps depend on, beside the images and the backbone.
 
     Attributes:
         image_size: images are resized to this square.
-        grid: cells a side to keep.
+        grid: cells per side to keep.
     """
 
     image_size: int
@@ -40,79 +66,218 @@ class MapBatch:
     """Feature maps of R images.
 
     Attributes:
-        rows: which images of the list.
+        indices: which images of the list.
         sizes: (width, height) of each in pixels.
-        maps: (R, C_l, H_l, W_l) a level, on the CNN's device; none where R is 0.
+        maps: (R, C_l, H_l, W_l) per level, on the backbone's device; none where R is 0.
     """
 
-    rows: list[int]
+    indices: list[int]
     sizes: list[tuple[int, int]]
     maps: list[Tensor]
 
 
-class FeatureSource(Protocol):
-    """Where a list's feature maps come from.
+class LiveFeatures:
+    """Feature maps of a list's images, computed anew every time: images are decoded ahead by other threads.
 
     Attributes:
+        indices: the images of the list that weren't known from the start to be unusable.
+        failed: those that turned out to be, with the reason.
         waited: seconds that `read` has waited for data so far: for decoded images, or for the disk.
     """
 
-    waited: float
-
-    @property
-    def rows(self) -> Sequence[int]:
-        """The images of the list that weren't known from the start to be unusable."""
-
-    @property
-    def failures(self) -> Sequence[tuple[str, str]]:
-        """(image, reason) of those that turned out to be."""
-
-    def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
-        """The maps of each batch of rows, without the rows that can't be used.
-
-        Args:
-            batches: rows.
-            mirrored: those whose images are mirrored; none where maps are kept.
-        """
-
-
-class LiveFeatures:
-    """Images decoded ahead by other threads, and the CNN run over them every time."""
-
-    def __init__(self, samples: Sequence[Sample], backbone: Backbone, image_size: int):
+    def __init__(self, samples: Sequence[Sample], backbone: Backbone, how: Preparation):
         self.samples = samples
         self.backbone = backbone
-        self.image_size = image_size
-        self.rows: Sequence[int] = range(len(samples))
+        self.how = how
+        self.indices: Sequence[int] = range(len(samples))
+        self.failed: dict[int, str] = {}
         self.waited = 0.0
-        self.failed: dict[int, str] = {}  # rows, with the reason
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """In the order of the list."""
-        return [(self.samples[row].name, reason) for row, reason in sorted(self.failed.items())]
-
-    def _prepare(self, row: int, mirrored: Collection[int]) -> tuple[int, tuple[int, int], np.ndarray] | None:
-        try:
-            image = decode(self.samples[row].image)
-        except BadInput as error:
-            self.failed[row] = str(error)
-            return None
-        if row in mirrored:
-            image = ImageOps.mirror(image)
-        return row, image.size, resize(image, self.image_size)
+        """(image, reason), in the order of the list."""
+        return [(self.samples[index].name, reason) for index, reason in sorted(self.failed.items())]
 
     def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
-        """See `FeatureSource`."""
+        """The maps of each batch of indices, without the images that can't be used.
+
+        Args:
+            batches: indices.
+            mirrored: those whose images are mirrored; none where maps are kept.
+        """
         batches = list(batches)
         early = 2 * max(map(len, batches), default=0)
         images = ahead(partial(self._prepare, mirrored=mirrored), chain.from_iterable(batches), early, THREADS)
-        for batch in batches:
-            start = time.perf_counter()
-            usable = [image for image in islice(images, len(batch)) if image is not None]
-            self.waited += time.perf_counter() - start
+        for prepared in self._timed(list(islice(images, len(batch))) for batch in batches):
+            usable = [image for image in prepared if image is not None]
             if not usable:
                 yield MapBatch([], [], [])
                 continue
-            rows, sizes, pixels = map(list, zip(*usable, strict=True))
-            yield MapBatch(rows, sizes, self.backbone(as_batch(pixels).to(self.backbone.mean.device)))
+            indices, sizes, pixels = map(list, zip(*usable, strict=True))
+            yield MapBatch(indices, sizes, self.backbone(as_batch(pixels).to(self.backbone.mean.device)))
+
+    def _prepare(self, index: int, mirrored: Collection[int]) -> tuple[int, tuple[int, int], np.ndarray] | None:
+        try:
+            image = decode(self.samples[index].image)
+        except BadInput as error:
+            self.failed[index] = str(error)
+            return None
+        if index in mirrored:
+            image = ImageOps.mirror(image)
+        return index, image.size, resize(image, self.how.image_size)
+
+    def _timed(self, items: Iterator[T]) -> Iterator[T]:
+        """The same, and `waited` grows by the seconds that each takes."""
+        start = time.perf_counter()
+        for item in items:
+            self.waited += time.perf_counter() - start
+            yield item
+            start = time.perf_counter()
+
+
+class CachedFeatures(LiveFeatures):
+    """The same, of which each image is computed once; see `complete`."""
+
+    def __init__(
+        self, samples: Sequence[Sample], backbone: Backbone, how: Preparation, weights: str, cache: Path
+    ) -> None:
+        """Looks the images up.
+
+        Args:
+            samples: their images, in this order.
+            backbone: computes the maps.
+            how: size of images and maps.
+            weights: hash of the backbone's weights.
+            cache: the folder of all caches.
+        """
+        super().__init__(samples, backbone, how)
+        kind = {
+            "weights": weights,
+            "levels": backbone.levels,
+            "output_stride": backbone.output_stride,
+            "mean": backbone.mean.flatten().tolist(),
+            "std": backbone.std.flatten().tolist(),
+            "image_size": how.image_size,
+            "grid": how.grid,
+        }
+        self.folder = cache / hashlib.sha256(json.dumps(kind, indent=2).encode()).hexdigest()[:16]
+        levels = zip(backbone.levels, backbone.channels, strict=True)
+        maps = [(level, "<f2", (how.grid, how.grid, channels)) for level, channels in levels]
+        self.record = np.dtype([("crc32", "<u4"), ("size", "<i4", 2), *maps])
+        # Every file begins with the same bytes: to compare them is quicker than to parse them, and safe.
+        with io.BytesIO() as file:
+            np.save(file, np.zeros((), self.record))
+            self.header = file.getvalue()[: -self.record.itemsize]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "kind.json").exists():
+            write_json(self.folder / "kind.json", kind)
+        with ThreadPoolExecutor(THREADS) as pool:
+            keys = list(pool.map(lambda sample: _content(sample.image), samples))
+        self.files = [self.folder / key[:2] / f"{key}.npy" for key in keys]
+        self._look()
+
+    def _look(self) -> None:
+        """Takes in what is there by now."""
+        self.indices = [index for index, file in enumerate(self.files) if file.exists()]
+        there = set(self.indices)
+        first = {file: index for index, file in reversed(list(enumerate(self.files))) if index not in there}
+        self.missing = sorted(first.values())  # one of each content
+
+    @property
+    def missing_bytes(self) -> int:
+        """What the missing images will take."""
+        return (len(self.header) + self.record.itemsize) * len(self.missing)
+
+    def complete(self, ranks: Ranks, stopped: Stopped, console: Console) -> None:
+        """Computes what is missing, each rank its share.
+
+        Raises:
+            GroundcliError: the missing images don't fit on the disk.
+            Interrupted: what was computed until then is kept.
+        """
+        (missing, *_) = ranks.gather(self.missing)  # the first one's list: others may have begun to write by now
+        if missing:
+            self._check_room()
+            size = f"{self.missing_bytes / 1e9:.3f} GB"
+            console.print(f"{self.folder}: {size} for features of {len(missing)} images", markup=False)
+        share = ranks.share(missing)
+        batches = [share[i : i + BATCH] for i in range(0, len(share), BATCH)]
+        made = track(self._make(batches), "features of the frozen backbone", total=len(batches), console=console)
+        for _ in made if batches else ():
+            if stopped():
+                raise Interrupted(f"interrupted; the features computed so far are kept in {self.folder}: run it again")
+        failed = dict(chain.from_iterable(ranks.gather([(self.files[i], why) for i, why in self.failed.items()])))
+        self.failed = {index: failed[file] for index, file in enumerate(self.files) if file in failed}
+        self._look()
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if self.missing_bytes > free - RESERVE:
+            raise GroundcliError(
+                f"{self.folder}: {self.missing_bytes / 1e9:.2f} GB of features don't fit; the disk has "
+                f"{free / 1e9:.2f} GB free, of which {RESERVE / 1e9:.0f} GB stay so. Name another folder with "
+                "--cache-features, or add --set training.cache_features=false"
+            )
+
+    def _make(self, batches: Iterable[Sequence[int]]) -> Iterator[dict[int, np.void]]:
+        """Computes the maps of each batch, and keeps them; what can't be decoded is left out."""
+        for batch in super().read(batches):
+            records = np.zeros(len(batch.indices), self.record)
+            for level, maps in zip(self.backbone.levels, batch.maps, strict=False):  # there are none of no image
+                records[level] = resize_maps(maps, self.how.grid).permute(0, 2, 3, 1).half().cpu().numpy()
+            for index, size, record in zip(batch.indices, batch.sizes, records, strict=True):
+                record["size"] = size
+                record["crc32"] = _crc32(record.tobytes())
+                self.files[index].parent.mkdir(exist_ok=True)
+                with replacing(self.files[index], "wb", shared=True) as file:
+                    file.write(self.header + record.tobytes())
+            yield dict(zip(batch.indices, records, strict=True))
+
+    def _load(self, batch: Sequence[int], known: Collection[int]) -> dict[int, np.void | None]:
+        """What is kept of each image; None where it is damaged."""
+        return {index: self._kept(self.files[index]) for index in batch if index in known}
+
+    def _kept(self, file: Path) -> np.void | None:
+        try:
+            content = file.read_bytes()
+        except OSError:
+            return None
+        record = content[len(self.header) :]
+        if not content.startswith(self.header) or len(record) != self.record.itemsize:
+            return None
+        kept: np.void = np.frombuffer(record, self.record)[0]
+        return kept if kept["crc32"] == _crc32(record) else None
+
+    def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
+        """See `LiveFeatures`. Raises ValueError where images should be mirrored: their maps aren't kept."""
+        if mirrored:
+            raise ValueError("kept maps can't be mirrored")
+        load = partial(self._load, known=set(self.indices))
+        for loaded in self._timed(ahead(load, batches, 2)):
+            damaged = [index for index, record in loaded.items() if record is None]
+            again: Mapping[int, np.void] = {}
+            if damaged:
+                (again,) = self._make([damaged])
+            records = {i: again.get(i) if record is None else record for i, record in loaded.items()}
+            yield self._batch({i: record for i, record in records.items() if record is not None})
+
+    def _batch(self, records: Mapping[int, np.void]) -> MapBatch:
+        maps = []
+        for level in self.backbone.levels if records else ():
+            kept = torch.from_numpy(np.stack([record[level] for record in records.values()]))  # (R, H, W, C)
+            maps.append(kept.to(self.backbone.mean.device).float().permute(0, 3, 1, 2))
+        sizes = [(int(width), int(height)) for width, height in (record["size"] for record in records.values())]
+        return MapBatch(list(records), sizes, maps)
+
+
+def _content(path: Path) -> str:
+    """Hash of a file; of one that can't be read, of its name: decoding it will say why."""
+    try:
+        return sha256(path)
+    except OSError:
+        return hashlib.sha256(os.fsencode(path)).hexdigest()
+
+
+def _crc32(record: bytes) -> int:
+    """Of all but its first field, which holds it."""
+    return zlib.crc32(memoryview(record)[4:])

@@ -1,24 +1,127 @@
 """The gradient of a loss over all pairs of a batch, whose images may be spread over ranks and taken in parts.
 
-The mappings enter the loss through the scores of every image with every word and sentence alone, (B, U + B, L), which
-are small: a few MB where the cells behind them are gigabytes. So every part of the images is scored against all of the
-batch's captions, the scores of all parts and ranks are put together, the loss and its gradient with respect to the
-scores are computed there by everyone, and each part's rows of that gradient are sent back through the mappings.
-A part is scored once more for that where there are several (GradCache: Gao et al., 2021, arXiv 2101.06983). Every rank
-encodes all captions by itself: text is cheap beside images, and no embedding has to travel. The sum over ranks of the
-parameters' gradients is then that of one rank with the whole batch.
+Every pair of a batch counts: a loss of each part by itself would have fewer negatives, and be another loss. But the
+mappings enter it through the scores of every image with every word and sentence alone, (B, U + B, L), which are small:
+a few MB where the cells behind them are gigabytes. So
+
+1. every part of the images is scored against all of the batch's captions, without keeping what made the scores,
+2. the scores of all parts and ranks are put together,
+3. the loss and its gradient with respect to the scores are computed there, by every rank,
+4. each part is scored once more, and its images' share of that gradient sent back through the mappings
+   (GradCache: Gao et al., 2021, arXiv 2101.06983). A part alone is scored once.
+
+Every rank encodes all captions by itself: text is cheap beside images, and no embedding has to travel. The sum over
+ranks of the parameters' gradients is then that of one rank with the whole batch.
 """
 
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from groundcli.data.words import content_key
 from groundcli.devices import autocast
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import loss_terms
 from groundcli.options import Precision
-from groundcli.training.pairs import Batch
-from groundcli.training.ranks import Ranks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the `count` that train together, as `torchrun` starts them; alone it is one rank of one.
+
+    The first one alone writes and prints. What ranks tell each other is plain collectives of torch.distributed, and
+    little: which images could be used, the scores of all pairs, and the gradients' sum.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This rank's part of a list that all ranks know: runs of it in the ranks' order, at most one longer."""
+        return items[len(items) * self.rank // self.count : len(items) * (self.rank + 1) // self.count]
+
+    def gather(self, mine: T) -> list[T]:
+        """What every rank has, in the ranks' order: small plain things."""
+        if self.count == 1:
+            return [mine]
+        everyone: list[Any] = [None] * self.count
+        dist.all_gather_object(everyone, mine)
+        return everyone
+
+    def gather_tensor(self, mine: Tensor, counts: Sequence[int]) -> Tensor:
+        """Every rank's (n_r, ...) below each other; `counts` are the n_r."""
+        if self.count == 1:
+            return mine
+        padded = mine.new_zeros(max(counts), *mine.shape[1:])  # collectives want equal shapes
+        padded[: len(mine)] = mine
+        everyone = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(everyone, padded)
+        return torch.cat([part[:n] for part, n in zip(everyone, counts, strict=True)])
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Puts the sum of all ranks' gradients into every rank's; a rank may have none of some."""
+        if self.count == 1:
+            return
+        parameters = list(parameters)
+        flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for p, total in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            p.grad = total.view_as(p)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
+    """This process's rank and device: NCCL with a GPU each where the device is `cuda`, gloo on CPUs."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks(), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The B pairs of a step, in one order for all ranks.
+
+    Attributes:
+        names: of the images.
+        captions: tokenised, one per image.
+        content: of each image, what all words of all its captions share with their other forms.
+        parts: this rank's images, in order, to be taken one part after the other: of each part the feature maps
+            (b, C_l, H_l, W_l) of every level.
+        by_rank: how many of the images each rank has.
+    """
+
+    names: list[str]
+    captions: list[list[str]]
+    content: list[set[str]]
+    parts: list[list[Tensor]]
+    by_rank: list[int]
+
+    def present(self, words: Sequence[str]) -> Tensor:
+        """(B, U) bool: whether any caption of the image has the word in some form; never for a stop word."""
+        keys = [content_key(word) for word in words]
+        return torch.tensor([[key in content for key in keys] for content in self.content])
 
 
 def add_gradient(
@@ -29,7 +132,7 @@ def add_gradient(
     Args:
         model: with the mappings that are trained.
         batch: all captions, and this rank's images.
-        grid: cells a side, M.
+        grid: cells per side, M.
         ranks: who has the other images.
         precision: of convolutions and matrix products.
     """
@@ -37,6 +140,7 @@ def add_gradient(
     with autocast(device, precision):
         text = model.encode_text(batch.captions)
         words = torch.cat([model.word_mapping(text.words), model.sentence_mapping(text.sentences)], dim=1)
+    # Cut off from what made it: the parts add up their gradients here, and the text is gone back through once.
     held = words.detach().requires_grad_(words.requires_grad)  # (K, U + B, D)
 
     def score(maps: list[Tensor]) -> Tensor:
@@ -45,17 +149,18 @@ def add_gradient(
 
     several = len(batch.parts) > 1
     with torch.set_grad_enabled(not several):
-        scored = [score(part.maps) for part in batch.parts]
+        scored = [score(maps) for maps in batch.parts]
     levels = len(model.visual_mapping.stacks)
-    own = torch.cat([held.new_zeros(0, held.shape[1], levels), *(part.detach() for part in scored)])
-    scores = ranks.gather_rows(own, batch.by_rank).requires_grad_()  # (B, U + B, L)
+    none = held.new_zeros(0, held.shape[1], levels)  # a rank may have lost all of its images
+    mine = torch.cat([none, *(part.detach() for part in scored)])
+    scores = ranks.gather_tensor(mine, batch.by_rank).requires_grad_()  # (B, U + B, L)
     present = batch.present(text.tokens).to(device) if model.config.loss.word_weight else None
     terms = loss_terms(scores, text.index, text.mask, model.config.loss, present)
     (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), scores)
 
-    rows = gradient.split(batch.by_rank)[ranks.rank].split([len(part.rows) for part in batch.parts])
-    for part, first, back in zip(batch.parts, scored, rows, strict=True):
-        torch.autograd.backward(score(part.maps) if several else first, back)
+    shares = gradient.split(batch.by_rank)[ranks.rank].split([len(maps[0]) for maps in batch.parts])
+    for maps, first, share in zip(batch.parts, scored, shares, strict=True):
+        torch.autograd.backward(score(maps) if several else first, share)
     if held.grad is not None:
         words.backward(held.grad)
     ranks.sum_gradients(p for p in model.parameters() if p.requires_grad)

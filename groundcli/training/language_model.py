@@ -6,9 +6,7 @@ of captions come from a few hundred.
 
 import collections
 import gzip
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,38 +14,17 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from groundcli import checkpoint
+from groundcli.devices import torch_device
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo, ElmoConfig
+from groundcli.files import write_json
+from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo
+from groundcli.recipe import RECIPES, ElmoConfig
+from groundcli.training import PretrainElmoOptions
+from groundcli.training.loop import warmup_cosine
 from groundcli.training.progress import bar
-from groundcli.training.schedule import warmup_cosine
-from groundcli.weights.elmo_files import save_elmo
+from groundcli.weights.elmo import load_options, save_elmo
 
 UNKNOWN = "<UNK>"
-
-
-@dataclass(frozen=True)
-class LanguageModelConfig:
-    """How the language model is trained.
-
-    Attributes:
-        epochs: passes over the captions.
-        batch_size: captions a step.
-        learning_rate: Adam's, at its highest.
-        warmup: steps until there.
-        dropout: of word vectors and of each LSTM layer's output.
-        min_count: rarer words are one unknown word to the softmax; the character CNN still reads their letters.
-        held_out: captions kept aside to measure perplexity.
-        seed: of order, dropout and initial weights.
-    """
-
-    epochs: int = 3
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    warmup: int = 200
-    dropout: float = 0.1
-    min_count: int = 3
-    held_out: int = 2000
-    seed: int = 0
 
 
 class LanguageModel(nn.Module):
@@ -75,7 +52,7 @@ class LanguageModel(nn.Module):
 
 
 def read_captions(path: Path) -> list[list[str]]:
-    """A caption a line, words apart by spaces; `.gz` or plain text. Raises GroundcliError."""
+    """One caption per line, words apart by spaces; `.gz` or plain text. Raises GroundcliError."""
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8") as file:
@@ -83,7 +60,7 @@ def read_captions(path: Path) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise GroundcliError(f"{path}: can't be read as lines of text ({error})") from None
     if len(captions) < 2:
-        raise GroundcliError(f"{path}: needs at least two captions, a caption a line")
+        raise GroundcliError(f"{path}: needs at least two captions, one per line")
     return captions
 
 
@@ -117,58 +94,50 @@ def perplexity(model: LanguageModel, captions: Sequence[Sequence[str]], batch_si
     return float(torch.tensor(total / words).exp())
 
 
-def pretrain(
-    captions: Sequence[Sequence[str]],
-    elmo: ElmoConfig,
-    out: Path,
-    config: LanguageModelConfig,
-    *,
-    device: torch.device,
-    resume: bool,
-    console: Console,
-) -> float:
-    """Trains an ELMo and writes it, in the published file format, to `out` after every epoch.
+def pretrain_elmo(options: PretrainElmoOptions, console: Console) -> float:
+    """Trains an ELMo on captions and writes it, in the published file format, after every epoch.
 
     Args:
-        captions: tokenised captions; the last `config.held_out` (at most a tenth) measure perplexity.
-        elmo: sizes of the network.
-        out: folder of `options.json`, `lm_weights.hdf5` and the checkpoint to resume from.
-        config: how to train.
-        device: where.
-        resume: go on from the checkpoint in `out`.
+        options: what to do; the last `held_out` captions (at most a tenth) measure perplexity.
         console: where progress is shown.
 
     Returns:
         The held-out perplexity after the last epoch.
+
+    Raises:
+        UsageError: the folder holds a run that isn't to be resumed, or other files.
+        GroundcliError: the captions or the sizes can't be read.
     """
-    saved = out / "checkpoint.safetensors"
-    if saved.exists() and not resume:
+    out, saved, device = options.out, options.out / "checkpoint.safetensors", torch_device(options.device)
+    if saved.exists() and not options.resume:
         raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
     if not saved.exists() and out.exists() and any(out.iterdir()):
         raise UsageError(f"--out {out}: holds other files, such as {next(out.iterdir()).name}; name a new folder")
+    sizes, captions = load_options(options.sizes or RECIPES / "elmo_laptop.json"), read_captions(options.captions)
     out.mkdir(parents=True, exist_ok=True)
-    held_out = min(config.held_out, len(captions) // 10) or 1
+    held_out = min(options.held_out, len(captions) // 10) or 1
     train, test = captions[:-held_out], captions[-held_out:]
-    torch.manual_seed(config.seed)
-    words = vocabulary(train, config.min_count)
-    model = LanguageModel(elmo, words, config.dropout).to(device)
+    torch.manual_seed(options.seed)
+    words = vocabulary(train, options.min_count)
+    model = LanguageModel(sizes, words, options.dropout).to(device)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99))
+    config = {name: options.arguments()[name] for name in options.deciding()}
     epoch, result = 0, float("inf")
-    if resume and saved.exists():
-        tensors, state = checkpoint.load(saved)
-        if state["config"] != asdict(config) or state["words"] != len(words):
+    if saved.exists():
+        tensors, state = checkpoint.load(saved, ("config", "words", "epoch", "perplexity"))
+        if state["config"] != config or state["words"] != len(words):
             raise UsageError(f"{saved}: was trained with other settings or captions; name another folder")
         model.load_state_dict(checkpoint.part("model", tensors))
         checkpoint.restore_optimizer(optimizer, checkpoint.part("optimizer", tensors))
         epoch, result = state["epoch"], state["perplexity"]
-    per_epoch = -(-len(train) // config.batch_size)
-    steps = per_epoch * config.epochs
-    with bar(console, steps, epoch * per_epoch, config.batch_size) as shown:
-        for epoch in range(epoch, config.epochs):  # noqa: B020 - goes on from where it was
-            generator = torch.Generator().manual_seed(config.seed * 1000 + epoch)
-            torch.manual_seed(config.seed * 1000 + epoch)
-            for i, batch in enumerate(batches(train, config.batch_size, generator)):
-                rate = warmup_cosine(epoch * per_epoch + i, steps, config.learning_rate, config.warmup)
+    per_epoch = -(-len(train) // options.batch_size)
+    steps = per_epoch * options.epochs
+    with bar(console, steps, epoch * per_epoch, options.batch_size) as shown:
+        for epoch in range(epoch, options.epochs):  # noqa: B020 - from where it was
+            generator = torch.Generator().manual_seed(options.seed * 1000 + epoch)
+            torch.manual_seed(options.seed * 1000 + epoch)
+            for i, batch in enumerate(batches(train, options.batch_size, generator)):
+                rate = warmup_cosine(epoch * per_epoch + i, steps, options.learning_rate, options.warmup)
                 optimizer.param_groups[0]["lr"] = rate
                 loss = model(batch)
                 optimizer.zero_grad()
@@ -176,12 +145,12 @@ def pretrain(
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 shown.step(f"loss {float(loss.detach()):.4f}  lr {rate:.1e}")
-            result = perplexity(model, test, config.batch_size)
+            result = perplexity(model, test, options.batch_size)
             shown.line(f"epoch {epoch + 1}: held-out perplexity {result:.2f}")
-            state = {"config": asdict(config), "words": len(words), "epoch": epoch + 1, "perplexity": result}
+            state = {"config": config, "words": len(words), "epoch": epoch + 1, "perplexity": result}
             tensors = checkpoint.prefixed("model", model.state_dict())
             tensors |= checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(optimizer))
             checkpoint.save(saved, tensors, state)
             save_elmo(model.elmo, out)
-            (out / "training.json").write_text(json.dumps(state, indent=2) + "\n", "utf-8")
+            write_json(out / "training.json", state)
     return result

@@ -3,106 +3,158 @@
 groundcli train --dataset flickr30k --data flickr30k/ --out runs/lite                  one CPU or GPU
 torchrun --nproc-per-node 8 -m groundcli train --dataset ... --out runs/lite           several
 groundcli train ... --resume                                                           after it was stopped or killed
+groundcli finetune photos/ --from lite --out runs/mine                                 from trained weights on
 """
 
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from rich.console import Console
 from torch import nn
 
 import groundcli
 from groundcli.data.sample import Sample
+from groundcli.devices import torch_device
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.parallel import Stopped, interruptible
-from groundcli.recipe import Recipe, TrainingConfig
-from groundcli.training.curves import plot
-from groundcli.training.feature_cache import CachedFeatures
-from groundcli.training.features import FeatureSource, LiveFeatures, Preparation
-from groundcli.training.finetune import Part, choose_trained
-from groundcli.training.gradient import add_gradient
-from groundcli.training.options import RunOptions
-from groundcli.training.pairs import Batch, Pairs
-from groundcli.training.progress import Reporter, report
-from groundcli.training.ranks import Ranks, joined
-from groundcli.training.run_folder import LAST, METRICS, check_folder, describe, has_state, keep_metrics
-from groundcli.training.schedule import SCHEDULES
-from groundcli.training.sources import Data
-from groundcli.training.state import RunState
+from groundcli.recipe import Recipe, TrainingConfig, load_recipe, override
+from groundcli.training import FinetuneOptions, LearningOptions, TrainOptions
+from groundcli.training.data import Data, Pairs, load, unseen_words, vocabulary
+from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation
+from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
+from groundcli.training.preflight import check
+from groundcli.training.progress import Reporter, plot, report
+from groundcli.training.state import LAST, RunState, check_folder, choose_trained, describe, has_state, keep_metrics
 from groundcli.training.validation import Judge, judge_by
-from groundcli.weights.load import UNTRAINED, Loaded, new_model
+from groundcli.weights.load import UNTRAINED, Loaded, load_model, new_model
 
 NAMES = 5  # of images, that an error shows
-
-
-class Start(NamedTuple):
-    """A trained model to go on from, and the part of it that learns."""
-
-    loaded: Loaded
-    part: Part
+SHOWN = 10  # words that a warning shows
+GENTLE = 0.1  # share of the learning rate that a model learned with, for what it learns on: it has learned most already
 
 
 class Outcome(NamedTuple):
-    """The best measure on validation data, and that of the model before, fractions; nan where nothing was measured."""
+    """What a run came to.
+
+    Attributes:
+        best: the best measure on validation data, a fraction; nan where nothing was measured.
+        before: that of the model to begin with; nan where it was untrained.
+        title: of the measure, for people.
+        kept: images that it was measured on.
+    """
 
     best: float
     before: float
     title: str
+    kept: int
 
 
-def train(
-    recipe: Recipe, data: Data, options: RunOptions, *, untrained: bool = False, start: Start | None = None
-) -> Outcome:
+class Start(NamedTuple):
+    """A trained model to begin with, and the part of it that learns."""
+
+    loaded: Loaded
+    part: str
+
+
+def train(options: TrainOptions, console: Console) -> Outcome:
     """Trains a recipe and writes `best.safetensors`, `last.safetensors` and `metrics.jsonl` into a folder.
 
+    Marks and boxes of the images to learn from, if any, are not looked at. The best epoch is chosen by boxes of the
+    validation images where they have any; without such images the last one is best.
+
     Args:
-        recipe: the model and its training.
-        data: images with captions; marks and boxes of those to learn from, if any, are not looked at. The best epoch
-            is chosen by boxes of the validation images where they have any; without such images the last one is best.
-        options: where and how.
-        untrained: draw the frozen CNN and ELMo at random instead of loading their weights, and mark the checkpoint so.
-        start: a model of this recipe to go on from, in place of random mappings; where no epoch is better on the
-            validation data, it stays the best.
+        options: what to do.
+        console: where progress is shown.
 
     Raises:
-        UsageError: the run exists and `resume` isn't given, or was made by another recipe or on other data.
+        UsageError: the run exists and isn't to be resumed, or was made by another recipe or on other data.
         GroundcliError: fewer usable pairs than a batch, a loss that isn't a number, a full disk.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
-    out, console, batch_size = options.out, options.console, recipe.training.batch_size
-    with joined(options.device) as (ranks, device), interruptible() as stopped:
+    recipe = load_recipe(options.recipe, options.settings)
+    check_folder(options.out, options.resume)
+    data = load(options, _teller(console), validate=bool(recipe.training.validate_every))
+    check(data, options, "to choose the best epoch by", _teller(console))
+    recipe = _with_fitting_batch(recipe, data, options, console)
+    return _train(recipe, data, options, console, options.untrained, None)
+
+
+def finetune(options: FinetuneOptions, console: Console) -> Outcome:
+    """Goes on learning from trained weights, on other images, at a tenth of their learning rate.
+
+    A tenth of a folder's images is kept aside, of a data set its split "val": they choose the best epoch, and the model
+    stays as it was where none is better. Arguments and errors are as of `train`.
+    """
+    check_folder(options.out, options.resume)
+    loaded = load_model(options.start)
+    rate = f"training.learning_rate={loaded.recipe.training.learning_rate * GENTLE}"
+    recipe = override(loaded.recipe, [rate, *options.settings], str(loaded.path))
+    data = load(options, _teller(console), aside=recipe.training.seed)
+    check(data, options, "kept aside to compare by", _teller(console))
+    recipe = _with_fitting_batch(recipe, data, options, console)
+    unseen = unseen_words(data.samples, vocabulary(loaded))
+    if unseen:
+        words = ", ".join(f"{word} ({count})" for word, count in unseen[:SHOWN])
+        more = f" and {len(unseen) - SHOWN} more" if len(unseen) > SHOWN else ""
+        console.print(f"words that {loaded.name} has never seen: {words}{more}", markup=False)
+    data = data._replace(source=f"{loaded.name}, then {data.source}")
+    return _train(recipe, data, options, console, False, Start(loaded, options.train))
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False)
+
+
+def _with_fitting_batch(recipe: Recipe, data: Data, options: LearningOptions, console: Console) -> Recipe:
+    """A recipe whose batches are no larger than the data, unless their size was asked for."""
+    count = len(data.samples)
+    asked = any(setting.partition("=")[0].strip() == "training.batch_size" for setting in options.settings)
+    if asked or not 2 <= count < recipe.training.batch_size:
+        return recipe
+    console.print(f"batches of {count}, not {recipe.training.batch_size}: there are no more images", markup=False)
+    return override(recipe, [f"training.batch_size={count}"], "the recipe")
+
+
+def _train(
+    recipe: Recipe, data: Data, options: LearningOptions, console: Console, untrained: bool, start: Start | None
+) -> Outcome:
+    out, batch_size = options.out, recipe.training.batch_size
+    with joined(torch_device(options.device)) as (ranks, device), interruptible() as stopped:
         console.quiet = console.quiet or not ranks.first
-        check_folder(out, options.resume)
         _check_enough(len(data.samples), batch_size)
+        out.mkdir(parents=True, exist_ok=True)
         with locked(out) if ranks.first else nullcontext():
-            run = _set_up(recipe, data, replace(options, device=device), ranks, stopped, untrained, start)
-            resumed = options.resume and run.state.restore(out, lambda line: console.print(line, markup=False))
+            run = _set_up(recipe, data, options, console, device, ranks, stopped, untrained, start)
+            resumed = options.resume and run.state.restore(out, _teller(console))
             if start and not resumed:
                 run.measure_before()
             if ranks.first:
-                keep_metrics(out / METRICS, run.step)
-                counts = {"images": len(run.pairs.rows), "validation_images": len(data.validation), "steps": run.steps}
-                describe(out, options.arguments, run.state.values, counts, device, ranks.count)
+                keep_metrics(out, run.step, run.state.values["epoch"])
+                counts = {"images": len(run.pairs.indices), "validation_images": len(data.validation)}
+                describe(options, run.state, {**counts, "steps": run.steps}, device, ranks)
             with report(console, out, run.steps, run.step, batch_size, ranks.first) as reporter:
                 run.epochs(reporter)
             if ranks.first:
                 plot(out)
     best, before = (math.nan if v is None else float(v) for v in (run.state.values[key] for key in ("best", "before")))
-    return Outcome(best, before, run.judge.title if run.judge else "")
+    return Outcome(best, before, run.judge.title if run.judge else "", len(data.validation))
 
 
 def _set_up(
     recipe: Recipe,
     data: Data,
-    options: RunOptions,
+    options: LearningOptions,
+    console: Console,
+    device: torch.device,
     ranks: Ranks,
     stopped: Stopped,
     untrained: bool,
@@ -110,25 +162,25 @@ def _set_up(
 ) -> "_Run":
     """The model, its optimizer, and the features of all images, which are computed here where they are kept."""
     settings, visual = recipe.training, recipe.model.visual
-    if settings.mirror and (options.cache or settings.cache_features):
+    if settings.mirror and (options.cache_features or settings.cache_features):
         raise UsageError(
-            "training.mirror needs the CNN in every epoch: add --set training.cache_features=false, and leave out "
+            "training.mirror needs the backbone in every epoch: add --set training.cache_features=false, and leave out "
             "--cache-features"
         )
     torch.manual_seed(settings.seed)
     model, frozen = new_model(recipe.model, settings.seed if untrained else None)
-    model.to(options.device)
+    model.to(device)
     if start:
         model.load_trained(start.loaded.model.trained())
         choose_trained(model, start.part)
 
-    def features(samples: Sequence[Sample], preparation: Preparation) -> FeatureSource:
-        if not (options.cache or settings.cache_features):
-            return LiveFeatures(samples, model.backbone, preparation.image_size)
-        folder = options.cache or options.out / "features"
-        kept = CachedFeatures(samples, model.backbone, frozen[visual.weights], preparation, folder)
-        kept.complete(ranks, stopped, options.console)
-        return kept
+    def features(samples: Sequence[Sample], how: Preparation) -> LiveFeatures:
+        if not (options.cache_features or settings.cache_features):
+            return LiveFeatures(samples, model.backbone, how)
+        folder = options.cache_features or options.out / "features"
+        cached = CachedFeatures(samples, model.backbone, how, frozen[visual.weights], folder)
+        cached.complete(ranks, stopped, console)
+        return cached
 
     in_use = Preparation(visual.image_size, visual.grid)
     learning = Preparation(settings.image_size or in_use.image_size, settings.grid or in_use.grid)
@@ -137,7 +189,7 @@ def _set_up(
     judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
     _check_enough(pairs.drawn, settings.batch_size)
     if not start and not has_state(options.out):
-        _calibrate(model, pairs, settings.batch_size)
+        _set_scale(model, pairs, settings.batch_size)
     known = start.loaded.metadata.get("vocabulary", ()) if start else ()
     made_of = {
         "recipe": recipe.to_dict(),
@@ -156,7 +208,7 @@ class _Run:
     """A run under way: what it learns from, what it keeps, and who takes part."""
 
     settings: TrainingConfig
-    options: RunOptions
+    options: LearningOptions
     ranks: Ranks
     stopped: Stopped
     pairs: Pairs
@@ -225,7 +277,7 @@ class _Run:
             arrived, waited = now, sofar
             if any(self.ranks.gather(self.stopped())):
                 raise Interrupted("interrupted")
-            if self.options.save_every.due(self.step, self.saved):
+            if self._is_save_due():
                 self._save()
         for path, reason in sorted(set(self.pairs.features.failures) - self.told):
             reporter.line(f"skipped {path}: {reason}")
@@ -263,12 +315,18 @@ class _Run:
                 self.state.save_best(self.options.out)
             if due and reporter.events:
                 reporter.events.overlays(self.state.model, self.validation, self.options.precision, step)
-        self._save()
+        # The line before the state: a process that is killed between them validates this epoch again, and the line is
+        # dropped then; the other way round it would be lost.
         reporter.epoch(step, epoch, sums, self.judge, accuracy, better)
+        self._save()
 
     def _measure(self) -> float:
         assert self.judge
         return self.judge(self.state.model, self.ranks, self.options.precision, self.stopped)
+
+    def _is_save_due(self) -> bool:
+        seconds, steps = self.options.save_interval
+        return bool(steps and self.step % steps == 0) or bool(seconds and time.monotonic() - self.saved > seconds)
 
     def _save(self) -> None:
         if self.ranks.first:
@@ -297,10 +355,29 @@ def _check_finite(terms: dict[str, float], batch: Batch, epoch: int, out: Path) 
     )
 
 
-def _calibrate(model: GroundingModel, pairs: Pairs, batch_size: int) -> None:
+def _set_scale(model: GroundingModel, pairs: Pairs, batch_size: int) -> None:
     """Brings the levels to one size, as the first batch that can be decoded shows them."""
-    rows = pairs.rows
-    for batch in pairs.features.read(rows[i : i + batch_size] for i in range(0, len(rows), batch_size)):
-        if batch.rows:
-            model.visual_mapping.calibrate(batch.maps)
+    indices = pairs.indices
+    for batch in pairs.features.read(indices[i : i + batch_size] for i in range(0, len(indices), batch_size)):
+        if batch.indices:
+            model.visual_mapping.set_scale(batch.maps)
             return
+
+
+# --- Learning rates as functions of the step
+
+
+def warmup_cosine(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Rises linearly over `warmup` steps, but a quarter of all at most, then falls to zero along half a cosine."""
+    warmup = min(warmup, steps // 4)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def paper_steps(step: int, steps: int, peak: float, warmup: int) -> float:
+    """The paper's: halved after 9 of 20 epochs and quartered after 14."""
+    return peak * (1.0 if step < steps * 9 / 20 else 0.5 if step < steps * 14 / 20 else 0.25)
+
+
+SCHEDULES = {"cosine": warmup_cosine, "paper": paper_steps}

@@ -1,21 +1,33 @@
-"""Published weights -> the store, from where they were published."""
+"""Published weights -> the store, from where they were published: over HTTPS, and no more than was published."""
 
 import http.client
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import groundcli
 from groundcli.errors import GroundcliError, UsageError, first_line
-from groundcli.weights.files import PARTIAL, fetchable, here, sha256, store
+from groundcli.files import sha256
 from groundcli.weights.imports import import_weights, remove
-from groundcli.weights.published import PUBLISHED, Published
+from groundcli.weights.store import PARTIAL, PUBLISHED, Published, fetchable, here, store
 
 Report = Callable[[str, int, int | None], None]  # takes a file's name, the bytes that are here, and all its bytes
 
+# Nothing is asked for elsewhere, whatever a server redirects to. GitHub knows timm by its later owner too, and hands
+# out releases from places of their own.
+PLACES = (
+    "https://download.pytorch.org/models/",
+    "https://github.com/rwightman/pytorch-image-models/releases/",
+    "https://github.com/huggingface/pytorch-image-models/releases/",
+    "https://objects.githubusercontent.com/",
+    "https://release-assets.githubusercontent.com/",
+    "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/",
+)
+ALLOWANCE = 1.1  # times the published size, which is rounded
 TRIES = 5
 TIMEOUT = 30  # seconds without a byte
 DROPPED = (URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
@@ -46,24 +58,15 @@ def fetch(name: str, report: Report) -> str:
     for url in part.urls:
         _download(url, folder, part, report)
     try:
-        return _import_download(folder / part.file, part)
+        imported = str(import_weights(folder / part.file, part.name))
+        digest = sha256(folder / part.file)
     finally:
         remove(folder)
-
-
-def _import_download(weights: Path, part: Published) -> str:
-    digest = sha256(weights)
-    if not digest.startswith(part.sha256):
-        raise GroundcliError(
-            f"{part.name}: {part.urls[0]} gave a file with SHA-256 {digest}, not the published one, which begins "
-            f"with {part.sha256}; it was deleted"
-        )
-    imported = str(import_weights(weights, part.name))
     return imported if part.sha256 else f"{imported}; no SHA-256 was published, the download's is {digest}"
 
 
 def _download(url: str, folder: Path, part: Published, report: Report) -> None:
-    """Downloads a file into a folder, going on where an earlier call or try ended."""
+    """Downloads a file into a folder, beginning where an earlier call or try ended."""
     path = folder / url.rpartition("/")[2]
     partial = path.with_name(path.name + PARTIAL)
     reason = ""
@@ -72,7 +75,7 @@ def _download(url: str, folder: Path, part: Published, report: Report) -> None:
             return
         try:
             time.sleep(0 if i == 0 else 2.0 ** (i - 2))
-            _go_on(url, partial, report)
+            _continue(url, partial, int(ALLOWANCE * part.megabytes * 1e6), report)
             partial.replace(path)
         except HTTPError as error:
             reason = f"HTTP {error.code} {error.reason}"
@@ -87,16 +90,17 @@ def _download(url: str, folder: Path, part: Published, report: Report) -> None:
     )
 
 
-def _go_on(url: str, partial: Path, report: Report) -> None:
+def _continue(url: str, partial: Path, most: int, report: Report) -> None:
     """Asks for what a partial file lacks; starts again where the server gives only the whole."""
     start = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": f"groundcli/{groundcli.__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
+    _check_place(url)
     try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+        response = build_opener(_Redirects).open(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code != 416:
+        if error.code != 416 or not start:
             raise
         if error.headers["Content-Range"] == f"bytes */{start}":
             return  # it was whole already
@@ -104,13 +108,29 @@ def _go_on(url: str, partial: Path, report: Report) -> None:
         raise ConnectionError("the server has less than is here already") from None
     with response:
         done = start if response.status == 206 else 0
-        length = response.headers["Content-Length"]
-        total = done + int(length) if length else None
+        length = response.headers["Content-Length"] or ""
+        total = done + int(length) if length.isdigit() else None
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab" if done else "wb") as file:
             report(partial.stem, done, total)
-            while block := response.read(1 << 18):
+            while max(done, total or 0) <= most and (block := response.read(1 << 18)):
                 done += file.write(block)
                 report(partial.stem, done, total)
+    if max(done, total or 0) > most:
+        remove(partial)
+        raise GroundcliError(f"{url}: more than the {most:,} bytes that were published; it was deleted")
     if total is not None and done < total:
         raise ConnectionError(f"the connection was dropped after {done:,} of {total:,} bytes")
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows servers to listed places only."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        _check_place(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_place(url: str) -> None:
+    if not url.startswith(PLACES):
+        raise GroundcliError(f"{url}: not one of the places that weights are published at; nothing was asked for there")

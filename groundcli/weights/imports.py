@@ -1,30 +1,50 @@
-"""Original files of weights -> the store, under the names that recipes have. Nothing but plain tensors is unpickled."""
+"""Weights from their original files into the store, and trained models out of it, as one file to share.
+
+What weights are is told by their content. Nothing but plain tensors is unpickled.
+"""
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import timm
 import torch
-import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
-from groundcli.files import megabytes
-from groundcli.recipe import recipe_from
-from groundcli.weights.elmo_files import OPTIONS, WEIGHTS, check_elmo
-from groundcli.weights.files import PARTIAL, SHIPPED, entries, find, kind_of, sha256, store
-from groundcli.weights.published import PUBLISHED, Published
+from groundcli.files import megabytes, sha256
+from groundcli.model.visual import whole_backbone
+from groundcli.recipe import Architecture, recipe_from
+from groundcli.weights.elmo import read_elmo
+from groundcli.weights.load import Loaded, check_finite
+from groundcli.weights.store import (
+    NAME,
+    OPTIONS,
+    PARTIAL,
+    PUBLISHED,
+    SHIPPED,
+    WEIGHTS,
+    Published,
+    entries,
+    find,
+    find_model,
+    hash_of,
+    here,
+    is_known,
+    kind_of,
+    store,
+)
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
 VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
+# What a shared model says of itself: nothing of the machine that it was trained on.
+SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "vocabulary", "untrained")
 
 
 @dataclass(frozen=True)
@@ -44,31 +64,31 @@ class Imported:
     needs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.what}, {megabytes(self.path):.1f} MB, SHA-256 {sha256(self.path)}, in {self.path}"
+        return f"{self.name}: {self.what}, {megabytes(self.path):.1f} MB, SHA-256 {hash_of(self.path)}, in {self.path}"
 
 
 def import_weights(source: Path, name: str = "") -> Imported:
-    """Puts weights into the store; what they are is told by their content.
+    """Puts weights into the store.
 
     Args:
-        source: a CNN's PyTorch or safetensors file, an ELMo's HDF5 file with its options beside it, the folder of a
-            word-piece model, a groundcli checkpoint, or a folder that holds one of these somewhere beneath.
+        source: a backbone's PyTorch or safetensors file, an ELMo's HDF5 file with its options beside it, the folder of
+            a word-piece model, a groundcli checkpoint, or a folder that holds one of these somewhere beneath.
         name: what to call it; by default what it was published as, or a checkpoint's file name.
 
     Raises:
         GroundcliError: the file is missing, damaged, or none of these.
         UsageError: the name can't be used.
     """
-    found = _one_in(source)
-    _check_published(found)
-    if found.is_dir():
-        return _import_words(found, name)
-    form = _form(found)
+    path = _one_in(source)
+    _check_published(path)
+    if path.is_dir():
+        return _import_words(path, name)
+    form = _form(path)
     if form == "HDF5":
-        return _import_elmo(found, name)
-    if form == "safetensors" and kind_of(found) == "model":
-        return _import_model(found, name)
-    return _import_cnn(found, name)
+        return _import_elmo(path, name)
+    if form == "safetensors" and kind_of(path) == "model":
+        return _import_model(path, name)
+    return _import_backbone(path, name)
 
 
 def _one_in(source: Path) -> Path:
@@ -81,13 +101,13 @@ def _one_in(source: Path) -> Path:
         return source / WEIGHTS
     files = [p for p in sorted(source.rglob("*")) if p.suffix in SUFFIXES and p.is_file()]
     files = [p for p in files if p.name != "pytorch_model.bin" or not p.with_name(WORDS).is_file()]  # the same twice
-    found = list({p.resolve(): _whole(p) for p in files}.values())  # a cache's revisions may share a file
-    if not found:
+    several = list({p.resolve(): _whole(p) for p in files}.values())  # a cache's revisions may share a file
+    if not several:
         raise GroundcliError(f"{source}: holds no file of weights ({', '.join(SUFFIXES)})")
-    if len(found) > 1:
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise GroundcliError(f"{source}: holds several weights: {', '.join(map(str, found[:5]))}{more}; name one")
-    return found[0]
+    if len(several) > 1:
+        more = f" and {len(several) - 5} more" if len(several) > 5 else ""
+        raise GroundcliError(f"{source}: holds several weights: {', '.join(map(str, several[:5]))}{more}; name one")
+    return several[0]
 
 
 def _whole(file: Path) -> Path:
@@ -133,7 +153,7 @@ def _entry(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
         UsageError: the name can't be used.
     """
     folder = store()
-    if not re.fullmatch(r"\w[\w.-]*", name) or name.endswith(PARTIAL):
+    if not NAME.fullmatch(name) or name.endswith(PARTIAL):
         raise UsageError(f"--name {name}: expected a plain name of letters, digits, '.', '-' and '_'")
     if name in entries(SHIPPED) and folder.resolve() != SHIPPED.resolve():
         raise UsageError(f"{name}: ships with groundcli and would hide what you import; choose another --name")
@@ -160,12 +180,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _import_cnn(file: Path, name: str) -> Imported:
-    part, tensors = match_cnn(read_tensors(file), file)
+# --- Backbones
+
+
+def _import_backbone(file: Path, name: str) -> Imported:
+    part, tensors = match_backbone(read_tensors(file), file)
+    check_finite(file, tensors)
     name = name or part.name
     with _entry(name, ".safetensors", [part]) as partial:
         checkpoint.write_tensors(partial, tensors)
-    return Imported(name, f"CNN {part.cnn}, {len(tensors)} tensors", find(name))
+    return Imported(name, f"backbone {part.backbone}, {len(tensors)} tensors", find(name))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -192,20 +216,23 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
 
 
-def match_cnn(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dict[str, Tensor]]:
-    """The published CNN that tensors belong to, and its tensors by the names of timm or torchvision.
+def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dict[str, Tensor]]:
+    """The published backbone that tensors belong to, and its tensors by the names of timm or torchvision.
 
     Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order. Counts
     of batches, which only training needs, are left out.
 
     Raises:
-        GroundcliError: the tensors fit none of the published CNNs.
+        GroundcliError: the tensors fit none of the published backbones.
     """
     given = {k: t for k, t in tensors.items() if not k.endswith("num_batches_tracked")}
-    cnns = [part for part in PUBLISHED.values() if part.cnn]
+    known: list[str] = []
     nearest = (0, "their names are of none of these")
-    for part in cnns:
-        expected = _shapes(part.cnn)
+    for part in PUBLISHED.values():
+        if not part.backbone:
+            continue
+        known.append(part.backbone)
+        expected = _shapes(part.backbone)
         renamed = not expected.keys() & given.keys() and len(expected) == len(given)
         named = dict(zip(expected, given.values(), strict=True)) if renamed else given
         fitted = {k: _without_background(named[k], shape) for k, shape in expected.items() if k in named}
@@ -214,16 +241,15 @@ def match_cnn(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dic
             return part, {k: t.contiguous() for k, t in fitted.items()}
         first = wrong[0]
         is_there = f"has shape {tuple(fitted[first].shape)}" if first in fitted else "is missing"
-        reason = f"nearest is {part.cnn}, of which {first} {is_there}; expected is {tuple(expected[first])}"
+        reason = f"nearest is {part.backbone}, of which {first} {is_there}; expected is {tuple(expected[first])}"
         nearest = max(nearest, (len(expected) - len(wrong), reason))
-    known = ", ".join(part.cnn for part in cnns)
-    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the CNNs {known}: {nearest[1]}")
+    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {', '.join(known)}: {nearest[1]}")
 
 
-def _shapes(cnn: str) -> dict[str, torch.Size]:
+def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        network = torchvision.models.vgg16(weights=None) if cnn == "vgg16" else timm.create_model(cnn)
-    return {k: t.shape for k, t in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+        state = whole_backbone(architecture).state_dict()
+    return {k: t.shape for k, t in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def _without_background(tensor: Tensor, shape: torch.Size) -> Tensor:
@@ -231,12 +257,15 @@ def _without_background(tensor: Tensor, shape: torch.Size) -> Tensor:
     return tensor[1:] if shape[:1] == (1000,) and tensor.shape == (1001, *shape[1:]) else tensor
 
 
+# --- ELMos and word pieces
+
+
 def _import_elmo(file: Path, name: str) -> Imported:
-    own = file.name.removesuffix("weights.hdf5") + OPTIONS  # AllenNLP's pairs: X_weights, X_options
-    options = next((p for p in (file.with_name(own), file.with_name(OPTIONS)) if p.is_file()), None)
+    beside = file.name.removesuffix("weights.hdf5") + OPTIONS  # AllenNLP's pairs: X_weights, X_options
+    options = next((p for p in (file.with_name(beside), file.with_name(OPTIONS)) if p.is_file()), None)
     if options is None:
-        raise GroundcliError(f"{file}: an ELMo needs its options; put {own} or {OPTIONS} beside this file")
-    config = check_elmo(options, file)
+        raise GroundcliError(f"{file}: an ELMo needs its options; put {beside} or {OPTIONS} beside this file")
+    config = read_elmo(options, file).config
     fits = [part for part in PUBLISHED.values() if part.elmo == config]
     if not name:
         as_called = [part for part in fits if part.name.endswith("5.5b") == ("5.5B" in file.name)]
@@ -251,19 +280,7 @@ def _import_elmo(file: Path, name: str) -> Imported:
 
 
 def _import_words(folder: Path, name: str) -> Imported:
-    tensors, pieces = read_word_pieces(folder)
-    name = name or "minilm_words"
-    with _entry(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
-        checkpoint.write_tensors(partial, tensors, {"pieces": json.dumps(pieces)})
-    return Imported(name, f"table of {len(pieces)} word pieces", find(name))
-
-
-def read_word_pieces(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The input table of a BERT-like model's folder (`model.safetensors`, `vocab.txt`), centred and scaled.
-
-    Raises:
-        GroundcliError: a file is damaged or holds no table.
-    """
+    """Keeps the input table of a BERT-like model, centred and scaled."""
     try:
         pieces = (folder / VOCABULARY).read_text("utf-8").splitlines()
         with safe_open(folder / WORDS, framework="pt") as file:
@@ -277,12 +294,20 @@ def read_word_pieces(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
         raise GroundcliError(f"{folder}: {VOCABULARY} has {len(pieces)} pieces, the table {len(table)} rows")
     if "[UNK]" not in pieces:
         raise GroundcliError(f"{folder}: {VOCABULARY} has no piece [UNK]; expected the one of a BERT-like model")
+    check_finite(folder / WORDS, {names[0]: table})
     table = table - table.mean(0)
-    return {"table": (table / table.std()).half()}, pieces
+    name = name or "minilm_words"
+    with _entry(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
+        checkpoint.write_tensors(partial, {"table": (table / table.std()).half()}, {"pieces": json.dumps(pieces)})
+    return Imported(name, f"table of {len(pieces)} word pieces", find(name))
+
+
+# --- Trained models
 
 
 def _import_model(file: Path, name: str) -> Imported:
-    _, metadata = checkpoint.load_trained(file)
+    tensors, metadata = checkpoint.load_trained(file)
+    check_finite(file, tensors)
     recipe_from(metadata["recipe"], str(file))
     needs = []
     for part, digest in metadata["frozen"].items():
@@ -294,4 +319,83 @@ def _import_model(file: Path, name: str) -> Imported:
     name = name or file.stem
     with _entry(name, ".safetensors", []) as partial:
         shutil.copyfile(file, partial)
-    return Imported(name, f"trained model; {metadata['source']}", find(name), tuple(needs))
+    return Imported(name, f"trained model; {metadata.get('source', '')}", find(name), tuple(needs))
+
+
+def export(run: str, out: Path) -> dict[str, str]:
+    """Writes the trained tensors of a model with its recipe; no optimizer, and no path of this machine.
+
+    Args:
+        run: a run's folder, a checkpoint, or a name.
+        out: a .safetensors file.
+
+    Returns:
+        The frozen parts below the model, each with how one comes by it.
+
+    Raises:
+        GroundcliError: not a trained model, or it stands on weights that have no name.
+        UsageError: `out` is another file already.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
+    path = find_model(run)
+    trained, metadata = checkpoint.load_trained(path)
+    shared = _with_names({key: metadata[key] for key in SHARED if key in metadata}, path)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = out.with_name(out.name + PARTIAL)
+    try:
+        checkpoint.save(new, checkpoint.prefixed("model", trained), shared)
+        if out.exists() and sha256(out) != sha256(new):
+            raise UsageError(f"--out {out}: exists and holds something else; name another file")
+        new.replace(out)
+    finally:
+        new.unlink(missing_ok=True)
+    return {part: _way(part, digest) for part, digest in shared["frozen"].items()}
+
+
+def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Metadata whose frozen parts are all called by names: a path becomes the name under which it is here."""
+    parts = recipe_from(metadata["recipe"], str(path)).model.parts
+    names = {part: _name(part, metadata["frozen"].get(part, ""), path) for part in parts}
+    model = metadata["recipe"]["model"]
+    model["visual"]["weights"], *model["text"]["encoders"] = (names[part] for part in parts)
+    return metadata | {"frozen": {names[part]: digest for part, digest in metadata["frozen"].items()}}
+
+
+def _name(part: str, digest: str, path: Path) -> str:
+    if is_known(part):
+        return part
+    for name, file in here().items():
+        if hash_of(file) == digest:
+            return name
+    raise GroundcliError(
+        f"{path}: stands on {part}, a path that nobody else has; give it a name first: "
+        f"`groundcli weights import {part} --name NAME`"
+    )
+
+
+def _way(part: str, digest: str) -> str:
+    if digest.startswith("random"):
+        return "random, needs no file"
+    if part in entries(SHIPPED):
+        return "ships"
+    if part in PUBLISHED:
+        return f"groundcli weights fetch {part}"
+    return f"send it too, with groundcli weights import: {find(part)}"
+
+
+def write_calibrated(loaded: Loaded, calibration: Sequence[float], out: Path) -> None:
+    """Writes a checkpoint anew with a calibration in its recipe: its score becomes a probability, its tensors stay.
+
+    Args:
+        loaded: the model, and where its checkpoint is.
+        calibration: see `ModelConfig`.
+        out: a .safetensors file.
+
+    Raises:
+        GroundcliError: it can't be written.
+    """
+    tensors, metadata = checkpoint.load(loaded.path)
+    metadata["recipe"]["model"]["calibration"] = list(calibration)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(out, tensors, metadata)

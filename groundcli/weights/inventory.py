@@ -1,27 +1,33 @@
-"""What recipes need, and which of it is here."""
+"""What recipes need and which of it is here; and whether it is what it should be, and works."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import torch
+from torch import Tensor
+
 from groundcli import checkpoint
-from groundcli.errors import GroundcliError
+from groundcli.errors import GroundcliError, first_line
 from groundcli.files import megabytes
 from groundcli.recipe import RECIPES, ModelConfig, load_recipe
-from groundcli.weights.files import SHIPPED, entries, here, kind_of
-from groundcli.weights.published import PUBLISHED, Published
+from groundcli.weights.elmo import load_elmo
+from groundcli.weights.imports import match_backbone, read_tensors
+from groundcli.weights.load import load_backbone, load_model, load_word_pieces
+from groundcli.weights.store import PUBLISHED, SHIPPED, Kind, entries, find, find_model, hash_of, here, kind_of
 
-WHAT = {"cnn": "CNN", "elmo": "ELMo", "words": "word pieces", "model": "model"}
+WHAT = {"backbone": "backbone", "elmo": "ELMo", "words": "word pieces", "model": "model"}
+CAPTION = ["a", "brown", "dog", "runs"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One entry of the list.
+class Known:
+    """Weights that are here or were published.
 
     Attributes:
         name: of the weights.
-        what: CNN, ELMo, word pieces or model.
+        what: backbone, ELMo, word pieces or model.
         used_by: the recipes that name it.
         here: `ships`, `store` or `missing`.
         megabytes: size of its files, or of the download where it is missing.
@@ -43,37 +49,90 @@ def recipes() -> dict[str, ModelConfig]:
     return {path.stem: load_recipe(path.stem).model for path in sorted(RECIPES.glob("*.toml"))}
 
 
-def inventory() -> list[Row]:
+def inventory() -> list[Known]:
     """All published parts, then whatever else ships or is in the store."""
-    users: dict[str, list[str]] = {}
-    for recipe, model in recipes().items():
-        for part in (model.visual.weights, *model.text.encoders):
-            users.setdefault(part, []).append(recipe)
-    found = here()
-    published = [_published_row(part, users, found) for part in PUBLISHED.values()]
-    return published + [_other_row(name, users, path) for name, path in found.items() if name not in PUBLISHED]
+    models, paths, shipped = recipes(), here(), entries(SHIPPED)
+
+    def known(name: str, what: str, licence: str, source: str, size: float = 0) -> Known:
+        used_by = tuple(recipe for recipe, model in models.items() if name in model.parts)
+        place = "missing" if name not in paths else "ships" if name in shipped else "store"
+        return Known(name, what, used_by, place, size or megabytes(paths[name]), licence, source)
+
+    published = [
+        known(
+            part.name,
+            WHAT[part.kind],
+            part.licence,
+            part.source + (f"; {urlsplit(part.urls[0]).hostname}" if part.urls else ""),
+            0 if part.name in paths else part.megabytes,
+        )
+        for part in PUBLISHED.values()
+    ]
+    others = {name: _about(path) for name, path in paths.items() if name not in PUBLISHED}
+    return published + [known(name, *about) for name, about in others.items()]
 
 
-def _published_row(part: Published, users: Mapping[str, list[str]], found: Mapping[str, Path]) -> Row:
-    path = found.get(part.name)
-    size = megabytes(path) if path else part.megabytes
-    host = f"; {urlsplit(part.urls[0]).hostname}" if part.urls else ""
-    return _row(part.name, WHAT[part.kind], users, path, size, part.licence, part.source + host)
-
-
-def _other_row(name: str, users: Mapping[str, list[str]], path: Path) -> Row:
+def _about(path: Path) -> tuple[str, str, str]:
+    """What weights are, their licence and their source."""
     try:
         kind = kind_of(path)
+        if kind != "model":
+            return WHAT[kind], "", "imported"
+        return WHAT[kind], "its data's", str(checkpoint.load(path)[1].get("source", ""))
     except GroundcliError:
-        return _row(name, "damaged", users, path, megabytes(path), "", "")
-    if kind != "model":
-        return _row(name, WHAT[kind], users, path, megabytes(path), "", "imported")
-    source = checkpoint.load(path)[1].get("source", "")
-    return _row(name, WHAT[kind], users, path, megabytes(path), "its data's", source)
+        return "damaged", "", ""
 
 
-def _row(
-    name: str, what: str, users: Mapping[str, list[str]], path: Path | None, size: float, licence: str, source: str
-) -> Row:
-    place = "missing" if path is None else "ships" if name in entries(SHIPPED) else "store"
-    return Row(name, what, tuple(users.get(name, ())), place, size, licence, source)
+@dataclass(frozen=True)
+class Check:
+    """One check: what was looked at, and what it showed."""
+
+    what: str
+    result: str
+    ok: bool = True
+
+
+def verify(name: str) -> Iterator[Check]:
+    """Checks weights by their name or path, one thing after the other; a check that fails is the last."""
+    try:
+        path = find(name)
+        kind = kind_of(path)
+        path = find_model(name) if kind == "model" else path
+        yield Check("file", f"{megabytes(path):.1f} MB, {path}")
+        yield Check("SHA-256", hash_of(path))
+        content, outputs = _run(kind, path)
+        yield Check("content", f"{content}; all finite")  # what isn't is refused by what loads it
+        if not all(output.isfinite().all() for output in outputs):
+            raise GroundcliError("forward pass: its outputs are not finite")
+        yield Check("forward pass", f"finite {', '.join(' x '.join(map(str, o.shape)) for o in outputs)}")
+    except Exception as error:  # damaged weights make other libraries raise nearly anything
+        reason = str(error) if isinstance(error, GroundcliError) else f"{type(error).__name__}: {first_line(error)}"
+        yield Check("failed", reason, False)
+
+
+@torch.no_grad()
+def _run(kind: Kind, path: Path) -> tuple[str, list[Tensor]]:
+    """What weights hold, and what they make of an image or a caption."""
+    if kind == "backbone":
+        part, tensors = match_backbone(read_tensors(path), path)
+        model = next(model for model in recipes().values() if model.visual.backbone == part.backbone)
+        backbone = load_backbone(replace(model, visual=replace(model.visual, weights=str(path))))
+        return f"the {len(tensors)} tensors of backbone {part.backbone}", backbone(_noise(model.visual.image_size))
+    if kind == "elmo":
+        elmo = load_elmo(path)
+        words, sentences = elmo([CAPTION])
+        return f"all arrays of an ELMo of {elmo.config.layers} layers, {elmo.width} wide", words + sentences
+    if kind == "words":
+        table = load_word_pieces(path)
+        return f"{len(table.table)} word pieces, {table.width} wide", [table(CAPTION)]
+    loaded = load_model(str(path))
+    grounding, visual = loaded.model, loaded.recipe.model.visual
+    cells = grounding.visual_mapping(grounding.backbone(_noise(visual.image_size)), visual.grid)[0]
+    heat, scores, _ = grounding.ground_words(cells, grounding.map_words([CAPTION])[0])
+    frozen = ", ".join(f"{part} {digest[:12]}" for part, digest in loaded.metadata["frozen"].items())
+    return f"the {len(grounding.trained())} tensors of its recipe, which learned on {frozen}", [heat, scores]
+
+
+def _noise(side: int) -> Tensor:
+    """An image, always the same."""
+    return torch.randint(0, 256, (1, 3, side, side), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

@@ -10,19 +10,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
-from groundcli.model.elmo import Elmo, ElmoConfig
+from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import ModelConfig, Recipe, override, recipe_from
-from groundcli.weights.elmo_allennlp import AllenNlpElmo, load_allennlp_elmo
-from groundcli.weights.elmo_files import load_elmo, load_options, options_path
-from groundcli.weights.files import SHIPPED, find, find_model, kind_of, sha256, store
-from groundcli.weights.published import PUBLISHED
+from groundcli.weights.elmo import AllenNlpElmo, elmo_sizes, load_allennlp_elmo, load_elmo
+from groundcli.weights.store import NAME, SHIPPED, find, find_model, hash_of, is_known, kind_of, store
 
 UNTRAINED = "untrained"  # in a checkpoint's metadata: the seed of its random frozen parts
 
@@ -38,7 +36,7 @@ class Loaded:
 
     @property
     def untrained(self) -> bool:
-        """Whether the CNN and the ELMo below it are random: its points mean nothing."""
+        """Whether the backbone and the ELMo below it are random: its points mean nothing."""
         return UNTRAINED in self.metadata
 
     @property
@@ -47,18 +45,100 @@ class Loaded:
         return self.path.stem if self.path.parent in (SHIPPED, store()) else str(self.path)
 
 
-def load_backbone(config: ModelConfig) -> Backbone:
-    """The frozen CNN with its weights. Raises GroundcliError naming the file where they don't fit."""
-    backbone, path = Backbone(config.visual), find(config.visual.weights)
+def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
+    """A trained model by its weights' name, checkpoint file or run folder.
+
+    Args:
+        name: of the weights.
+        settings: `key.key=value` over its checkpoint's recipe, such as `model.text.elmo_backend=allennlp`.
+
+    Raises:
+        GroundcliError: no such weights, not a trained model, or it stands on other frozen weights than those here.
+        UsageError: its recipe or the settings are wrong.
+    """
+    path = find_model(name)
+    tensors, metadata = checkpoint.load_trained(path)
+    saved = recipe_from(metadata["recipe"], str(path))
+    recipe = override(saved, settings, str(path))
+    if not (path.parent / "run.json").is_file():
+        _check_names(set(saved.model.parts) & set(recipe.model.parts), path)
+    model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
+    for part, digest in metadata["frozen"].items():
+        if frozen.get(part) == digest:
+            continue
+        if str(digest).startswith("random"):
+            raise GroundcliError(
+                f"{path}: its random {part} comes out otherwise with this version of torch; train anew"
+            )
+        raise GroundcliError(f"{path}: was trained on other weights {part} than {find(part)}; put those back")
     try:
-        missing, _ = backbone.network.load_state_dict(load_file(path), strict=False)
+        model.load_trained(tensors)
+    except RuntimeError as error:
+        raise GroundcliError(f"{path}: its tensors don't fit its recipe: {first_line(error)}") from None
+    check_finite(path, tensors)
+    return Loaded(model.eval(), recipe, metadata, path)
+
+
+def _check_names(parts: set[str], path: Path) -> None:
+    """Refuses paths that a file from elsewhere names: only the folder of a run may, as it was made on this machine."""
+    for part in sorted(part for part in parts if not is_known(part)):
+        what = "weights that aren't here" if NAME.fullmatch(part) else "a path, which only a run in its folder may name"
+        raise GroundcliError(
+            f"{path}: stands on {part}, {what}; `groundcli weights import` those weights, and name them with --set"
+        )
+
+
+def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[GroundingModel, dict[str, str]]:
+    """A model whose mappings are random, and the hashes of its frozen parts by their names.
+
+    Args:
+        config: the model.
+        untrained: a seed to draw the backbone and the ELMo from, instead of reading their weights.
+
+    Raises:
+        GroundcliError: frozen weights are missing or don't fit.
+    """
+    if untrained is None:
+        model = GroundingModel(config, load_backbone(config), load_text(config))
+        return model, {name: hash_of(find(name)) for name in config.parts}
+    if config.text.elmo_backend != "groundcli":
+        raise UsageError("model.text.elmo_backend=allennlp reads an ELMo from its files; untrained there are none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(untrained)
+        backbone = _new_backbone(config)
+        sizes = [elmo_sizes(name) for name in config.text.encoders]
+        encoders = [
+            Elmo(size) if size else load_word_pieces(find(name))
+            for name, size in zip(config.text.encoders, sizes, strict=True)
+        ]
+    frozen = {
+        name: f"random {_digest(part)}" if drawn else hash_of(find(name))
+        for name, part, drawn in zip(config.parts, [backbone, *encoders], [True, *map(bool, sizes)], strict=True)
+    }
+    backbone.fold()
+    return GroundingModel(config, backbone, _text_encoders(config, encoders)), frozen
+
+
+def load_backbone(config: ModelConfig) -> Backbone:
+    """The frozen backbone with its weights. Raises GroundcliError naming the file where they don't fit."""
+    path, backbone = find(config.visual.weights), _new_backbone(config)
+    try:
+        missing, _ = backbone.extractor.load_state_dict(load_file(path), strict=False)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: {first_line(error)}") from None
     lacking = [name for name in missing if not name.endswith("num_batches_tracked")]
     if lacking:
         raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: has no {lacking[0]}")
+    check_finite(path, backbone.extractor.state_dict())
     backbone.fold()
     return backbone
+
+
+def _new_backbone(config: ModelConfig) -> Backbone:
+    try:
+        return Backbone(config.visual)
+    except ValueError as error:
+        raise UsageError(f"model.visual.levels: {first_line(error)}") from None
 
 
 def load_text(config: ModelConfig) -> TextEncoders:
@@ -83,46 +163,16 @@ def load_word_pieces(path: Path) -> WordPieces:
     if kind_of(path) != "words":
         raise GroundcliError(f"{path}: not a table of word pieces")
     with safe_open(path, framework="pt") as file:
-        return WordPieces(file.get_tensor("table"), json.loads(file.metadata()["pieces"]))
+        words = WordPieces(file.get_tensor("table"), json.loads(file.metadata()["pieces"]))
+    check_finite(path, {"table": words.table})
+    return words
 
 
-def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[GroundingModel, dict[str, str]]:
-    """A model whose mappings are random, and the hashes of its frozen parts by their names.
-
-    Args:
-        config: the model.
-        untrained: a seed to draw the CNN and the ELMo from, instead of reading their weights.
-
-    Raises:
-        GroundcliError: frozen weights are missing or don't fit.
-    """
-    names = [config.visual.weights, *config.text.encoders]
-    if untrained is None:
-        model = GroundingModel(config, load_backbone(config), load_text(config))
-        return model, {name: sha256(find(name)) for name in names}
-    if config.text.elmo_backend != "groundcli":
-        raise UsageError("model.text.elmo_backend=allennlp reads an ELMo from its files; untrained there are none")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(untrained)
-        backbone = Backbone(config.visual)
-        sizes = [_elmo_sizes(name) for name in config.text.encoders]
-        encoders = [
-            Elmo(size) if size else load_word_pieces(find(name))
-            for name, size in zip(config.text.encoders, sizes, strict=True)
-        ]
-    drawn = {name: f"random {_digest(e)}" for name, e, size in zip(names[1:], encoders, sizes, strict=True) if size}
-    read = {name: sha256(find(name)) for name, size in zip(names[1:], sizes, strict=True) if not size}
-    frozen = {names[0]: f"random {_digest(backbone)}", **drawn, **read}
-    backbone.fold()
-    return GroundingModel(config, backbone, _text_encoders(config, encoders)), frozen
-
-
-def _elmo_sizes(name: str) -> ElmoConfig | None:
-    """The sizes of an ELMo, whether or not its weights are here; None for a table of word pieces."""
-    if name in PUBLISHED:
-        return PUBLISHED[name].elmo
-    path = find(name)
-    return load_options(options_path(path)) if path.is_dir() else None
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses what would only give invented points. Raises GroundcliError, naming file and tensor."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise GroundcliError(f"{path}: {name} has values that are not finite")
 
 
 def _digest(module: nn.Module) -> str:
@@ -131,34 +181,3 @@ def _digest(module: nn.Module) -> str:
     for tensor in module.state_dict().values():
         digest.update(tensor.detach().contiguous().numpy())
     return digest.hexdigest()
-
-
-def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
-    """A trained model by its weights' name, checkpoint file or run folder.
-
-    Args:
-        name: of the weights.
-        settings: `key.key=value` over its checkpoint's recipe, such as `model.text.elmo_backend=allennlp`.
-
-    Raises:
-        GroundcliError: no such weights, not a checkpoint, or it stands on other frozen weights than those here.
-    """
-    path = find_model(name)
-    tensors, metadata = checkpoint.load(path)
-    if "recipe" not in metadata:
-        raise GroundcliError(f"{path}: a part of a model, not a model; shipped models are listed by `weights list`")
-    recipe = override(recipe_from(metadata["recipe"], str(path)), settings, str(path))
-    model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
-    for part, digest in metadata["frozen"].items():
-        if frozen.get(part) == digest:
-            continue
-        if digest.startswith("random"):
-            raise GroundcliError(
-                f"{path}: its random {part} comes out otherwise with this version of torch; train anew"
-            )
-        raise GroundcliError(f"{path}: was trained on other weights {part} than {find(part)}; put those back")
-    try:
-        model.load_trained(checkpoint.part("model", tensors))
-    except RuntimeError as error:
-        raise GroundcliError(f"{path}: its tensors don't fit its recipe: {first_line(error)}") from None
-    return Loaded(model.eval(), recipe, metadata, path)

@@ -1,12 +1,19 @@
+from typing import Any
+
 import pytest
 
-from groundcli.annotation import parse_shard
+from groundcli.annotation import AnnotateOptions, MergeOptions, parse_shard
 from groundcli.errors import UsageError
+from groundcli.options import ModelOptions
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1/1", (1, 1)), ("2/8", (2, 8)), (" 10/10 ", (10, 10))])
-def test_parse_shard(text: str, expected: tuple[int, int]) -> None:
-    assert parse_shard(text) == expected
+def annotate(**values: Any) -> AnnotateOptions:
+    return AnnotateOptions.make(images="photos", out="out", **values)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1/1", (1, 1)), ("2/8", (2, 8)), (" 10/10 ", (10, 10)), (None, None)])
+def test_parse_shard(text: str | None, expected: tuple[int, int] | None) -> None:
+    assert parse_shard(text) == annotate(shard=text).part == expected
 
 
 @pytest.mark.parametrize(
@@ -15,3 +22,37 @@ def test_parse_shard(text: str, expected: tuple[int, int]) -> None:
 def test_shards_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="expected I/N"):
         parse_shard(text)
+    with pytest.raises(UsageError, match=r"^--shard .*: expected I/N"):
+        annotate(shard=text)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"phrase": ["a dog", " "]}, "--phrase: the phrase is blank"),
+        ({"devices": ["cpu,cpu"], "engine": "ray"}, "--devices: of this machine; with --engine ray"),
+        ({"limit": 0}, "--limit 0: expected 1 or more"),
+        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
+        ({"workers": -1}, "--workers -1: expected 0 or more"),
+        ({"phrases": "nouns"}, "--phrases nouns: expected auto, marked, noun, words, caption"),
+        ({"on_existing": "skip"}, "--on-existing skip: expected resume, overwrite, error"),
+        ({"overlay": False}, "overlay: no such option; did you mean overlays?"),
+    ],
+)
+def test_what_annotate_refuses(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        annotate(**values)
+    assert str(refused.value).startswith(message)
+
+
+def test_devices_by_commas() -> None:
+    assert annotate(devices=["cuda:0, cuda:1", "cpu"]).devices == ("cuda:0", "cuda:1", "cpu")
+    assert annotate().devices == ()
+
+
+def test_what_decides_over_results() -> None:
+    """A run with another value of one of these is not resumed."""
+    assert {*ModelOptions.deciding(), "captions", "phrases", "shard", "boxes"} < {*AnnotateOptions.deciding()}
+    never = {"out", "device", "weights", "on_existing", "dry_run", "batch_size", "workers", "devices", "engine"}
+    assert not never & {*AnnotateOptions.deciding()}
+    assert MergeOptions.make(shards=["a", "b"], out="c").arguments() == {"shards": ["a", "b"], "out": "c"}

@@ -1,6 +1,5 @@
 """The ways through the model give the same lines and pictures; that of a GPU is run on a CPU here."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -126,7 +125,7 @@ def test_threads_change_no_bit(
     assert pictures(tmp_path) == overlays
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.usefixtures("one_thread")
 def test_the_way_of_a_gpu(
     batches: Batches,

@@ -1,10 +1,17 @@
 import json
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from groundcli import __version__, annotate
+from groundcli.annotation import AnnotateOptions
+from groundcli.devices import torch_device
+from groundcli.files import sha256
+from groundcli.output.overlays import WIDTH
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape
 
@@ -28,7 +35,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(photos: Path, groundcli: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "a"
     done = groundcli("annotate", photos, "--out", out, code=1)
-    assert "4 images found, 2 done, 0 resumed, 2 failed" in done.stdout.splitlines()[-1]
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f"look through the results: {out / 'report.html'}",
+        f"3 images or captions could not be used: see {out / 'failures.jsonl'}",
+        f"{out}: 4 images found, 2 done, 0 resumed, 2 failed",
+    ]
     return out
 
 
@@ -44,15 +56,17 @@ def test_pycocotools_reads_the_data_set(out: Path) -> None:
         assert 0 <= annotation["score"] <= 1
         assert coco.annToMask(annotation).shape == (180, 240)
     results = coco.loadRes(str(out / "results.json"))
-    assert results.getAnnIds()
+    assert [box["image_id"] for box in results.loadAnns(results.getAnnIds())] == [1] * 20 + [2] * 5  # five each
 
 
-def test_every_failure_is_named(out: Path) -> None:
+def test_every_failure_is_named(photos: Path, out: Path) -> None:
     lines = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     reasons = {line["path"]: line["reason"] for line in lines}
-    assert reasons.keys() == {"broken.jpg", "silent.png", "gone.jpg"}
-    assert list(reasons) == sorted(reasons)
-    assert "no caption" in reasons["silent.png"]
+    assert list(reasons.items()) == [
+        ("broken.jpg", f"{photos / 'broken.jpg'}: not an image that can be read; replace or remove it"),
+        ("gone.jpg", "captions.token has captions for it, but there is no such image"),
+        ("silent.png", "no caption: put them in silent.txt beside it, or give --captions or --phrase"),
+    ]
 
 
 def test_overlays_keep_the_images_paths(out: Path) -> None:
@@ -60,23 +74,59 @@ def test_overlays_keep_the_images_paths(out: Path) -> None:
         "overlays/more/two.jpg",
         "overlays/one.png.jpg",
     ]
-    with Image.open(out / "overlays/one.png.jpg") as overlay:
-        overlay.load()
+    for overlay in (out / "overlays").rglob("*.jpg"):
+        with Image.open(overlay) as picture:
+            assert picture.width == WIDTH
+            picture.load()
 
 
-def test_run_says_what_ran(out: Path) -> None:
+def test_run_says_what_ran(photos: Path, out: Path) -> None:
     run = json.loads((out / "run.json").read_text())
     assert run["counts"] == {"found": 4, "done": 2, "resumed": 0, "failed": 2}
+    assert run["problems"] == 3
     assert run["finished"]
-    assert run["weights"]["name"] == "lite"
+    weights = Path(__file__).resolve().parents[2] / "weights" / "lite.safetensors"
+    assert run["weights"] == {"name": "lite", "sha256": sha256(weights), "untrained": False}
+    assert (run["version"], run["torch"], run["device"]) == (__version__, version("torch"), str(torch_device("auto")))
+    assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(run["date"])) < timedelta(hours=1)
+    assert run["arguments"] == AnnotateOptions.make(images=photos, out=out).arguments()
+
+
+def test_run_lists_its_files(out: Path) -> None:
+    """By their names, or by the folder that they are in."""
+    listed = tuple(json.loads((out / "run.json").read_text())["files"])
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {name for name in files if not name.startswith(listed)} == set()
+    names = ("annotations.json", "annotations.jsonl", "failures.jsonl", "not_found.jsonl", "positions.json")
+    assert files == {*names, "results.json", "run.json", "report.html", "report/index.js", "report/data-0001.js"} | {
+        *("overlays/one.png.jpg", "overlays/more/two.jpg"),
+        *("report/thumbnails/one.png.jpg", "report/thumbnails/more/two.jpg.jpg"),
+    }
+
+
+def test_positions_name_the_images(out: Path) -> None:
+    """Those that have captions, by their places among all that were found."""
+    positions = json.loads((out / "positions.json").read_text())
+    assert positions.keys() == {"listing", "positions", "images"}
+    assert positions["positions"] == [0, 1, 3]
+    assert positions["images"] == ["broken.jpg", "one.png", "more/two.jpg"]
+
+
+def test_what_python_gets(photos: Path, out: Path, tmp_path: Path) -> None:
+    outcome = annotate(photos, tmp_path, overlays=False, report=False)
+    assert str(outcome.counts) == "4 images found, 2 done, 0 resumed, 2 failed"
+    assert (outcome.problems, outcome.not_found, outcome.damaged) == (3, 0, 0)
+    assert (tmp_path / "annotations.json").read_bytes() == (out / "annotations.json").read_bytes()
 
 
 def test_a_second_run_gives_the_same_bytes(photos: Path, out: Path, groundcli: Run, tmp_path: Path) -> None:
     groundcli("annotate", photos, "--out", tmp_path, "--no-overlays", "--no-report", code=1)
     for name in ("annotations.json", "results.json", "failures.jsonl"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
-    assert not (tmp_path / "overlays").exists()
-    assert not (tmp_path / "report.html").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("annotations.json", "annotations.jsonl", "failures.jsonl", "not_found.jsonl"),
+        *("positions.json", "results.json", "run.json"),
+    ]
 
 
 def test_a_folder_that_holds_a_run(photos: Path, out: Path, groundcli: Run, tmp_path: Path) -> None:
@@ -84,7 +134,7 @@ def test_a_folder_that_holds_a_run(photos: Path, out: Path, groundcli: Run, tmp_
     assert refused.stderr.startswith(f"error: {out} holds a run already")
     before = (out / "annotations.json").read_bytes()
     resumed = groundcli("annotate", photos, "--out", out, code=1)
-    assert "0 done, 2 resumed, 2 failed" in resumed.stdout
+    assert resumed.stdout.splitlines()[-1] == f"{out}: 4 images found, 0 done, 2 resumed, 2 failed"
     assert (out / "annotations.json").read_bytes() == before
     changed = groundcli("annotate", photos, "--out", out, "--phrases", "words", code=2)
     assert "holds a run with phrases auto, not words; add --on-existing overwrite" in changed.stderr
@@ -96,6 +146,7 @@ def test_phrases_for_every_image(photos: Path, groundcli: Run, tmp_path: Path) -
     groundcli("annotate", photos / "one.png", "--phrase", "a red circle", "--phrase", "wall", "--out", tmp_path)
     coco = json.loads((tmp_path / "annotations.json").read_text())
     assert [a["phrase"] for a in coco["annotations"]] == ["a red circle", "wall"]
+    assert [caption["caption"] for caption in coco["captions"]] == ["a red circle", "wall"]
 
 
 @pytest.mark.parametrize(
@@ -113,5 +164,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     given = [photos if a == "." else a for a in arguments]
     done = groundcli("annotate", *given, "--out", tmp_path / "out", code=code)
+    assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from groundcli import checkpoint
-from groundcli.weights.files import SHIPPED
+from groundcli.weights.store import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundcli.checkpoint import load, part
-from groundcli.weights.files import SHIPPED
+from groundcli.weights.store import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape, write_shapes
 

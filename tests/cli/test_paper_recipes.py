@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from groundcli import checkpoint
-from groundcli.model.elmo import Elmo, ElmoConfig
-from groundcli.weights.elmo_files import save_elmo
+from groundcli.model.elmo import Elmo
+from groundcli.recipe import ElmoConfig
+from groundcli.weights.elmo import save_elmo
 from groundcli.weights.load import load_model
 from tests.cli.conftest import Run
 from tests.shapes import write_shapes

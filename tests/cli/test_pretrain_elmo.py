@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from groundcli.weights.elmo_files import load_elmo
+from groundcli.weights.elmo import load_elmo
 from tests.cli.conftest import Run
 
 SIZES = """{"lstm": {"cell_clip": 3, "use_skip_connections": true, "n_layers": 2, "proj_clip": 3, "projection_dim": 8,

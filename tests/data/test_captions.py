@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from groundcli.data.captions.match import Matched, match_captions
+from groundcli.data.captions import Matched, match_captions
 from tests.data.files import write
 
 

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from groundcli.data.coco import load, load_categories
+from groundcli.data.coco import SYNONYMS, load, load_categories, load_folder, named_category
 from groundcli.errors import GroundcliError, UsageError
-from tests.data.published import BALL, coco
+from tests.data.published import BALL, ball, coco, write_json
 
 PEOPLE = ((100, 0, 10, 20), (120, 0, 10, 20))
 
@@ -120,3 +121,144 @@ def test_real_photographs(real_data: Path) -> None:
     named = load_categories(real_data / "coco", "val")
     boxes = [box for sample in named for caption in sample.captions for box in caption.phrases[0].boxes]
     assert len(boxes) == 978 - 11  # instances without crowds
+
+
+# --- Names of categories
+
+
+@pytest.mark.parametrize(
+    ("phrase", "category"),
+    [
+        ("A man", "person"),
+        ("two young women", "person"),
+        ("a group of people", "person"),
+        ("several children", "person"),
+        ("a dog", "dog"),
+        ("Dogs", "dog"),
+        ("a hot dog", "hot dog"),  # two words go before one
+        ("a teddy bear", "teddy bear"),
+        ("a brown bear", "bear"),
+        ("dog food", ""),
+        ("a picture of a cat", "cat"),
+        ("city buses", "bus"),
+        ("two knives", "knife"),
+        ("red skis", "skis"),
+        ("benches", "bench"),
+        ("wine glasses", "wine glass"),
+        ("the sunglasses", ""),
+        ("stop signs", "stop sign"),
+        ("a sign", ""),
+        ("a parked motorbike", "motorcycle"),
+        ("scissors", "scissors"),
+        ("the", ""),
+        ("", ""),
+    ],
+)
+def test_the_last_words_decide(phrase: str, category: str) -> None:
+    assert named_category(phrase) == category
+
+
+def test_every_name_names_itself() -> None:
+    assert len(SYNONYMS) == 80
+    assert {name: named_category(f"the {name}") for name in SYNONYMS} == {name: name for name in SYNONYMS}
+
+
+def test_no_word_names_two_categories() -> None:
+    words = [word for name, synonyms in SYNONYMS.items() for word in [name, *synonyms]]
+    assert len(words) == len(set(words))
+
+
+def test_names_are_those_of_the_data_set(real_data: Path) -> None:
+    content = json.loads((real_data / "coco/annotations/instances_val2017.json").read_text())
+    assert [category["name"] for category in content["categories"]] == list(SYNONYMS)
+
+
+# --- A folder of one's own
+
+
+CAPTION = "A red ball on the red floor"
+
+
+def annotated(root: Path, *annotations: dict[str, Any], **more: object) -> None:
+    """A folder with one picture and `truth.json`."""
+    content = {
+        "images": [{"id": 1, "file_name": "sub/a.jpg", "width": 240, "height": 180}],
+        "annotations": [{"id": i, "image_id": 1, "category_id": 1, **own} for i, own in enumerate(annotations)],
+        "captions": [{"id": 7, "image_id": 1, "caption": CAPTION}],
+        "categories": [{"id": 1, "name": "ball", "supercategory": "toys"}],
+    }
+    write_json(root, {"truth.json": content | more})
+    ball(root / "sub/a.jpg")
+
+
+def test_phrases_lie_in_their_captions(tmp_path: Path) -> None:
+    annotated(
+        tmp_path,
+        {"phrase": "A red ball", "caption_id": 7, "span": [0, 10], "bbox": BALL, "boxes": [{"bbox": [0, 0, 1, 1]}]},
+        {"phrase": "the red floor", "caption_id": 7, "bbox": [0, 90, 240, 90]},  # a tool dropped the span
+        {"phrase": "A red ball", "caption_id": 7, "span": [0, 10], "bbox": [1, 2, 3, 4]},
+    )
+    (sample,) = load_folder(tmp_path, "truth")
+    assert (sample.name, sample.image) == ("sub/a.jpg", tmp_path / "sub/a.jpg")
+    (caption,) = sample.captions
+    assert caption.text == CAPTION
+    red, floor = caption.phrases
+    assert (red.text, red.span, red.category, red.boxes) == ("A red ball", (0, 10), "toys", (tuple(BALL), (1, 2, 3, 4)))
+    assert (floor.text, floor.span, floor.boxes) == ("the red floor", (14, 27), ((0, 90, 240, 90),))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "boxes"),
+    [
+        ({"phrase": "a ball", "bbox": [1, 2, 3, 4]}, "a ball", 1),  # no caption_id
+        ({"phrase": "a ball", "caption_id": 8, "bbox": [1, 2, 3, 4]}, "a ball", 1),  # no such caption
+        ({"phrase": "a blue ball", "caption_id": 7, "span": [0, 11], "bbox": [1, 2, 3, 4]}, "a blue ball", 1),  # edited
+        ({"bbox": [1, 2, 3, 4]}, "ball", 1),  # no phrase: the category's name
+        ({"phrase": "a ball", "bbox": []}, "a ball", 0),
+        ({"phrase": "a ball", "bbox": [1, 2, 3, 4], "iscrowd": 1}, "a ball", 0),
+    ],
+)
+def test_a_phrase_outside_a_caption_is_its_own(
+    tmp_path: Path, annotation: dict[str, Any], text: str, boxes: int
+) -> None:
+    annotated(tmp_path, annotation)
+    (caption,) = load_folder(tmp_path, "truth")[0].captions
+    (phrase,) = caption.phrases
+    assert (caption.text, phrase.text, phrase.span) == (text, text, (0, len(text)))
+    assert len(phrase.boxes) == boxes
+
+
+def test_plain_coco_detections(tmp_path: Path) -> None:
+    annotated(tmp_path, {"bbox": BALL}, {"bbox": [1, 2, 3, 4]}, categories=[{"id": 1, "name": "ball"}], captions=[])
+    (caption,) = load_folder(tmp_path, "truth")[0].captions
+    assert (caption.text, caption.phrases[0].category) == ("ball", "ball")
+    assert caption.phrases[0].boxes == (tuple(BALL), (1, 2, 3, 4))
+
+
+def test_a_missing_file_says_what_is_there(tmp_path: Path) -> None:
+    annotated(tmp_path)
+    with pytest.raises(GroundcliError, match=r"val\.json: no such file; this folder has --split truth"):
+        load_folder(tmp_path, "val")
+    with pytest.raises(GroundcliError, match=r"val\.json: no such file; put COCO annotations there"):
+        load_folder(tmp_path / "sub", "val")
+
+
+def test_annotations_without_their_images(tmp_path: Path) -> None:
+    annotated(tmp_path, {"bbox": BALL})
+    (tmp_path / "sub/a.jpg").unlink()
+    with pytest.raises(GroundcliError, match=r"truth\.json: none of its 1 images is in .*; put it beside the images"):
+        load_folder(tmp_path, "truth")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"images": []}, "no 'annotations'"),
+        ({"images": [], "annotations": [{}], "categories": []}, "no 'image_id'"),
+        ({"images": [], "annotations": [], "categories": [], "captions": 3}, "not COCO annotations"),
+    ],
+)
+def test_bad_files_of_a_folder_are_named(tmp_path: Path, content: object, words: str) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    with pytest.raises(GroundcliError, match=words):
+        load_folder(tmp_path, "truth")

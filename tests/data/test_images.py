@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from groundcli.data.images import decode, is_image
+from groundcli.data.images import decode, is_image, open_image
+from groundcli.data.published import scale_of
 from groundcli.errors import BadInput
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -164,3 +165,47 @@ def test_unreadable_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "expected"), [("a.jpg", True), ("A.JPEG", True), ("a.txt", False), ("jpg", False)])
 def test_is_image_goes_by_the_name(name: str, expected: bool) -> None:
     assert is_image(Path(name)) is expected
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 10 10
+%%EndComments
+showpage
+%%EOF
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for Ghostscript is a shell script")
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.eps"])
+def test_postscript_is_refused_and_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # where Pillow remembers it
+    (tmp_path / name).write_bytes(EPS)
+    with pytest.raises(BadInput, match="not an image that can be read"):
+        decode(tmp_path / name)
+    with pytest.raises(UnidentifiedImageError):
+        open_image(io.BytesIO(EPS))
+    assert scale_of(tmp_path / name, (20, 20)) == (1, 1)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(Exception, match=r"gs|Ghostscript"), Image.open(tmp_path / name) as picture:
+        picture.load()
+    assert (tmp_path / "ran").exists()  # the malice is real
+
+
+@pytest.mark.parametrize("suffix", ["tga", "pcx", "ico", "sgi", "xbm", "pdf"])
+def test_formats_that_hold_no_photographs_are_not_tried(tmp_path: Path, suffix: str) -> None:
+    halves().convert("1" if suffix == "xbm" else "RGB").save(tmp_path / f"a.{suffix}")
+    (tmp_path / f"a.{suffix}").rename(tmp_path / "a.jpg")
+    with pytest.raises(BadInput, match="not an image that can be read"):
+        decode(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tif", "ppm", "jp2", "avif", "mpo"])
+def test_formats_of_photographs(tmp_path: Path, suffix: str) -> None:
+    if suffix == "avif" and "AVIF" not in Image.SAVE:
+        pytest.skip("this Pillow has no AVIF")
+    halves().save(tmp_path / f"a.{suffix}")
+    (tmp_path / f"a.{suffix}").rename(tmp_path / "a.jpg")  # whatever it is called
+    assert np.abs(pixels_of(tmp_path / "a.jpg")[12, 4].astype(int) - RED).max() < 8

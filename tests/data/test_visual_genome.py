@@ -37,7 +37,7 @@ def test_a_split_is_a_list_of_ids(root: Path) -> None:
 def test_no_image_is_opened_before_it_is_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     really = Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path.name) or really(path))
+    monkeypatch.setattr(Image, "open", lambda path, **more: opened.append(path.name) or really(path, **more))
     samples = load(root, "all")
     assert (len(samples), len(samples[1:]), opened) == (2, 1, [])
     assert samples[1:][0].name == "VG_100K/2.jpg"

@@ -1,6 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 
-from groundcli.data.words import content_key, tokenize, words_in
+from groundcli.data.words import content_key, stop_words, tokenize, words_in
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,23 @@ def test_words_in(span: tuple[int, int], expected: range) -> None:
 )
 def test_content_key(word: str, key: str) -> None:
     assert content_key(word) == key
+
+
+def test_stop_words_are_spacys() -> None:
+    from spacy.lang.en.stop_words import STOP_WORDS
+
+    assert stop_words() == STOP_WORDS
+
+
+def test_neither_spacy_nor_torch_is_imported() -> None:
+    modules = "caption_files captions coco find flickr30k images phrases published referit sample visual_genome words"
+    code = f"""
+import importlib, sys
+for name in {modules.split()}:
+    importlib.import_module("groundcli.data." + name)
+from groundcli.data.words import content_key
+assert content_key("dogs") == "dog" and content_key("the") == ""
+print({{"spacy", "torch", "h5py", "timm"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

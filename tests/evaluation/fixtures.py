@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-
-from groundcli.data.sample import Box, Caption, Phrase, Sample
 from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.measure import Predicted
 from groundcli.evaluation.protocol import Settings
-from groundcli.evaluation.systems import OWN
 from groundcli.evaluation.truth import truth
+
+from groundcli.data.sample import Box, Caption, Phrase, Sample
+from groundcli.evaluation.systems import OWN
 
 SIZE = (100, 100)
 LEFT, RIGHT = (0, 0, 50, 100), (50, 0, 50, 100)

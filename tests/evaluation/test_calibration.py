@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-
 from groundcli.evaluation.calibration import calibration_summary, cross_validated, fit, reliability
-from groundcli.heat.confidence import features, probability
+
+from groundcli.heat import features, probability
 
 TRUE = [0.5, 1.0, -2.0]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from groundcli.evaluation.protocol import counted_boxes
 
 from groundcli.evaluation.metrics import (
     attention_correctness,
@@ -15,9 +16,8 @@ from groundcli.evaluation.metrics import (
     pointing_hits,
     stacked,
 )
-from groundcli.evaluation.protocol import counted_boxes
+from groundcli.heat import peak, resize
 from groundcli.heat.authors_boxes import authors_boxes
-from groundcli.heat.pixels import peak, resize
 
 A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)
 FAR = (100, 100, 10, 10)

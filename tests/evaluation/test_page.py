@@ -3,9 +3,10 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from groundcli.evaluation.protocol import Settings
+
 from groundcli.data.sample import Caption, Phrase
 from groundcli.evaluation.page import write_page
-from groundcli.evaluation.protocol import Settings
 from groundcli.evaluation.summary import summarize
 from tests.evaluation.fixtures import LEFT, SAMPLE, collect, predicted
 from tests.shapes import draw_shape

@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from groundcli.evaluation.measure import Predicted
+from groundcli.evaluation.truth import truth
+from groundcli.output.formats.jsonl import write_jsonl
 
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Caption
 from groundcli.errors import GroundcliError
-from groundcli.evaluation.measure import Predicted
 from groundcli.evaluation.predictions import Predictions
 from groundcli.evaluation.systems import OWN
-from groundcli.evaluation.truth import truth
 from groundcli.output.coco import write_coco
-from groundcli.output.formats.jsonl import write_jsonl
 from groundcli.output.record import image_record
 from tests.evaluation.fixtures import DOG, HEAT, MAN, SAMPLE, SIZE, TEXT
 

@@ -1,7 +1,7 @@
 import pytest
+from groundcli.evaluation.protocol import Protocol, counted_boxes, scored_phrases, skip_reason
 
 from groundcli.data.sample import Box, Caption, Phrase
-from groundcli.evaluation.protocol import Protocol, counted_boxes, scored_phrases, skip_reason
 
 
 @pytest.mark.parametrize(

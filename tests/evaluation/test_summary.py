@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from groundcli.data.sample import Caption, Sample
-from groundcli.errors import GroundcliError
 from groundcli.evaluation.collected import Collected
 from groundcli.evaluation.protocol import Protocol, Settings
 from groundcli.evaluation.run import COMPARED
+from groundcli.evaluation.truth import truth
+
+from groundcli.data.sample import Caption, Sample
+from groundcli.errors import GroundcliError
 from groundcli.evaluation.summary import summarize
 from groundcli.evaluation.systems import OWN
-from groundcli.evaluation.truth import truth
 from tests.evaluation.fixtures import DOG, LEFT, MAN, RIGHT, SAMPLE, SIZE, TEXT, collect, predicted
 
 

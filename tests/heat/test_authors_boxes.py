@@ -36,9 +36,7 @@ def plain(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], list[f
 
 def covered(box: Box, other: Box) -> float:
     """The share of a box that another covers; none of one without an area."""
-    sides = [
-        max(0, min(box[i] + box[i + 2], other[i] + other[i + 2]) - max(box[i], other[i])) for i in (0, 1)
-    ]
+    sides = [max(0, min(box[i] + box[i + 2], other[i] + other[i + 2]) - max(box[i], other[i])) for i in (0, 1)]
     return sides[0] * sides[1] / (box[2] * box[3]) if box[2] * box[3] else 0.0
 
 

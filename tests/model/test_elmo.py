@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from groundcli.model.elmo import BiLstmLayer, Elmo, ElmoConfig, character_ids
-from groundcli.weights.elmo_files import load_elmo
+from groundcli.model.elmo import BiLstmLayer, Elmo, character_ids
+from groundcli.recipe import ElmoConfig
+from groundcli.weights.elmo import load_elmo
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=2, activation="relu", hidden=16, projection=8)
 

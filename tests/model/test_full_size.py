@@ -9,7 +9,7 @@ from groundcli.model.loss import grounding_loss
 from groundcli.model.text import Characters, TextEncoders
 from groundcli.model.visual import Backbone
 from groundcli.recipe import load_recipe
-from groundcli.weights.published import PUBLISHED
+from groundcli.weights.store import PUBLISHED
 
 CELLS = {"vgg16": 18, "pnasnet": 19}
 VARIANTS = [f"{cnn}_{text}{kernel}" for cnn in CELLS for text in ("elmo", "bilstm") for kernel in ("", "_3x3")]
@@ -81,7 +81,7 @@ def test_one_forward_and_backward_of_each_recipe(backbone: tuple[str, Backbone],
     stack = {"vgg16": [1024, 1024, 1024], "pnasnet": [2048, 2048, 1024]}[cnn]
     assert widths == ([1024] if variant.endswith("3x3") else stack)
     maps = network(torch.randint(0, 256, (2, 3, 299, 299), dtype=torch.uint8))
-    model.visual_mapping.calibrate(maps)
+    model.visual_mapping.set_scale(maps)
     captions = [["a", "dog"], ["two", "men", "on", "a", "horse"]]
     v, s, z, text = model(maps, captions, grid)
     assert v.shape == (2, 4, grid * grid, 1024)

@@ -3,12 +3,12 @@
 import torch
 
 from groundcli.devices import autocast
-from groundcli.model.elmo import Elmo, ElmoConfig
+from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import grounding_loss
 from groundcli.model.text import TextEncoders
 from groundcli.model.visual import Backbone
-from groundcli.recipe import LossConfig, ModelConfig, TextConfig, VisualConfig
+from groundcli.recipe import ElmoConfig, LossConfig, ModelConfig, TextConfig, VisualConfig
 
 CPU = torch.device("cpu")
 TINY = ElmoConfig(filters=((1, 4),), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
@@ -23,7 +23,7 @@ def outputs(precision):
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     with autocast(CPU, precision):
         maps = model.backbone(images)
-        model.visual_mapping.calibrate(maps)
+        model.visual_mapping.set_scale(maps)
         v, s, z, text = model(maps, CAPTIONS, 8)
         loss = grounding_loss(v, s, z, text.index, text.mask, LossConfig())
     loss.backward()

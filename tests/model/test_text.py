@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from groundcli.model.elmo import Elmo, ElmoConfig
+from groundcli.model.elmo import Elmo
 from groundcli.model.text import BiLstm, Characters, LayerMix, TextEncoders, WordPieces
+from groundcli.recipe import ElmoConfig
 
 PIECES = ["[PAD]", "[UNK]", "a", "red", "dog", "sk", "##ate", "[CLS]", "[SEP]", "[MASK]"]
 TINY = ElmoConfig(filters=((1, 4),), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)

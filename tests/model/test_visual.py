@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from groundcli.model.visual import Backbone, SameConv, VisualMapping, normalise, resize
+from groundcli.model.visual import Backbone, SameConv, VisualMapping, normalise, resize, whole_backbone
 from groundcli.recipe import VisualConfig
 
 CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.4", "blocks.5"), 64, 4, (8,), output_stride=16)
@@ -41,13 +41,14 @@ def test_folded_norms_give_the_same_maps(name: str) -> None:
 def test_folded_padding_changes_no_bit(side: int) -> None:
     backbone = Backbone(CONFIG)
     backbone.fold()
-    network = backbone.network
     images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
     folded = backbone(images)
-    unfolded = {name: module.conv for name, module in network.named_modules() if isinstance(module, SameConv)}
+    unfolded = {
+        name: module.conv for name, module in backbone.extractor.named_modules() if isinstance(module, SameConv)
+    }
     assert len(unfolded) == 4
     for name, conv in unfolded.items():
-        network.set_submodule(name, conv)
+        backbone.extractor.set_submodule(name, conv)
     for one, other in zip(folded, backbone(images), strict=True):
         assert torch.equal(one, other)
 
@@ -99,10 +100,19 @@ def test_resize_averages_whole_factors_and_interpolates_others() -> None:
     assert resize(maps, 4) is maps
 
 
-def test_calibration_brings_levels_to_one_size() -> None:
+@pytest.mark.parametrize("name", ["hf-hub:someone/model", "local-dir:/tmp", "resnet50", "./vgg16", ""])
+def test_only_listed_architectures_are_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("timm was asked"))
+    with pytest.raises(ValueError, match="is none of the architectures that are known"):
+        whole_backbone(name)
+    with pytest.raises(ValueError, match="is none of the architectures that are known"):
+        Backbone(VisualConfig(name, "", ("blocks.1",), 64, 4, (8,)))
+
+
+def test_the_scale_brings_levels_to_one_size() -> None:
     mapping = VisualMapping([4, 6], CONFIG)
     maps = [100 * torch.rand(2, 4, 4, 4), 0.01 * torch.rand(2, 6, 4, 4)]
-    mapping.calibrate(maps)
+    mapping.set_scale(maps)
     for m, scale in zip(maps, mapping.scale, strict=True):
         assert (m * scale).square().mean().item() == pytest.approx(1, rel=1e-4)
 

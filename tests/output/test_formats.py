@@ -1,6 +1,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError
 from groundcli.output import FORMATS
+from groundcli.output.phrases import not_found
 from groundcli.output.record import Record, record_of
 from groundcli.output.yolo import check_names, label_path
 from tests.shapes import SIDE, write_shapes
@@ -340,3 +342,24 @@ def test_labelstudio_without_phrases(tmp_path: Path, images: list[Record], count
     check_labelstudio(tasks, interface)
     assert len(tasks) == count
     assert not list(interface.iter("Label"))
+
+
+# --- What was not found
+
+
+def test_what_was_not_found_is_listed_with_its_reason(tmp_path: Path) -> None:
+    gone = replace(phrase("a bird", (7, 13)), point=None, score=0.0301, reason="its score 0.03 is under 0.1")
+    answers = [WORDLESS, Answer("a dog, a bird", SIZE, (TWO.phrases[0], gone))]
+    lines = [record_of("sub/a b.jpg", answers, SIZE), record_of("b.jpg", [TWO], SIZE)]
+    with not_found(tmp_path) as add:
+        for record in lines:
+            add(record)
+    assert [json.loads(line) for line in (tmp_path / "not_found.jsonl").read_text().splitlines()] == [
+        {
+            **{"file_name": "sub/a b.jpg", "caption": "a dog, a bird", "phrase": "a bird", "span": [7, 13]},
+            **{"score": 0.0301, "reason": "its score 0.03 is under 0.1"},
+        }
+    ]
+    for name in FORMATS:  # and is in no other file
+        for content in written(write(name, tmp_path / name, lines[:1])).values():
+            assert b"bird" not in content.replace(b"a dog, a bird", b"")

@@ -530,9 +530,8 @@ def test_a_longer_run_before_leaves_nothing(tmp_path: Path) -> None:
 def test_nothing_is_replaced_before_it_is_whole(tmp_path: Path) -> None:
     write(tmp_path, [plain("a.jpg")])
     index = (tmp_path / "report" / "index.js").read_bytes()
-    with pytest.raises(ZeroDivisionError), report(tmp_path, [], "") as add:
-        add(plain("b.jpg"))
-        raise ZeroDivisionError
+    with pytest.raises(KeyError):
+        write(tmp_path, [plain("a.jpg", "another caption: a dog, a cat"), {"file_name": "a.jpg"}])
     assert (tmp_path / "report" / "index.js").read_bytes() == index
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
 

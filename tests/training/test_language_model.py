@@ -8,10 +8,10 @@ from rich.console import Console
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.model.elmo import ElmoConfig
+from groundcli.recipe import ElmoConfig
 from groundcli.training import language_model
 from groundcli.training.language_model import LanguageModelConfig, pretrain, read_captions, vocabulary
-from groundcli.weights.elmo_files import load_elmo
+from groundcli.weights.elmo import load_elmo
 
 TINY = ElmoConfig(filters=((1, 8), (2, 8)), character_dim=8, highways=1, activation="relu", hidden=32, projection=16)
 CONFIG = LanguageModelConfig(epochs=4, batch_size=16, learning_rate=1e-2, warmup=5, min_count=1, held_out=20)

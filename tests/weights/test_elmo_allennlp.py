@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from groundcli.errors import GroundcliError
-from groundcli.model.elmo import Elmo, ElmoConfig
-from groundcli.weights.elmo_allennlp import AllenNlpElmo, load_allennlp_elmo
-from groundcli.weights.elmo_files import load_elmo, save_elmo
+from groundcli.model.elmo import Elmo
+from groundcli.recipe import ElmoConfig
+from groundcli.weights.elmo import AllenNlpElmo, load_allennlp_elmo, load_elmo, save_elmo
 
 TINY = ElmoConfig(filters=((1, 4), (3, 8)), character_dim=4, highways=2, activation="relu", hidden=32, projection=8)
 CAPTIONS = [

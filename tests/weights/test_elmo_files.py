@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from groundcli.errors import GroundcliError
-from groundcli.model.elmo import Elmo, ElmoConfig
-from groundcli.weights.elmo_files import elmo_paths, load_elmo, load_options, save_elmo
-from groundcli.weights.published import PUBLISHED
+from groundcli.model.elmo import Elmo
+from groundcli.recipe import ElmoConfig
+from groundcli.weights.elmo import load_elmo, load_options, save_elmo
+from groundcli.weights.store import PUBLISHED, elmo_paths
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=2, activation="relu", hidden=16, projection=8)
 FILTERS = "[[1, 32], [2, 32], [3, 64], [4, 128], [5, 256], [6, 512], [7, 1024]]"

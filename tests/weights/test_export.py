@@ -7,10 +7,9 @@ from safetensors import safe_open
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.weights.export import export
-from groundcli.weights.files import find
-from groundcli.weights.imports import import_weights
-from groundcli.weights.verify import verify
+from groundcli.weights.imports import export, import_weights
+from groundcli.weights.inventory import verify
+from groundcli.weights.store import find
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ import torch
 import groundcli.weights.fetch as fetching
 from groundcli.__main__ import main
 from groundcli.errors import GroundcliError, UsageError
+from groundcli.files import sha256
 from groundcli.model.elmo import Elmo
-from groundcli.weights.elmo_files import save_elmo
+from groundcli.weights.elmo import save_elmo
 from groundcli.weights.fetch import fetch
-from groundcli.weights.files import find, sha256
-from groundcli.weights.published import PUBLISHED
+from groundcli.weights.store import PUBLISHED, find
 from tests.weights.test_files import TINY
 
 CNN = "vgg16-397923af.pth"

@@ -5,9 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from groundcli.errors import GroundcliError
-from groundcli.model.elmo import Elmo, ElmoConfig
-from groundcli.weights.elmo_files import save_elmo
-from groundcli.weights.files import SHIPPED, entries, find, here, kind_of, sha256, store
+from groundcli.files import sha256
+from groundcli.model.elmo import Elmo
+from groundcli.recipe import ElmoConfig
+from groundcli.weights.elmo import save_elmo
+from groundcli.weights.store import SHIPPED, entries, find, here, kind_of, store
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
 

@@ -13,11 +13,10 @@ from torch import Tensor
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.elmo import Elmo
-from groundcli.weights.elmo_files import load_elmo, save_elmo
-from groundcli.weights.files import entries, find
+from groundcli.weights.elmo import load_elmo, save_elmo
 from groundcli.weights.imports import import_weights, match_cnn
 from groundcli.weights.load import load_word_pieces
-from groundcli.weights.published import PUBLISHED
+from groundcli.weights.store import PUBLISHED, entries, find
 from tests.weights.test_files import TINY
 
 CNN = "tf_efficientnet_lite2"
@@ -243,7 +242,7 @@ def test_names_that_would_confuse_are_refused(words: Path, store: Path, name: st
 
 def test_what_ships_is_made_by_the_same_command(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("groundcli.weights.imports.SHIPPED", words.parent / "store")
-    monkeypatch.setattr("groundcli.weights.files.SHIPPED", words.parent / "store")
+    monkeypatch.setattr("groundcli.weights.store.SHIPPED", words.parent / "store")
     for _ in range(2):
         assert import_weights(words).path == words.parent / "store" / "minilm_words.safetensors"
 

@@ -4,8 +4,8 @@ import pytest
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError
-from groundcli.weights.files import find
 from groundcli.weights.load import load_model
+from groundcli.weights.store import find
 
 
 def test_a_cut_off_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from safetensors.torch import load_file, save_file
 
 from groundcli import checkpoint
 from groundcli.model.elmo import Elmo
-from groundcli.weights.elmo_files import save_elmo
-from groundcli.weights.files import find
-from groundcli.weights.verify import Check, verify
+from groundcli.weights.elmo import save_elmo
+from groundcli.weights.inventory import Check, verify
+from groundcli.weights.store import find
 from tests.weights.test_files import TINY
 
 

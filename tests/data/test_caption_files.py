@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from groundcli.data.folder import Found, load
+from groundcli.data.find import Found, load
 from groundcli.errors import BadInput, GroundcliError
 from tests.data.files import write
 

@@ -1,4 +1,4 @@
-"""Lists, patterns, parts and odd files as inputs."""
+"""Folders, files, lists, patterns, parts and odd files as inputs."""
 
 import os
 import shutil
@@ -6,10 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from groundcli.data import folder
-from groundcli.data.folder import Found, load, parse_shard
-from groundcli.errors import GroundcliError, UsageError
+from groundcli.data import find
+from groundcli.data.find import Found, load
+from groundcli.data.sample import Sample
+from groundcli.errors import BadInput, GroundcliError, UsageError
 from tests.data.files import write
+
+
+def fill(root: Path, *files: str, **texts: str) -> Path:
+    """Makes files: bare names hold a byte (nothing here decodes them), `name_txt="..."` and `name_token` text."""
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    for name, text in texts.items():
+        (root / name.replace("__", "/").replace("_", ".")).write_text(text, encoding="utf-8")
+    return root
 
 
 def names(found: Found) -> list[str]:
@@ -18,6 +29,144 @@ def names(found: Found) -> list[str]:
 
 def failed(found: Found) -> dict[str, str]:
     return {failure.path: failure.reason for failure in found.failures}
+
+
+def texts(sample: Sample) -> list[str]:
+    return [caption.text for caption in sample.captions]
+
+
+def test_a_folder_is_searched_to_the_bottom_in_order(tmp_path: Path) -> None:
+    fill(tmp_path, "b.jpg", "a.PNG", "sub/deep/c.webp", ".hidden.jpg", ".cache/d.jpg", "sub/.e.jpg", "notes.md")
+    found = load([tmp_path], phrases=["a dog"])
+    assert names(found) == ["a.PNG", "b.jpg", "sub/deep/c.webp"]
+    assert [sample.image.relative_to(tmp_path).as_posix() for sample in found.samples] == names(found)
+    assert not found.failures
+
+
+def test_captions_are_found_beside_the_images(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "sub/b.jpg", "c.jpg", a_txt="a dog\ntwo dogs", sub__b_txt="a cat", x_token="c.jpg#0\ta cow")
+    found = load([tmp_path])
+    assert [texts(sample) for sample in found.samples] == [["a dog", "two dogs"], ["a cow"], ["a cat"]]
+    assert names(found) == ["a.jpg", "c.jpg", "sub/b.jpg"]
+    assert not found.failures
+
+
+def test_marked_phrases_are_read(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", a_txt="[a man] rides [/EN#7/animals a brown horse]")
+    (caption,) = load([tmp_path]).samples[0].captions
+    assert caption.text == "a man rides a brown horse"
+    assert [phrase.text for phrase in caption.phrases] == ["a man", "a brown horse"]
+    assert all(caption.text[slice(*phrase.span)] == phrase.text for phrase in caption.phrases)
+
+
+def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg", "c.jpg", a_txt="a dog", c_txt="", d_txt="a cat", x_token="e.jpg#0\ta cow")
+    found = load([tmp_path])
+    assert names(found) == ["a.jpg"]
+    assert {failure.path for failure in found.failures} == {"b.jpg", "c.jpg", "d.txt", "e.jpg"}
+    assert len(found.failures) == 4
+    reasons = {failure.path: failure.reason for failure in found.failures}
+    assert "b.txt" in reasons["b.jpg"]
+    assert "--phrase" in reasons["b.jpg"]
+    assert "empty" in reasons["c.jpg"]
+
+
+def test_phrases_are_captions_of_every_image(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg", a_txt="not asked for")
+    found = load([tmp_path], phrases=["a red car", " someone "])
+    assert [texts(sample) for sample in found.samples] == [["a red car", "someone"]] * 2
+    assert [(phrase.text, phrase.span) for c in found.samples[0].captions for phrase in c.phrases] == [
+        ("a red car", (0, 9)),
+        ("someone", (0, 7)),
+    ]
+    assert not found.failures
+
+
+def test_named_captions_and_phrases_add_up(tmp_path: Path) -> None:
+    fill(tmp_path / "images", "a.jpg", "b.jpg")
+    fill(tmp_path, x_token="a.jpg#0\ta dog")
+    found = load([tmp_path / "images"], tmp_path / "x.token", ["a car"])
+    assert [texts(sample) for sample in found.samples] == [["a dog", "a car"], ["a car"]]
+    assert not found.failures
+
+
+def test_captions_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    fill(tmp_path / "images", "a.jpg", "sub/b.jpg")
+    fill(tmp_path / "texts", "x", a_txt="a dog", b_txt="a cat", c_txt="nobody's")
+    found = load([tmp_path / "images"], tmp_path / "texts")
+    assert [texts(sample) for sample in found.samples] == [["a dog"], ["a cat"]]
+    assert [failure.path for failure in found.failures] == ["c.txt"]
+
+
+def test_single_files(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg", "c.jpg", a_txt="a dog", c_txt="a cow", x_token="b.jpg#0\ta cat\nz.jpg#0\tfar away")
+    found = load([tmp_path / "b.jpg", tmp_path / "a.jpg"])
+    assert names(found) == ["b.jpg", "a.jpg"]  # in the order asked for
+    assert [texts(sample) for sample in found.samples] == [["a cat"], ["a dog"]]
+    assert not found.failures  # nobody asked for c.jpg or z.jpg
+
+
+def test_any_text_file_may_caption_the_only_image(tmp_path: Path) -> None:
+    fill(tmp_path, "photo.jpg", words_txt="a dog")
+    assert texts(load([tmp_path / "photo.jpg"], tmp_path / "words.txt").samples[0]) == ["a dog"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["one", "two"], ["one/a.jpg", "two/a.jpg", "two/b.jpg", "two/sub/c.jpg"]),
+        (["one/a.jpg", "two/a.jpg"], ["one/a.jpg", "two/a.jpg"]),
+        (["one", "two/b.jpg"], ["a.jpg", "b.jpg"]),  # no clash: no prefix
+        (["one", "one/a.jpg", "one"], ["a.jpg"]),  # the same image, thrice
+        (["one", "two/../one"], ["a.jpg"]),
+        (["two/sub", "two"], ["c.jpg", "a.jpg", "b.jpg"]),  # a folder within another
+    ],
+)
+def test_names_of_several_inputs(tmp_path: Path, inputs: list[str], expected: list[str]) -> None:
+    fill(tmp_path, "one/a.jpg", "two/a.jpg", "two/b.jpg", "two/sub/c.jpg")
+    for name in ("one/a.txt", "two/a.txt", "two/b.txt", "two/sub/c.txt"):
+        (tmp_path / name).write_text(name)
+    found = load([tmp_path / name for name in inputs])
+    assert names(found) == expected
+    assert all(texts(sample)[0].endswith(Path(sample.name).with_suffix(".txt").name) for sample in found.samples)
+    assert len({texts(sample)[0] for sample in found.samples}) == len(found.samples)
+    assert not found.failures
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a.jpg", "sub/b.jpg", a_txt="a dog", sub__b_txt="a cat")
+    monkeypatch.chdir(tmp_path)
+    assert names(load([Path()])) == ["a.jpg", "sub/b.jpg"]
+    assert names(load([Path("a.jpg")])) == ["a.jpg"]
+    monkeypatch.chdir(tmp_path / "sub")
+    assert names(load([Path("..")])) == ["a.jpg", "sub/b.jpg"]
+
+
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    fill(tmp_path, "images/a.jpg", "elsewhere/b.jpg")
+    (tmp_path / "images" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "loop").symlink_to(tmp_path / "images")
+    assert names(load([tmp_path / "images"], phrases=["a dog"])) == ["a.jpg", "linked/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "captions", "phrases", "error", "says"),
+    [
+        (["missing"], None, [], GroundcliError, "missing: no such"),
+        (["full", "empty"], None, [], GroundcliError, "empty: no images"),
+        (["full"], "missing.token", [], GroundcliError, "missing.token: no such"),
+        (["full"], "latin.txt", [], BadInput, "UTF-8"),
+        (["full"], None, ["a dog", " "], UsageError, "--phrase"),
+    ],
+)
+def test_what_cannot_be_begun(
+    tmp_path: Path, inputs: list[str], captions: str | None, phrases: list[str], error: type[Exception], says: str
+) -> None:
+    fill(tmp_path, "full/a.jpg", "empty/.hidden.jpg", "empty/b.md")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(error, match=says) as caught:
+        load([tmp_path / name for name in inputs], tmp_path / captions if captions else None, phrases)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
@@ -165,19 +314,6 @@ def test_a_limit_comes_before_parts(photos: Path) -> None:
     assert names(load([photos], phrases=["a dog"], limit=3, shard=(2, 2))) == ["b.PNG"]
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1/1", (1, 1)), ("2/8", (2, 8)), (" 10/10 ", (10, 10))])
-def test_parse_shard(text: str, expected: tuple[int, int]) -> None:
-    assert parse_shard(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "2", "0/8", "9/8", "-1/8", "1/0", "a/b", "1/2/3", "1.5/2", "1 / 2", "9" * 5_000 + "/1"]
-)
-def test_shards_that_make_no_sense(text: str) -> None:
-    with pytest.raises(UsageError, match="expected I/N"):
-        parse_shard(text)
-
-
 # --- Odd files
 
 
@@ -221,7 +357,7 @@ def test_folders_that_cannot_be_searched_are_reported(photos: Path, monkeypatch:
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(folder.os, "scandir", denied)
+    monkeypatch.setattr(find.os, "scandir", denied)
     result = load([photos], phrases=["a dog"])
     assert names(result) == ["a.jpg", "b.PNG", "e f.jpg"]
     assert "Permission denied" in failed(result)["one"]

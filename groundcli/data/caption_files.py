@@ -1,0 +1,362 @@
+"""Captions files that name their images themselves: a list of readers, a short function per format.
+
+To add a format: write a reader, which looks at the first lines of a file and gives its captions, or None where the file
+is of another format, and list it in `FORMATS`. Sidecars are no format of the list: their names alone say which image
+they belong to.
+"""
+
+import csv
+import json
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO, TypeVar
+
+from groundcli.data.sample import Failure
+from groundcli.errors import BadInput, first_line
+
+T = TypeVar("T")
+HEAD = 1 << 18  # characters that a file's format is told by, more than five captions of 1,000 words
+# Fields of an item, in the order in which they are believed. Hugging Face's, Kaggle's and COCO's spellings.
+IMAGE_FIELDS = ("file_name", "filename", "image", "image_name", "image_path", "image_file", "img", "image_id")
+CAPTION_FIELDS = ("caption", "captions", "text", "texts", "comment", "comments", "sentence", "sentences")
+NUMBERED_FIELD = re.compile(r"(caption|text|comment|sentence)_?\d+")  # caption_0, caption_1, ...
+
+
+class NamedCaption(NamedTuple):
+    """A caption, and its image's name as the captions file has it."""
+
+    image: str
+    text: str
+
+
+Captions = Iterator[NamedCaption | Failure]
+
+
+class Format(NamedTuple):
+    """A kind of file that names its images itself.
+
+    Attributes:
+        expected: what such a file looks like, for the user to read.
+        suffixes: how names of such files end, lower case.
+        read: the captions of a file in order, and a Failure for each line or item that can't be used, from its path
+            and its first lines that aren't blank; None where it isn't of the format. Raises BadInput where the file as
+            a whole can't be read, at once or as it goes on.
+    """
+
+    expected: str
+    suffixes: frozenset[str]
+    read: Callable[[Path, Sequence[str]], Captions | None]
+
+
+def open_captions(path: Path, any_suffix: bool = False, head: Sequence[str] | None = None) -> Captions | None:
+    """The captions of a file that names its images, by the first format that fits; None where none does.
+
+    Args:
+        path: the file.
+        any_suffix: whether its content alone decides.
+        head: its first lines that aren't blank, where they are known.
+
+    Raises:
+        BadInput: the file can't be read.
+    """
+    head = _head_of(path) if head is None else head
+    formats = [known for known in FORMATS if any_suffix or path.suffix.lower() in known.suffixes]
+    return next((captions for known in formats if (captions := known.read(path, head)) is not None), None)
+
+
+# --- Lines of text
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that aren't blank, numbered, one at a time: files may be large. Any kind of line end.
+
+    UTF-8, or UTF-16 with its byte order mark. Bytes that are neither stay in the line as surrogates: see `is_unicode`.
+
+    Raises:
+        BadInput: the file can't be read, or isn't text.
+    """
+    with _open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            _check_text(path, line)
+            if line.strip():
+                yield number, line.rstrip("\n")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text came from bytes that were text."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _head_of(path: Path) -> list[str]:
+    """A file's first lines that aren't blank, the last one cut where the file is long. Raises BadInput."""
+    with _open_text(path) as file:
+        text = file.read(HEAD)
+    _check_text(path, text)
+    return [line for line in text.split("\n") if line.strip()]
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
+    """A text file to read from, in the encodings of `numbered_lines`. Raises BadInput."""
+    try:
+        with path.open("rb") as raw:
+            encoding = "utf-16" if raw.peek(2)[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+            with TextIOWrapper(raw, encoding, errors="surrogateescape") as file:
+                yield file
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: damaged UTF-16; save it as UTF-8") from None
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+
+
+def _check_text(path: Path, text: str) -> None:
+    if "\0" in text:
+        raise BadInput(f"{path}: holds NUL bytes: UTF-16 without its mark, or no text at all; save it as UTF-8")
+
+
+# --- Items: what names an image and holds captions, whatever the format
+
+
+@lru_cache(maxsize=256)  # items of one file have the same fields
+def fields_of(names: tuple[str, ...]) -> tuple[str, list[str]] | None:
+    """The field that names an image and those that hold its captions, None where either isn't among them."""
+    known = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in names}
+    image = next((known[name] for name in IMAGE_FIELDS if name in known), None)
+    captions = [known[name] for name in CAPTION_FIELDS if name in known][:1]
+    captions = captions or [name for field, name in known.items() if NUMBERED_FIELD.fullmatch(field)]
+    return (image, captions) if image is not None and captions else None
+
+
+def captions_of(item: object) -> list[NamedCaption]:
+    """The captions of an item, and ValueError for anything else."""
+    if not isinstance(item, dict):
+        raise ValueError("not an object with a file name and captions")
+    fields = fields_of(tuple(item))
+    if fields is None:
+        raise ValueError("has no file name or no caption")
+    image = item[fields[0]]
+    if isinstance(image, int):
+        image = str(image)
+    captions: list[Any] = []
+    for value in map(item.get, fields[1]):
+        captions += value if isinstance(value, list) else [] if value is None else [value]
+    if not isinstance(image, str) or not all(isinstance(caption, str) for caption in captions):
+        raise ValueError("its file name or its caption is no text")
+    return [NamedCaption(image, caption) for caption in captions]
+
+
+def _has_captions(item: object) -> bool:
+    try:
+        return bool(captions_of(item))
+    except ValueError:
+        return False
+
+
+def _read_all(path: Path, items: Iterable[tuple[object, T]], read: Callable[[T], list[NamedCaption]]) -> Captions:
+    """The captions of all items; one that can't be used is a Failure named by its place in the file.
+
+    Args:
+        path: the file.
+        items: each with its place.
+        read: the captions of an item; raises ValueError where it can't be used.
+    """
+    for place, item in items:
+        try:
+            yield from [_tidy(caption) for caption in read(item)]
+        except ValueError as error:
+            yield Failure(f"{path.name}:{place}", f"{error}; it is left out")
+
+
+def _tidy(caption: NamedCaption) -> NamedCaption:
+    image, text = caption.image.strip(), " ".join(caption.text.splitlines()).strip()
+    if not image:
+        raise ValueError("the image's name is blank")
+    if not (is_unicode(image) and is_unicode(text)):
+        raise ValueError("not UTF-8 text")
+    return NamedCaption(image, text)
+
+
+# --- Flickr: name.jpg#0<tab>caption
+
+
+TOKEN_LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
+
+
+def _read_token(path: Path, head: Sequence[str]) -> Captions | None:
+    if path.suffix.lower() != ".token" and not (head and TOKEN_LINE.fullmatch(head[0])):
+        return None
+    return _read_all(path, numbered_lines(path), _of_token_line)
+
+
+def _of_token_line(line: str) -> list[NamedCaption]:
+    match = TOKEN_LINE.fullmatch(line)
+    if not match:
+        raise ValueError("not of the form name.jpg#0<tab>caption")
+    return [NamedCaption(match["image"], match["caption"])]
+
+
+# --- Tables with a header, as Kaggle has them: image,caption
+
+
+DELIMITERS = ",\t|;"
+MOST_LINES = 20  # that one quoted field of a table may span
+
+
+def _read_table(path: Path, head: Sequence[str]) -> Captions | None:
+    for delimiter in DELIMITERS:
+        columns = _cells(head[0], delimiter) if head else None
+        if columns and fields_of(tuple(columns)):
+            items = islice(_items(numbered_lines(path), delimiter), 1, None)
+            return _read_all(path, items, partial(_of_cells, columns))
+    return None
+
+
+def _of_cells(columns: list[str], cells: list[str] | None) -> list[NamedCaption]:
+    if cells is None:
+        raise ValueError("a quotation mark is opened or closed where it can't be, or a field is far too long")
+    if len(cells) != len(columns):
+        raise ValueError(f"{len(cells)} fields where the header has {len(columns)}")
+    return captions_of(dict(zip(columns, cells, strict=True)))
+
+
+def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
+    """Each item's fields by the number of its first line; None for a line that makes none, alone or with those after.
+
+    The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
+    """
+    window = deque(islice(lines, MOST_LINES))
+    while window:
+        number, text = window[0]
+        cells, count = _cells(text, delimiter), 1
+        while cells is None and count < len(window):
+            text += "\n" + window[count][1]
+            cells, count = _cells(text, delimiter), count + 1
+        count = 1 if cells is None else count
+        yield number, cells
+        for _ in range(count):
+            window.popleft()
+        window.extend(islice(lines, count))
+
+
+def _cells(text: str, delimiter: str) -> list[str] | None:
+    """The fields of an item, None where its quotation marks don't come in pairs.
+
+    Quoting is RFC 4180's in comma and semicolon separated files. The others are often written without any, so there
+    a quotation mark is one like any other unless a pair of them holds the whole field.
+    """
+    if delimiter not in ",;":
+        return [_unquoted(cell.strip()) for cell in text.split(delimiter)]
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
+    except csv.Error:
+        return None
+
+
+def _unquoted(cell: str) -> str:
+    inside = cell[1:-1]
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inside.replace('""', "")
+    return inside.replace('""', '"') if quoted else cell
+
+
+# --- JSON lines, as Hugging Face has them: {"file_name": ..., "text": ...}
+
+
+def _read_json_lines(path: Path, head: Sequence[str]) -> Captions | None:
+    if not any(line.lstrip().startswith("{") and _has_captions(_json(line)) for line in head[:20]):
+        return None
+    return _read_all(path, numbered_lines(path), _of_json_line)
+
+
+def _of_json_line(line: str) -> list[NamedCaption]:
+    item = _json(line)
+    if item is None:
+        raise ValueError("not valid JSON")
+    return captions_of(item)
+
+
+def _json(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):  # numbers of 5,000 digits are ValueErrors too
+        return None
+
+
+# --- JSON: COCO captions, or a list of items
+
+
+# Annotations without captions can be large: they aren't parsed.
+CAPTION_KEY = re.compile(rf'"(?:{"|".join(CAPTION_FIELDS)})"\s*:', re.IGNORECASE)
+
+
+def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
+    if not head or head[0].lstrip()[0] not in "[{":
+        return None
+    with _open_text(path) as file:
+        text = file.read()
+    if not CAPTION_KEY.search(text):
+        return None
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not valid JSON ({first_line(error)}); write it again") from None
+    if isinstance(content, list) and any(map(_has_captions, content)):
+        return _read_all(path, _places("", content), captions_of)
+    if isinstance(content, dict) and _is_coco(content):
+        return _of_coco(path, content)
+    return None
+
+
+def _places(name: str, items: list[object]) -> Iterator[tuple[str, object]]:
+    return ((f"{name}[{index}]", item) for index, item in enumerate(items))
+
+
+def _is_coco(content: dict[str, Any]) -> bool:
+    images, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        return False
+    return any(isinstance(annotation, dict) and "caption" in annotation for annotation in annotations)
+
+
+def _of_coco(path: Path, content: dict[str, Any]) -> Captions:
+    names: dict[object, str] = {}
+    for place, image in _places("images", content["images"]):
+        try:
+            names[image["id"]] = image["file_name"]  # type: ignore[index]
+        except (KeyError, TypeError):
+            yield Failure(f"{path.name}:{place}", "not of the form {id, file_name}; it is left out")
+
+    def read(annotation: object) -> list[NamedCaption]:
+        try:
+            name, caption = names[annotation["image_id"]], annotation["caption"]  # type: ignore[index]
+        except (KeyError, TypeError):
+            raise ValueError("not of the form {image_id, caption} with the id of one of the images") from None
+        return captions_of({"file_name": name, "caption": caption})
+
+    yield from _read_all(path, _places("annotations", content["annotations"]), read)
+
+
+FORMATS = (
+    Format("a Flickr token file (name.jpg#0<tab>caption per line)", frozenset({".token", ".txt"}), _read_token),
+    Format(
+        "a table with a header that names an image and a caption column (image,caption)",
+        frozenset({".csv", ".tsv", ".txt"}),
+        _read_table,
+    ),
+    Format(
+        'JSON lines ({"file_name": "name.jpg", "text": "a caption"})',
+        frozenset({".jsonl", ".ndjson", ".json"}),
+        _read_json_lines,
+    ),
+    Format("COCO captions or a list of such items as JSON", frozenset({".json"}), _read_json),
+)
+SUFFIXES = frozenset().union(*(known.suffixes for known in FORMATS))

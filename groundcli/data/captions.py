@@ -1,0 +1,268 @@
+"""Which image each caption talks about: captions files and sidecars, matched with the names of images."""
+
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from posixpath import basename, dirname, join, normpath, splitext
+
+from groundcli.data.caption_files import FORMATS, SUFFIXES, Captions, is_unicode, numbered_lines, open_captions
+from groundcli.data.images import is_image
+from groundcli.data.sample import Failure
+from groundcli.errors import BadInput, GroundcliError
+
+SIDECAR = ".txt"
+SENTENCES = "Sentences"  # where Flickr30k Entities has its sidecars, away from the images
+# Text files that people keep beside photographs and that aren't captions.
+NOT_CAPTIONS = frozenset({"readme", "license", "licence", "copying", "notice", "changelog", "requirements"})
+
+
+@dataclass(slots=True)
+class Matched:
+    """What captions files gave.
+
+    Attributes:
+        captions: by the name of their image.
+        failures: images, files and lines that can't be used.
+        orphans: captions whose image isn't there.
+    """
+
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    orphans: list[Failure] = field(default_factory=list)
+
+
+def match_captions(
+    files: Iterable[str],
+    root: Path,
+    images: Sequence[str],
+    wanted: Collection[str] | None = None,
+    anywhere: bool = False,
+) -> Matched:
+    """Gives each image the captions that the files have for it.
+
+    A file that names its images is matched as `Names.meant_by` says, a sidecar as `Names.beside`. A text file with the
+    name of an image is its sidecar whatever it holds. Where two files caption one image, the first counts: files that
+    name their images before sidecars, short names before long ones.
+
+    Args:
+        files: candidates, relative to the root with forward slashes; those that hold no captions are passed over.
+        root: folder that the files lie in.
+        images: names of the images, relative to their own root, forward slashes.
+        wanted: the images to match; default is all. The others' captions are neither kept nor reported.
+        anywhere: whether every sidecar may belong to the only image of its name in another folder, as it must where
+            captions have a tree of their own.
+    """
+    matcher = _Matcher(images, wanted)
+    sidecars: list[tuple[str, list[str]]] = []
+    # Short names first: Flickr8k's `Flickr8k.token.txt` has the captions, its `Flickr8k.lemma.token.txt` base forms.
+    for file in sorted(files, key=lambda file: (len(basename(file)), file)):
+        stem, suffix = splitext(file)
+        suffix = suffix.lower()
+        owners = matcher.names.beside(file, anywhere) if suffix == SIDECAR else []
+        if owners:
+            sidecars.append((file, owners))
+        elif suffix in SUFFIXES and basename(stem).lower() not in NOT_CAPTIONS:
+            matcher.add_file(root / file, file)
+    for file, owners in sidecars:
+        matcher.add_sidecar(root / file, file, owners)
+    return matcher.matched
+
+
+def match_named(path: Path, images: Sequence[str], wanted: Collection[str] | None = None) -> Matched:
+    """As `match_captions`, of one file that was asked for, whatever its suffix.
+
+    Where it doesn't name its images itself, it belongs to the only image of its name, or to the only image.
+
+    Raises:
+        GroundcliError: it is no captions file, or can't be read.
+    """
+    matcher = _Matcher(images, wanted)
+    captions = open_captions(path, any_suffix=True)
+    if captions is not None:
+        matcher.add_captions(captions, path, path.name)
+        return matcher.matched
+    suffix = path.suffix.lower()
+    owners = matcher.names.beside(path.name, anywhere=True) or (list(images) if len(images) == 1 else [])
+    if not owners or suffix in SUFFIXES - {SIDECAR}:
+        kinds = "; ".join(known.expected for known in FORMATS)
+        raise GroundcliError(f"{path}: not a captions file; expected {kinds}; or a text file named as its image is")
+    lines = read_sidecar(path)
+    if not lines:
+        raise BadInput(f"{path}: the file is empty; write a caption per line")
+    return Matched({image: lines for image in owners if image in matcher.wanted})
+
+
+def read_sidecar(path: Path) -> list[str]:
+    """The captions of one image: a caption per line, blank lines left out. Raises BadInput where it isn't UTF-8."""
+    lines = [line.strip() for _, line in numbered_lines(path)]
+    if not all(map(is_unicode, lines)):
+        raise BadInput(f"{path}: not UTF-8 text; save it as UTF-8")
+    return lines
+
+
+class _Matcher:
+    """Collects the captions of wanted images."""
+
+    def __init__(self, images: Sequence[str], wanted: Collection[str] | None) -> None:
+        self.names = Names(images)
+        self.wanted = self.names.exact if wanted is None else frozenset(wanted)
+        self.matched = Matched()
+
+    def add_file(self, path: Path, name: str) -> None:
+        """Adds a file's captions where it names its images; a text file that doesn't is captions without an image."""
+        try:
+            captions = open_captions(path)
+        except BadInput as error:
+            self.matched.failures.append(Failure(name, _reason(error, path)))
+            return
+        if captions is not None:
+            self.add_captions(captions, path, name)
+        elif path.suffix.lower() == SIDECAR:
+            self.matched.orphans.append(Failure(name, "captions, but there is no image of that name"))
+
+    def add_captions(self, captions: Captions, path: Path, name: str) -> None:
+        """Adds the captions of a file that names its images."""
+        lines: dict[str, list[str]] = {}
+        meant: dict[str, str | None] = {}
+        try:
+            for caption in captions:
+                if isinstance(caption, Failure):
+                    self.matched.failures.append(Failure(join(dirname(name), caption.path), caption.reason))
+                    continue
+                if not caption.text:
+                    continue
+                if caption.image not in meant:
+                    meant[caption.image] = self._meant(caption.image, name)
+                image = meant[caption.image]
+                if image is not None:
+                    lines.setdefault(image, []).append(caption.text)
+        except BadInput as error:
+            self.matched.failures.append(Failure(name, _reason(error, path)))
+        self.matched.captions = lines | self.matched.captions
+
+    def add_sidecar(self, path: Path, name: str, owners: Sequence[str]) -> None:
+        """Adds the captions of a text file named as its images are."""
+        owners = [image for image in owners if image in self.wanted]
+        if not owners:
+            return
+        try:
+            lines, reason = read_sidecar(path), "the file is empty"
+            if open_captions(path, head=lines[:1]) is not None:
+                lines, reason = [], "named as this image is, but it names images itself; rename it"
+        except BadInput as error:
+            lines, reason = [], _reason(error, path)
+        for image in owners:
+            if lines:
+                self.matched.captions.setdefault(image, lines)
+            elif image not in self.matched.captions:
+                self.matched.failures.append(Failure(image, f"no caption: {name}: {reason}"))
+
+    def _meant(self, name: str, file: str) -> str | None:
+        """The wanted image that a name in a file means; what can't be told is reported, unless nobody wants it."""
+        candidates = self.names.meant_by(name, dirname(file))
+        if len(candidates) == 1:
+            return candidates[0] if candidates[0] in self.wanted else None
+        if not candidates:
+            self.matched.orphans.append(Failure(name, f"{file} has captions for it, but there is no such image"))
+        elif any(image in self.wanted for image in candidates):
+            reason = f"{file} has captions for it, but it may be any of {', '.join(candidates[:3])}"
+            self.matched.failures.append(Failure(name, reason))
+        return None
+
+
+def _reason(error: BadInput, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+# --- Names of images, and the ways in which captions files spell them
+
+
+class Names:
+    """Looks images up by the names that captions files call them."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        """Takes the images' names, relative to their root, forward slashes."""
+        self.images = images
+        self.exact = frozenset(images)
+        self._indexes: dict[Callable[[str], str], dict[str, list[str]]] = {}
+
+    def meant_by(self, name: str, folder: str) -> list[str]:
+        """Images that a name in a file may mean; more than one where it can't be told.
+
+        By path, relative to the file's own folder or to the root; or else by base name, where the image that shares
+        most of the path is meant. Where no image is spelled just so, composed and decomposed letters (é) are the same,
+        and so are .JPG and .jpg, and a backslash is a slash; a name that doesn't end as images do may be one of any
+        kind.
+        """
+        if is_image(name):
+            by_path, by_base, key = self._by(_folded), self._by(_folded_base), _folded
+        else:
+            by_path, by_base, key = self._by(_stem), self._by(_stem_base), _composed
+        for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
+            path = normpath(spelled)
+            for whole in dict.fromkeys((normpath(join(folder, path)), path)):
+                if whole in self.exact:
+                    return [whole]
+                if images := by_path.get(key(whole)):
+                    return images
+            if images := by_base.get(key(basename(path))):
+                return _nearest(path, images)
+        return []
+
+    def beside(self, sidecar: str, anywhere: bool) -> list[str]:
+        """Images that a sidecar belongs to: `a/dog.txt` to `a/dog.jpg`.
+
+        Args:
+            sidecar: its path from the root.
+            anywhere: whether it may also belong to the only image of its name in another folder, as those in a folder
+                `Sentences` do.
+        """
+        path = _stem(sidecar)
+        if images := self._by(_stem).get(path):
+            return images
+        anywhere = anywhere or basename(dirname(path)) == SENTENCES
+        namesakes = self._by(_stem_base).get(basename(path), []) if anywhere else []
+        return namesakes if len(namesakes) == 1 else []
+
+    def _by(self, key: Callable[[str], str]) -> Mapping[str, list[str]]:
+        """The images by what their names have in common; made when it is first asked for."""
+        if key not in self._indexes:
+            index: dict[str, list[str]] = {}
+            for image in self.images:
+                index.setdefault(key(image), []).append(image)
+            self._indexes[key] = index
+        return self._indexes[key]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    """One spelling for all ways to write a file's name."""
+    stem, suffix = splitext(_composed(name))
+    return stem + suffix.lower()
+
+
+def _folded_base(name: str) -> str:
+    return _folded(basename(name))
+
+
+def _stem(name: str) -> str:
+    return splitext(_composed(name))[0]
+
+
+def _stem_base(name: str) -> str:
+    return basename(_stem(name))
+
+
+def _nearest(path: str, images: list[str]) -> list[str]:
+    """Those of some images that share most of a path, from its end."""
+    backwards = path.split("/")[::-1]
+    shared = []
+    for image in images:
+        pairs = zip(backwards, image.split("/")[::-1], strict=False)
+        shared.append(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]

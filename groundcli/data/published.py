@@ -1,0 +1,99 @@
+"""Published data sets: which of their files are missing, reading what is there, and boxes drawn at another size."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from PIL import ExifTags
+
+from groundcli.data.images import open_image
+from groundcli.data.sample import Box
+from groundcli.errors import GroundcliError, first_line
+
+SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def locate(root: Path, wanted: Sequence[Sequence[str]], source: str) -> list[Path]:
+    """Where the files and folders of a data set lie, in order.
+
+    Args:
+        root: the data set's folder.
+        wanted: each a list of places where it may lie below the root; a folder's ends with "/".
+        source: where the data set is published.
+
+    Raises:
+        GroundcliError: some are missing; all of them are named, each by the first of its places.
+    """
+    places = [next((p for p in map(root.joinpath, names) if p.exists()), None) for names in wanted]
+    missing = [names[0] for names, place in zip(wanted, places, strict=True) if place is None]
+    if missing:
+        raise GroundcliError(f"{root}: lacks {', '.join(missing)} (published at {source})")
+    return [place for place in places if place is not None]
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever goes wrong in reading a file into one line that says what the file should be.
+
+    Raises:
+        GroundcliError: the file can't be read, is cut short, or isn't of the form that was expected.
+    """
+    try:
+        yield
+    except GroundcliError:
+        raise
+    except OSError as error:
+        raise GroundcliError(f"{path}: can't be read ({error.strerror}); check its permissions") from None
+    except KeyError as error:
+        raise GroundcliError(f"{path}: not {what} (no {error} where one is expected); fetch it again") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise GroundcliError(f"{path}: not {what} ({first_line(error)}); fetch it again") from None
+
+
+class Lazy(Sequence[T], Generic[K, T]):
+    """`make(key)` of each key, worked out anew each time: a loaded data set opens no image that isn't used."""
+
+    def __init__(self, keys: Sequence[K], make: Callable[[K], T]):
+        self._keys = keys
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Lazy(self._keys[index], self._make)
+        return self._make(self._keys[index])
+
+
+def size_of(about: Mapping[str, Any]) -> tuple[float, float]:
+    """The (width, height) that is stated of an image. Raises KeyError or ValueError where there is none."""
+    size = float(about["width"]), float(about["height"])
+    if min(size) <= 0:
+        raise ValueError(f"an image of {size[0]:g} x {size[1]:g} pixels")
+    return size
+
+
+def scale_of(image: Path, size: tuple[float, float]) -> tuple[float, float]:
+    """How much wider and higher the upright image is than the (width, height) that its boxes are in.
+
+    Only the file's header is read. A file that can't be opened is left to whoever decodes it: (1, 1).
+    """
+    try:
+        with open_image(image) as picture:
+            width, height = picture.size
+            if picture.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS:
+                width, height = height, width
+    except Exception:  # a broken file makes Pillow raise nearly anything
+        return 1, 1
+    return width / size[0], height / size[1]
+
+
+def scaled(box: Box, scale: tuple[float, float]) -> Box:
+    """The box (x, y, width, height) on an image that is `scale` times as wide and high."""
+    x, y, width, height = box
+    across, down = scale
+    return x * across, y * down, width * across, height * down

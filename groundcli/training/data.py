@@ -1,0 +1,224 @@
+"""What is learned from: images with captions of several sources, and which image meets which caption in which step."""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain, cycle, islice
+from typing import NamedTuple
+
+import torch
+
+from groundcli import data as datasets
+from groundcli.data import find
+from groundcli.data.sample import Sample
+from groundcli.data.words import content_key, tokenize
+from groundcli.errors import GroundcliError
+from groundcli.model.text import WordPieces
+from groundcli.training import FOLDER, LearningOptions, Source
+from groundcli.training.features import LiveFeatures
+from groundcli.training.gradient import Batch, Ranks
+from groundcli.weights.load import Loaded
+
+HELD_OUT, AT_LEAST = 0.1, 10  # share of the images, and images where a quarter gives them: fewer measure nothing
+SIDED = re.compile(r"\b(left|right)")
+
+
+class Data(NamedTuple):
+    """What a run learns from.
+
+    Attributes:
+        samples: images to learn from.
+        weights: how often per epoch each of them is seen.
+        validation: images to choose the best epoch by.
+        evaluation: images that mustn't be learned from, by their split, "flickr30k test".
+        source: where all that is from, for the checkpoint's metadata.
+    """
+
+    samples: Sequence[Sample]
+    weights: Sequence[float]
+    validation: Sequence[Sample]
+    evaluation: Mapping[str, Sequence[Sample]]
+    source: str
+
+
+def load(
+    options: LearningOptions, tell: Callable[[str], None], *, validate: bool = True, aside: int | None = None
+) -> Data:
+    """The images of all sources that options name.
+
+    Args:
+        options: data sets, folders and the split to learn from.
+        tell: is given a line for each image that can't be used.
+        validate: the data sets' split "val" is to choose the best epoch by.
+        aside: some images of each folder are kept aside to choose by, drawn with this seed; None keeps none.
+
+    Raises:
+        GroundcliError: files are missing or can't be read.
+        UsageError: a data set can't have such a split.
+    """
+    samples: list[Sample] = []
+    weights: list[float] = []
+    validation: list[Sample] = []
+    evaluation: dict[str, Sequence[Sample]] = {}
+    names: list[str] = []
+    for source in options.sources:
+        learning: Sequence[Sample]
+        if source.dataset == FOLDER:
+            learning, failures, *_ = find.load([source.root])
+            for failure in failures:
+                tell(f"skipped {failure.path}: {failure.reason}")
+            if aside is not None:
+                learning, kept = hold_out(learning, aside)
+                validation += kept
+        else:
+            learning = datasets.load(source.dataset, source.root, options.split)
+            splits = evaluation_splits(source, needed="val" if validate else "")
+            evaluation |= splits
+            validation += splits[f"{source.dataset} val"] if validate else ()
+        learning = learning[: options.limit]
+        samples += learning
+        weights += [source.weight] * len(learning)
+        name = "a folder" if source.dataset == FOLDER else f"{source.dataset}, {options.split} split"
+        names.append(f"{name}: {len(learning)} images" + (f", weight {source.weight:g}" if source.weight != 1 else ""))
+    for source in options.compared:
+        evaluation |= evaluation_splits(source)
+    return Data(samples, weights, validation, evaluation, "; ".join(names))
+
+
+def evaluation_splits(source: Source, needed: str = "") -> dict[str, Sequence[Sample]]:
+    """The images that a data set is evaluated on, by "DATASET SPLIT", as far as they are there.
+
+    Raises:
+        GroundcliError: the split that is needed isn't.
+    """
+    splits: dict[str, Sequence[Sample]] = {}
+    for split in ("val", "test"):
+        try:
+            splits[f"{source.dataset} {split}"] = datasets.load(source.dataset, source.root, split)
+        except GroundcliError as error:  # a data set without the split, or a copy without its files
+            if split == needed:
+                hint = "To learn without choosing an epoch, add --set training.validate_every=0"
+                raise type(error)(f"{error}. {hint}") from None
+    return splits
+
+
+def hold_out(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Images to learn from, and a part kept aside to compare by. Raises GroundcliError where there are under four."""
+    if len(samples) < 4:
+        raise GroundcliError(
+            f"{len(samples)} images with captions are too few: two have to be told apart in training, and two after it"
+        )
+    count = max(2, int(HELD_OUT * len(samples)), min(AT_LEAST, len(samples) // 4))
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    aside = set(order[:count])
+    return [s for i, s in enumerate(samples) if i not in aside], [samples[i] for i in sorted(aside)]
+
+
+def unseen_words(samples: Sequence[Sample], known: Collection[str]) -> list[tuple[str, int]]:
+    """Words in captions that a vocabulary lacks in every form, with how often they come, the most frequent first."""
+    words = (content_key(word.text) for s in samples for caption in s.captions for word in tokenize(caption.text))
+    return Counter(word for word in words if word and word not in known).most_common()
+
+
+def vocabulary(loaded: Loaded) -> Collection[str]:
+    """The words that a model has learned from, as its checkpoint says; of older ones, whole words of its word table."""
+    if "vocabulary" in loaded.metadata:
+        return set(loaded.metadata["vocabulary"])
+    tables = (table for table in loaded.model.text.tables if isinstance(table, WordPieces))
+    pieces = chain.from_iterable(table.tokenizer.get_vocab() for table in tables)
+    return {content_key(piece) for piece in pieces if not piece.startswith("##")}
+
+
+class Pairs:
+    """Images with their tokenised captions."""
+
+    def __init__(self, samples: Sequence[Sample], weights: Sequence[float], features: LiveFeatures):
+        """Tokenises; `weights` are how often per epoch each image is seen."""
+        self.features = features
+        self.names = [sample.name for sample in samples]
+        self.captions: dict[int, list[list[str]]] = {}  # by the image's index
+        for index in features.indices:
+            tokenised = [[word.text for word in tokenize(caption.text)] for caption in samples[index].captions]
+            if any(tokenised):
+                self.captions[index] = [words for words in tokenised if words]
+        self.indices = list(self.captions)
+        self.sets: dict[float, list[int]] = defaultdict(list)  # images of one weight
+        for index in self.indices:
+            self.sets[weights[index]].append(index)
+        self.content = {index: {content_key(w) for c in cs for w in c} - {""} for index, cs in self.captions.items()}
+
+    @property
+    def vocabulary(self) -> set[str]:
+        """What the captions' words share with their other forms."""
+        return set().union(*self.content.values())
+
+    @property
+    def digest(self) -> str:
+        """Hash of all names, captions and unequal weights: a run is resumed on the same pairs alone."""
+        pairs: list[object] = [(self.names[index], captions) for index, captions in self.captions.items()]
+        pairs += [(weight, indices) for weight, indices in self.sets.items() if weight != 1]
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+    @property
+    def drawn(self) -> int:
+        """Pairs of an epoch, those of an incomplete last batch included."""
+        return sum(round(weight * len(indices)) for weight, indices in self.sets.items())
+
+    def batches(
+        self, size: int, seed: int, epoch: int, first: int, ranks: Ranks, parts: int = 1, mirror: bool = False
+    ) -> Iterator[Batch]:
+        """An epoch: every image as often as its weight says, in random order, each time with one of its captions.
+
+        The incomplete last batch is left out. Images that can't be decoded, and one that comes twice in a batch, leave
+        it smaller.
+
+        Args:
+            size: pairs per batch.
+            seed, epoch: what order and captions depend on, and nothing else.
+            first: the batch to begin with.
+            ranks: who computes the maps of the other images.
+            parts: of this rank's images.
+            mirror: half of the images, but never one with a caption that tells left from right.
+        """
+        draw = torch.Generator().manual_seed(seed * 1000 + epoch)
+        order = self._order(draw)
+        drawn = torch.rand(len(order), generator=draw).tolist()
+        pairs = [(i, self.captions[i][int(x * len(self.captions[i]))]) for i, x in zip(order, drawn, strict=True)]
+        groups = [dict(pairs[i : i + size]) for i in range(0, len(pairs) - size + 1, size)][first:]
+        # Every rank draws all batches alike, and reads only its share of each: neither order nor captions depend on
+        # how many ranks there are. Its share is read in `parts`, as a part's maps are all that has to fit into memory.
+        split = [Ranks(i, parts).share(ranks.share(list(group))) for group in groups for i in range(parts)]
+        maps = self.features.read(split, self._mirrored(draw) if mirror else ())
+        for captions in groups:
+            mine = list(islice(maps, parts))
+            # Only now is it known which images could be decoded. All ranks have to agree on the pairs, and on whose
+            # images are whose, as every image is scored against all captions.
+            by_rank = ranks.gather([index for part in mine for index in part.indices])
+            indices = list(chain.from_iterable(by_rank))
+            yield Batch(
+                [self.names[index] for index in indices],
+                [captions[index] for index in indices],
+                [self.content[index] for index in indices],
+                [part.maps for part in mine if part.indices],
+                list(map(len, by_rank)),
+            )
+
+    def _order(self, draw: torch.Generator) -> list[int]:
+        """Indices of an epoch: those of each set in a random order, again and again until its weight is reached."""
+        orders = []
+        for weight, indices in self.sets.items():
+            order = [indices[i] for i in torch.randperm(len(indices), generator=draw).tolist()]
+            orders.append(list(islice(cycle(order), round(weight * len(indices)))))
+        if len(orders) == 1:
+            return orders[0]
+        sets = [i for i, order in enumerate(orders) for _ in order]  # whose turn it is, shuffled
+        left = [iter(order) for order in orders]
+        return [next(left[sets[i]]) for i in torch.randperm(len(sets), generator=draw).tolist()]
+
+    def _mirrored(self, draw: torch.Generator) -> set[int]:
+        """Half of the images whose captions don't tell left from right."""
+        coins = torch.rand(len(self.indices), generator=draw).tolist()
+        even = (index for index, cs in self.captions.items() if not any(SIDED.search(w.lower()) for c in cs for w in c))
+        return {index for index, x in zip(even, coins, strict=False) if x < 0.5}

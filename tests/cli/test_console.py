@@ -1,0 +1,45 @@
+import time
+from itertools import count
+
+import pytest
+
+from groundcli.cli import console
+
+
+def test_what_is_done_at_once_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [*console.progress(iter("abc"), 3, "annotating")] == ["a", "b", "c"]
+    assert [*console.progress(iter(()), 0, "annotating")] == []
+    assert capsys.readouterr().err == ""
+
+
+def test_where_nobody_looks_there_is_a_line_for_each_tenth(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks) / 4)
+    assert [*console.shower("annotating")(range(100), 100)] == [*range(100)]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "annotating: 21 of 100",  # those before five seconds had passed are left out
+        *(f"annotating: {done} of 100" for done in range(30, 101, 10)),
+    ]
+    assert lines[-1].endswith(" s")
+
+
+def test_of_several_processes_the_first_alone_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        console.output().print(f"rank {rank}")
+        console.messages().print(f"warning {rank}")
+    said = capsys.readouterr()
+    assert said.out == "rank 0\n"
+    assert said.err == "warning 0\nwarning 1\n"
+
+
+def test_a_model_that_knows_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    console.warn_untrained("new [model]")
+    assert capsys.readouterr().err == (
+        "WARNING: new [model] stands on a random CNN and ELMo (--untrained): its points mean nothing.\n"
+    )
