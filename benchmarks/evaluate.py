@@ -1,10 +1,10 @@
-"""What eval takes, end to end, over the bare forward of the CNN on the same images: seconds and their ratio.
+"""What eval takes, end to end, over the bare forward of the backbone on the same images: seconds and their ratio.
 
     python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device cuda] [--repeats N] [--limit N]
 
 Both run in turn, so that a machine that slows down slows both; printed are the medians. Eval is everything but loading
-the weights: decoding, the captions, heat maps, points, boxes by every method, all metrics, baselines and intervals. The
-CNN's images are decoded and resized beforehand, and go through it as eval's do.
+the weights: decoding, the captions, heat maps, points, boxes by every method, the table, all metrics, baselines and
+intervals. The backbone's images are decoded and resized beforehand, and go through it as eval's do.
 """
 
 import argparse
@@ -13,13 +13,13 @@ import pstats
 from pathlib import Path
 
 import torch
-from groundcli.evaluation.protocol import Settings
-from groundcli.evaluation.run import BATCH, evaluate_samples
 from timing import print_in_turn
 
 from groundcli import Grounder, data
 from groundcli.data.images import decode, resize
 from groundcli.devices import autocast
+from groundcli.evaluation import EvaluateOptions
+from groundcli.evaluation.rows import BATCH, collect
 from groundcli.evaluation.summary import summarize
 from groundcli.evaluation.systems import GrounderSystem
 from groundcli.grounder import as_batch
@@ -49,9 +49,12 @@ def main() -> None:
             torch.cuda.synchronize()
 
     def whole() -> None:
-        summarize(evaluate_samples(samples, Settings(), GrounderSystem(grounder)))
+        about = EvaluateOptions.make(dataset="flickr30k", data=options.data, split=options.split)
+        system = GrounderSystem(grounder)
+        rows = collect(samples, about, system)
+        summarize(rows.table(system.levels), rows.skipped, about, system.calibration)
 
-    forms = {"CNN forward": forward, "eval": whole}
+    forms = {"backbone forward": forward, "eval": whole}
     forward()  # warms up
     print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads")
     if options.profile:

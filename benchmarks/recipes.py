@@ -17,27 +17,23 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from groundcli.annotation.local import annotate_batches, default_workers
-from groundcli.annotation.outputs import Outputs
-from groundcli.training.options import RunOptions
-from groundcli.training.sources import Data
 from PIL import Image
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from groundcli.annotation.run import Settings, annotate
-from groundcli.annotation.work import Job
+from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.run import annotate
+from groundcli.annotation.work import default_workers
 from groundcli.data import find
 from groundcli.data.sample import Sample
 from groundcli.grounder import Grounder
 from groundcli.model.visual import Backbone
 from groundcli.recipe import RECIPES, Recipe, load_recipe
+from groundcli.training import TrainOptions
 from groundcli.training.loop import train
 from groundcli.weights.load import new_model
 
@@ -88,30 +84,37 @@ def parameters(recipe: Recipe) -> dict[str, float]:
 def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:
     device = torch.device(options.device)
     grounder = Grounder(new_model(recipe.model, 0)[0], device, options.precision)
-    found = find.load([sample.image for sample in samples])
-    few = found._replace(samples=found.samples[:8], positions=found.positions[:8], images=8)
-    job = Job(out, overlays=False, report=False)
-    workers = default_workers(len(samples), [device])
-    engine = partial(annotate_batches, grounder=grounder, job=job, workers=workers)
-    how: dict = {"outputs": Outputs(report=False), "settings": Settings(on_existing="overwrite"), "run": {}}
-    how["progress"] = lambda lines, _: lines
-    annotate(engine, few, out, **how)  # warms up
+    photographs = samples[0].image.parent
+
+    def run(limit: int | None) -> None:
+        about = {"images": photographs, "out": out, "on_existing": "overwrite", "overlays": False, "report": False}
+        annotate(AnnotateOptions.make(**about, limit=limit), grounder=grounder)
+
+    run(8)  # warms up
     clock = CnnClock(device)
     start = clock.now()
-    annotate(engine, found, out, **how)
+    run(None)
     seconds = clock.now() - start
-    at_a_time = workers if device.type == "cpu" else 1
+    at_a_time = default_workers(len(samples), True) if device.type == "cpu" else 1
     return {"annotate_images_per_s": len(samples) / seconds, "annotate_cnn_share": clock.seconds / seconds / at_a_time}
 
 
-def measure_train(recipe: Recipe, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:
+def measure_train(name: str, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:
     clock = CnnClock(torch.device(options.device))
     stamps: list[tuple[float, float]] = []
     register_optimizer_step_post_hook(lambda *_: stamps.append((clock.now(), clock.seconds)))
-    settings = replace(recipe.training, epochs=1, batch_size=options.batch_size, cache_features=False)
-    how = RunOptions(out, Console(quiet=True), clock.device, precision=options.precision)
-    data = Data(samples, [1.0] * len(samples), [], "noise")
-    train(replace(recipe, training=settings), data, how, untrained=True)
+    settings = {"epochs": 1, "batch_size": options.batch_size, "cache_features": "false"}
+    about = TrainOptions.make(
+        dataset="folder",
+        data=samples[0].image.parent,
+        out=out,
+        recipe=name,
+        settings=[f"training.{key}={value}" for key, value in settings.items()],
+        device=options.device,
+        precision=options.precision,
+        untrained=True,
+    )
+    train(about, Console(quiet=True))
     steps = [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(stamps)]
     figures = {"step_s": statistics.median(s for s, _ in steps)}
     figures["step_cnn_share"] = statistics.median(cnn / s for s, cnn in steps)
@@ -129,7 +132,7 @@ def one(name: str, what: str, options: argparse.Namespace) -> dict[str, float]:
             return parameters(recipe)
         if what == "annotate":
             return measure_annotate(recipe, write_photographs(photographs, options.images), options, out)
-        return measure_train(recipe, write_photographs(photographs, 4 * options.batch_size), options, out)
+        return measure_train(name, write_photographs(photographs, 4 * options.batch_size), options, out)
 
 
 def in_a_process(name: str, what: str, options: argparse.Namespace, batch_size: int) -> dict[str, float] | None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from groundcli.errors import GroundcliError, first_line
+from groundcli.files import partial_of
 
 CRC32 = "crc32"  # of the tensors, in the metadata of a file
 
@@ -29,7 +30,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
     Raises:
         GroundcliError: it can't be written, as on a full disk; what was there is untouched.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         # One entry: safetensors writes several in no order, and equal checkpoints are to be equal files.
         write_tensors(partial, tensors, {"groundcli": json.dumps({**metadata, CRC32: _crc32(tensors)})})
@@ -39,10 +40,11 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any],
             path.replace(previous)
         partial.replace(path)
     except (SafetensorError, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise GroundcliError(
             f"{path}: can't be written ({first_line(error)}); make room on the disk. What was saved before is whole"
         ) from None
+    finally:
+        partial.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
@@ -85,7 +87,7 @@ def load(path: Path, needed: Collection[str] = ()) -> tuple[dict[str, Tensor], d
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise GroundcliError(f"{path}: not a whole safetensors file ({error})") from None
+        raise GroundcliError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
     if "groundcli" not in metadata:
         raise GroundcliError(f"{path}: was not written by groundcli: it has no recipe in its metadata")
     try:
@@ -105,8 +107,9 @@ def load(path: Path, needed: Collection[str] = ()) -> tuple[dict[str, Tensor], d
 def load_trained(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what training made of a model, and the metadata. Raises GroundcliError where the file holds no model."""
     tensors, metadata = load(path)
-    trained = part("model", tensors)
-    if not trained or not all(isinstance(metadata.get(key), dict) for key in ("recipe", "frozen")):
+    trained, frozen = part("model", tensors), metadata.get("frozen")
+    named = isinstance(frozen, dict) and all(isinstance(digest, str) for digest in frozen.values())
+    if not trained or not named or not isinstance(metadata.get("recipe"), dict):
         raise GroundcliError(f"{path}: written by groundcli, but not a trained model")
     return trained, metadata
 

@@ -194,7 +194,7 @@ def _walk(out: Path) -> Iterator[tuple[str, int]]:
         here = waiting.pop()
         try:
             with os.scandir(out / here) as entries:
-                found = list(entries)
+                found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise GroundcliError(f"{out / here}: can't be searched ({error.strerror}); check its permissions") from None
         for entry in found:

@@ -135,10 +135,13 @@ def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -
     def is_finished() -> bool:
         for process, end, device in processes:
             if process.exitcode:
-                error = end.recv() if end.poll() else None
-                raise error or GroundcliError(
-                    f"the process of {device} has been killed; run the same command again to go on"
-                )
+                try:
+                    error = end.recv()
+                except EOFError:  # it could say nothing
+                    error = GroundcliError(
+                        f"the process of {device} has been killed; run the same command again to go on"
+                    )
+                raise error
         return not any(process.is_alive() for process, *_ in processes)
 
     try:

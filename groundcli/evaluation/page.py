@@ -34,12 +34,14 @@ COLORS = {"#010101": "var(--ink)", "#020202": "var(--edge)", "#030303": "var(--a
 INK, EDGE, ACCENT = COLORS
 DRAWN = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    **{"axes.edgecolor": EDGE, "svg.fonttype": "none"},
+    **{"axes.edgecolor": EDGE, "svg.fonttype": "none", "svg.hashsalt": "groundcli"},  # equal pages are equal bytes
 }
 
 
 def check_report(out: Path) -> None:
-    """Refuses a folder with a report.html that eval didn't write. Raises UsageError."""
+    """Refuses a folder with a report.html that eval didn't write, and what is no folder. Raises UsageError."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--report {out}: is a file; name a folder")
     if (out / PAGE).exists() and MARK not in (out / PAGE).read_text("utf-8", errors="replace"):
         raise UsageError(f"--report {out}: holds a {PAGE} that eval did not write; name another folder")
 
@@ -82,7 +84,7 @@ def write_page(out: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> Pat
 # --- Cases
 
 
-def surest(rows: pd.DataFrame, right: bool) -> list[dict[str, str]]:
+def surest(rows: pd.DataFrame, right: bool) -> list[tuple[Any, str]]:
     """The cases that a system is surest of among those where it is right, or where it is wrong; one per image.
 
     Args:
@@ -90,24 +92,12 @@ def surest(rows: pd.DataFrame, right: bool) -> list[dict[str, str]]:
         right: whether to show hits or misses.
 
     Returns:
-        What a card of the page shows of each; `picture` is a JPEG as a data URL.
+        Rows of the table with a `confidence`, and the picture of each, a JPEG as a data URL.
     """
     evaluated = of_group(rows, EVALUATED)
     evaluated["confidence"] = confidence(evaluated)  # NaN, where the system doesn't say, comes last
     cases = evaluated[(evaluated["hit"] > 0) == right].sort_values("confidence", ascending=False, kind="stable")
-    return [_card(case) for case in cases.drop_duplicates("image").head(EACH).itertuples()]
-
-
-def _card(case: Any) -> dict[str, str]:
-    text = case.caption_text
-    score = "" if np.isnan(case.confidence) else f", probability {case.confidence:.2f}"
-    return {
-        "picture": _picture(case),
-        "name": f"{case.image}{score}",
-        "before": text[: case.start],
-        "phrase": text[case.start : case.end],
-        "after": text[case.end :],
-    }
+    return [(case, _picture(case)) for case in cases.drop_duplicates("image").head(EACH).itertuples()]
 
 
 def _picture(case: Any) -> str:

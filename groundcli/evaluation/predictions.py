@@ -135,15 +135,16 @@ def _objects(path: Path) -> Iterator[Said]:
         return
     try:
         if isinstance(whole, dict) and "annotations" in whole:
-            yield from _annotations(whole)
-        elif isinstance(whole, list):
-            beside = path.with_name("annotations.json")
-            named = all(isinstance(said, dict) and ("phrase" in said or "span" in said) for said in whole)
-            unnamed = not named and beside.is_file()
-            yield from _with_names(whole, json.loads(beside.read_text("utf-8"))) if unnamed else whole
-        else:
+            yield from _with_names(whole["annotations"], whole)
+        elif not isinstance(whole, list):
             yield whole  # one line
-    except (KeyError, TypeError, ValueError) as error:
+        elif all(isinstance(said, dict) and ("phrase" in said or "span" in said) for said in whole):
+            yield from whole
+        else:
+            beside = path.with_name("annotations.json")
+            data = json.loads(beside.read_text("utf-8")) if beside.is_file() else None
+            yield from _with_names(whole, data) if data else whole
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise GroundcliError(f"{path}: its COCO ids don't fit together ({error!r})") from None
 
 
@@ -156,21 +157,15 @@ def _lines(path: Path, text: str) -> Iterator[Said]:
                 raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
 
 
-def _annotations(data: Mapping[str, Any]) -> Iterator[Said]:
-    """Of a COCO data set, with the names of images and the texts of captions for their numbers."""
+def _with_names(objects: Sequence[Said], data: Mapping[str, Any]) -> Iterator[Said]:
+    """COCO's annotations or results with what a data set has for their ids; without a phrase the category is it."""
     images = {image["id"]: image["file_name"] for image in data["images"]}
     captions = {caption["id"]: caption["caption"] for caption in data.get("captions", [])}
-    for said in data["annotations"]:
+    categories = {category["id"]: category["name"] for category in data.get("categories", [])}
+    for said in objects:
         caption = {"caption": captions[said["caption_id"]]} if "caption_id" in said else {}
-        yield {**said, "image": images[said["image_id"]], **caption}
-
-
-def _with_names(results: Sequence[Said], data: Mapping[str, Any]) -> Iterator[Said]:
-    """COCO results with the names that a data set has for their numbers; a category is the phrase."""
-    images = {image["id"]: image["file_name"] for image in data["images"]}
-    phrases = {category["id"]: category["name"] for category in data["categories"]}
-    for said in results:
-        yield {**said, "image": images[said["image_id"]], "phrase": phrases[said["category_id"]]}
+        phrase = {} if "phrase" in said else {"phrase": categories[said["category_id"]]}
+        yield {**said, "image": images[said["image_id"]], **caption, **phrase}
 
 
 def _key(said: Said) -> Key:

@@ -19,6 +19,7 @@ from groundcli.data.sample import Sample
 from groundcli.errors import BadInput, GroundcliError
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.metrics import FEATURES, Truth, measure
+from groundcli.evaluation.page import check_report, write_page
 from groundcli.evaluation.predictions import PredictionFile
 from groundcli.evaluation.summary import fit_calibration, summarize
 from groundcli.evaluation.systems import COMPARED, GrounderSystem, Predictions, System, baselines
@@ -30,15 +31,17 @@ if TYPE_CHECKING:
     from groundcli.grounder import Grounder
 
 BATCH = 4  # images that a thread asks about together
-PHRASE = ("image", "file", "caption", "caption_text", "phrase", "start", "end", "category", "true_boxes")
-SYSTEM = ("group", "system")
-NUMBERS = (
+TEXTS = ["image", "file", "caption_text", "phrase", "true_boxes"]
+PHRASE = ["image", "file", "caption", "caption_text", "phrase", "start", "end", "category", "true_boxes"]
+SYSTEM = ["group", "system"]
+NUMBERS = [
     *("hit", "attention", "iou", "any_rank", "merged_rank", "score", "x", "y"),
     *("boxes", "box_x", "box_y", "box_width", "box_height", *FEATURES),
-)
+]
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and knows how many there will be
+Batch = Sequence[tuple[Truth, Mapping[int, np.ndarray]]]  # images with their pixels by side
 
 
 class Evaluation(NamedTuple):
@@ -67,32 +70,30 @@ class Rows:
       first box that matches any true one, from 1, infinite where none does; `merged_rank`: the same for the box around
       all true ones;
     - as the system says: `score`, `x` and `y` of the point, how many `boxes`, the best one (`box_x` to `box_height`),
-      `log_peak` and `near_peak` of its heat (`heat.confidence.features`), and `level` (name).
+      `log_peak` and `near_peak` of its heat (`heat.features`), and `level` (name).
 
     Attributes:
+        options: what the numbers depend on.
         skipped: how many phrases weren't scored, by reason.
     """
 
     def __init__(self, options: EvaluateOptions) -> None:
         self.skipped: Counter[str] = Counter()
-        self._options = options
+        self.options = options
         self._phrases: list[tuple[Any, ...]] = []
         self._columns: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
 
     def add(self, truth: Truth, predictions: Predictions) -> None:
-        """Measures what systems, the same each time, and the baselines say of an image with scored phrases."""
-        protocol, tolerance = self._options.protocol, self._options.tolerance
+        """Measures what systems, the same each time, and the baselines say of an image."""
+        self.skipped += truth.skipped
+        protocol, tolerance = self.options.protocol, self.options.tolerance
         for system, predicted in (baselines(truth, tolerance) | predictions).items():
             self._columns.setdefault(system, []).append(measure(truth, predicted, protocol, tolerance))
-        self._phrases += [
-            (
-                *(truth.sample.name, str(truth.sample.image), number, caption.text, phrase.text, *phrase.span),
-                *(phrase.category or None, json.dumps(phrase.boxes)),
-            )
-            for number, caption in enumerate(truth.captions)
-            for phrase in caption.phrases
-        ]
-        self.skipped += truth.skipped
+        for number, caption in enumerate(truth.captions):
+            said = truth.sample.name, str(truth.sample.image), number, caption.text
+            for phrase in caption.phrases:
+                boxes = json.dumps(phrase.boxes)
+                self._phrases.append((*said, phrase.text, *phrase.span, phrase.category or None, boxes))
 
     def skip(self, sample: Sample, reason: str) -> None:
         """Counts an image that couldn't be used: all its phrases are skipped for this reason."""
@@ -106,11 +107,14 @@ class Rows:
         Args:
             levels: names of the visual levels; without them, their numbers.
         """
-        phrases = pd.DataFrame(self._phrases, columns=list(PHRASE))
-        for name in ("image", "file", "caption_text", "phrase", "true_boxes"):
-            phrases[name] = _categorical(phrases[name])
-        largest_first = [name for name, _ in Counter(phrases["category"].dropna()).most_common()]
-        phrases["category"] = pd.Categorical(phrases["category"], largest_first)
+        phrases = pd.DataFrame(self._phrases, columns=PHRASE)
+        if phrases.empty:
+            return phrases
+        largest_first = [category for category, _ in Counter(phrases["category"].dropna()).most_common()]
+        phrases = phrases.assign(
+            category=pd.Categorical(phrases["category"], largest_first),
+            **{name: _categorical(phrases[name]) for name in TEXTS},
+        )
         parts = [
             phrases.assign(
                 **dict(zip(SYSTEM, system, strict=True)),
@@ -118,25 +122,14 @@ class Rows:
             )
             for system, images in self._columns.items()
         ]
-        if not parts:
-            return phrases
         rows = pd.concat(parts, ignore_index=True).reindex(columns=[*PHRASE, *SYSTEM, *NUMBERS, "level"])
-        codes = rows["level"].fillna(-1).astype(int)
-        rows["level"] = pd.Categorical.from_codes(codes, list(levels) or [str(i) for i in range(codes.max() + 1)])
-        return rows.assign(**{name: _categorical(rows[name]) for name in SYSTEM})
+        index = rows["level"].fillna(-1).astype(int)
+        level = pd.Categorical.from_codes(index, list(levels) or [str(i) for i in range(index.max() + 1)])
+        return rows.assign(level=level, **{name: _categorical(rows[name]) for name in SYSTEM})
 
 
 def _categorical(texts: pd.Series) -> pd.Categorical:
     return pd.Categorical(texts, texts.unique())
-
-
-# --- Systems over a data set
-
-
-class _Image(NamedTuple):
-    sample: Sample
-    size: tuple[int, int] | None  # none: the image can't be decoded
-    pixels: dict[int, np.ndarray]  # by side
 
 
 def collect(
@@ -151,31 +144,27 @@ def collect(
     Three things go on at a time: images are decoded, the systems answer about earlier ones, and answers before them
     are measured. An image that can't be decoded is counted under the skipped reason `image_failed`.
     """
-    rows = Rows(options)
-    systems = [system, *([compared] if compared else [])]
+    rows, systems = Rows(options), [system, *([compared] if compared else [])]
     sides = {asked.side for asked in systems if asked.side}
 
-    def read(sample: Sample) -> _Image:
+    def read(sample: Sample) -> tuple[Truth, dict[int, np.ndarray]] | Sample:
         try:
             image = decode(sample.image)
         except BadInput:
-            return _Image(sample, None, {})
-        return _Image(sample, image.size, {side: resize(image, side) for side in sides})
+            return sample
+        truth = Truth.of(sample, image.size, options.protocol)
+        return truth, {side: resize(image, side) for side in sides}
 
     def scored() -> Iterator[tuple[Truth, dict[int, np.ndarray]]]:
         for image in ahead(read, progress(samples, len(samples)), 2 * BATCH):
-            if image.size is None:
-                rows.skip(image.sample, "image_failed")
-                continue
-            truth = Truth.of(image.sample, image.size, options.protocol)
-            if truth.phrases:
-                yield truth, image.pixels
+            if isinstance(image, Sample):
+                rows.skip(image, "image_failed")
+            elif image[0].phrases:
+                yield image
             else:
-                rows.skipped += truth.skipped
+                rows.skipped += image[0].skipped
 
-    def answer(
-        batch: Sequence[tuple[Truth, dict[int, np.ndarray]]],
-    ) -> tuple[list[Truth], list[list[Predictions]]]:
+    def answer(batch: Batch) -> tuple[list[Truth], list[list[Predictions]]]:
         truths = [truth for truth, _ in batch]
         return truths, [asked([pixels[asked.side] for _, pixels in batch if asked.side], truths) for asked in systems]
 
@@ -183,9 +172,8 @@ def collect(
     with lanes(threads) as pool:
         for truths, answers in in_order(lambda batch: pool.submit(answer, batch), _batches(scored()), threads):
             for truth, predictions, *others in zip(truths, *answers, strict=True):
-                for other in others:  # its levels have other names
-                    (((_, name), predicted),) = other.items()
-                    predictions[COMPARED, name] = replace(predicted, levels=None)
+                for (_, name), predicted in (pair for other in others for pair in other.items()):
+                    predictions[COMPARED, name] = replace(predicted, levels=None)  # they may have other names
                 rows.add(truth, predictions)
     return rows
 
@@ -193,9 +181,6 @@ def collect(
 def _batches(items: Iterator[T]) -> Iterator[list[T]]:
     while batch := list(islice(items, BATCH)):
         yield batch
-
-
-# --- The command
 
 
 def evaluate(
@@ -218,71 +203,61 @@ def evaluate(
         path: Path | None = getattr(options, name)
         if path and not path.parent.is_dir():
             raise GroundcliError(f"--{name} {path}: can't be written, as there is no folder {path.parent}; make it")
+        if path and path.is_dir():
+            raise GroundcliError(f"--{name} {path}: is a folder; name a file")
     if options.report:
-        from groundcli.evaluation.page import check_report
-
         check_report(options.report)
     samples = data.load(options.dataset, options.data, options.split)
+
+    def load(weights: str, settings: Sequence[str]) -> tuple["Grounder", dict[str, Any]]:
+        from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
+
+        grounder = Grounder.load(weights, options.device, options.precision, settings, options.boxes)
+        assert grounder.loaded
+        about: dict[str, Any] = {"weights": grounder.loaded.name, "sha256": sha256(grounder.loaded.path)}
+        if grounder.loaded.untrained:
+            warn_untrained(grounder.loaded.name)
+            about["untrained"] = True
+        return grounder, about
+
     compared = None
     if options.compare:
-        rival, about_rival = _load(options, options.compare, (), warn_untrained)
-        compared = GrounderSystem(rival, about_rival["weights"], options.encode, alone=True)
+        other, about_other = load(options.compare, ())
+        compared = GrounderSystem(other, about_other["weights"], options.encode, alone=True)
     if options.predictions:
         system: System = PredictionFile(options.predictions)
         about: dict[str, Any] = {"weights": system.name, "sha256": sha256(options.predictions)}
     else:
-        grounder, about = _load(options, options.weights, options.settings, warn_untrained)
+        grounder, about = load(options.weights, options.settings)
         system = GrounderSystem(grounder, about["weights"], options.encode, options.ablations)
         about["boxes"] = options.boxes
     collected = collect(samples, options, system, compared, progress)
-    rows = collected.table(system.levels)
-    run = {"version": groundcli.__version__, "command": options.command, "date": _now()}
-    summary = run | {"dataset": options.dataset, "split": options.split} | about
-    summary |= summarize(rows, collected.skipped, options, system.calibration)
+    rows, now = collected.table(system.levels), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    summary = {
+        **{"version": groundcli.__version__, "command": options.command, "date": now},
+        **{"dataset": options.dataset, "split": options.split, **about},
+        **summarize(rows, collected.skipped, options, system.calibration),
+    }
     if options.compare:
-        summary["compared"] |= about_rival
+        summary["compared"] |= about_other
     if isinstance(system, PredictionFile):
         summary["predictions"] = {"missing": system.missing, "unused": system.unused}
     _write(options, summary, rows)
-    if options.calibrate:
+    if options.calibrate and grounder.loaded:
         from groundcli.weights.imports import write_calibrated
 
-        assert grounder.loaded
         write_calibrated(grounder.loaded, fit_calibration(rows), options.calibrate)
     return Evaluation(summary, rows)
 
 
-def _load(
-    options: EvaluateOptions, weights: str, settings: Sequence[str], warn_untrained: Callable[[str], None]
-) -> tuple["Grounder", dict[str, Any]]:
-    """A grounder, and what the summary says of its weights."""
-    from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
-
-    grounder = Grounder.load(weights, options.device, options.precision, settings, options.boxes)
-    assert grounder.loaded
-    about: dict[str, Any] = {"weights": grounder.loaded.name, "sha256": sha256(grounder.loaded.path)}
-    if grounder.loaded.untrained:
-        warn_untrained(grounder.loaded.name)
-        about["untrained"] = True
-    return grounder, about
-
-
 def _write(options: EvaluateOptions, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
     """The files asked for. Raises GroundcliError by the option's name."""
-
-    def write_rows(path: Path) -> None:
-        rows.to_parquet(path, index=False) if path.suffix == ".parquet" else rows.to_csv(path, index=False)
-
-    def write_report(folder: Path) -> None:
-        from groundcli.evaluation.page import write_page
-
-        write_page(folder, summary, rows)
-
+    to_file = rows.to_parquet if options.rows and options.rows.suffix == ".parquet" else rows.to_csv
     writers: dict[str, Callable[[Path], object]] = {
         "json": lambda path: path.write_text(json.dumps(summary, indent=2) + "\n", "utf-8"),
         "markdown": lambda path: path.write_text(as_markdown(summary), "utf-8"),
-        "rows": write_rows,
-        "report": write_report,
+        "rows": lambda path: to_file(path, index=False),
+        "report": lambda folder: write_page(folder, summary, rows),
     }
     for name, write in writers.items():
         path: Path | None = getattr(options, name)
@@ -291,7 +266,3 @@ def _write(options: EvaluateOptions, summary: Mapping[str, Any], rows: pd.DataFr
                 write(path)
         except OSError as error:
             raise GroundcliError(f"--{name} {path}: can't be written ({error.strerror or error})") from None
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -17,6 +17,7 @@ from groundcli.heat import probability
 
 RANKS = (1, 5, 10)
 RECALLS = {"box_recall": "any_rank", "box_recall_merged": "merged_rank"}
+METRICS = ["pointing", "attention_correctness", "iou_accuracy", *(f"{name} R@{k}" for name in RECALLS for k in RANKS)]
 RESAMPLES, AT_ONCE = 2000, 1 << 20  # of images; draws that are in memory together
 BINS, FOLDS = 10, 5
 
@@ -40,14 +41,14 @@ def summarize(
         "phrases"}}}, and "tolerance" where it isn't 0; "attention_correctness", "iou_accuracy";
         "box_recall": {"R@1", "R@5", "R@10"} against any true box;
         "box_recall_merged": the same against the box around all true ones; both with "most_boxes" of a phrase, without
-        more than which R@10 says what R@5 says, and "ci95" and "macro" of R@1; macro is the mean over categories;
+        more than five of which R@10 is R@5, and "ci95" and "macro" of R@1; macro is the mean over categories;
         "levels": {name: share}, "levels_by_category": {category: {name: phrases}};
         "baselines", "box_methods", "ablations": {name: {"pointing": {"accuracy", "ci95", "macro"},
         "attention_correctness", "iou_accuracy", "box_recall", "box_recall_merged", "levels", ...}}, as far as there is
         anything to measure;
         "compared": the same of the other system, and "difference": {metric: {"value", "ci95"}}, ours less theirs;
         "calibration": {"score", "cross_validated", "weights": {"ece", "bins"}}, see `calibration_summary`.
-        Phrases without a category have no row in what is by category.
+        Phrases without a category are in none of the numbers by category.
 
     Raises:
         GroundcliError: no phrase was scored.
@@ -55,108 +56,88 @@ def summarize(
     if rows.empty:
         why = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no phrases at all"
         raise GroundcliError(f"nothing to score under protocol {options.protocol}: {why}; choose another split")
-    rows = _with_metrics(rows)
-    systems = dict(iter(rows.groupby(["group", "system"], observed=True, sort=False)))
-    numbers: dict[str, dict[str, Numbers]] = {}
+    systems = {key: _with_metrics(table) for key, table in rows.groupby(["group", "system"], observed=True, sort=False)}
+    groups: dict[str, Numbers] = {}
     for (group, system), table in systems.items():
-        numbers.setdefault(group, {})[system] = _numbers(table)
-    evaluated = of_group(rows, EVALUATED)
-    (main,) = numbers.pop(EVALUATED).values()
-    compared = numbers.pop(COMPARED, {})
-    measured = {group: {name: _measured(n) for name, n in of.items()} for group, of in numbers.items()}
-    baselines = measured[BASELINES]
+        groups.setdefault(group, {})[system] = _numbers(table)
+    (name,), others = groups[EVALUATED], groups.get(COMPARED, {})
+    evaluated, center = systems[EVALUATED, name], systems[BASELINES, CENTER]
+    unknown = {"attention_correctness": None, "iou_accuracy": None, **dict.fromkeys(RECALLS)}
+    main = {**unknown, "levels": {}, "levels_by_category": {}, **groups[EVALUATED][name]}
     pointing = {
-        **(main["pointing"] or {"accuracy": None, "ci95": None, "macro": None}),
-        "center": baselines[CENTER]["pointing"]["accuracy"],
-        "random": baselines[RANDOM]["pointing"]["accuracy"],
-        "by_category": _by_category(evaluated, systems[BASELINES, CENTER]),
+        **main.get("pointing", {"accuracy": None, "ci95": None, "macro": None}),
+        **{point: groups[BASELINES][point]["pointing"]["accuracy"] for point in (CENTER, RANDOM)},
+        "by_category": _by_category(evaluated, center),
+        **({"tolerance": options.tolerance} if options.tolerance else {}),
     }
-    if options.tolerance:
-        pointing["tolerance"] = options.tolerance
     summary = {
         "protocol": options.protocol,
         "encode": options.encode,
         "images": evaluated["image"].nunique(),
         "phrases": len(evaluated),
         "skipped": dict(sorted(skipped.items())),
-        **main,
         "pointing": pointing,
-        **{group: measured[group] for group in (BASELINES, BOX_METHODS, ABLATIONS) if group in measured},
+        **{key: value for key, value in main.items() if key != "pointing"},
+        **{group: groups[group] for group in (BASELINES, BOX_METHODS, ABLATIONS) if group in groups},
     }
-    for other in compared.values():
-        difference = _difference(evaluated, of_group(rows, COMPARED))
-        summary["compared"] = _measured(other) | {"difference": difference}
-    if evaluated["score"].between(0, 1).all() and main["pointing"]:
+    for other, numbers in others.items():
+        summary["compared"] = numbers | {"difference": _difference(evaluated, systems[COMPARED, other])}
+    if evaluated["score"].between(0, 1).all() and evaluated["hit"].notna().all():
         summary["calibration"] = calibration_summary(evaluated, calibration)
     return summary
 
 
 def of_group(rows: pd.DataFrame, group: str) -> pd.DataFrame:
-    """The rows of one group of systems."""
+    """The rows of a group of systems."""
     return rows[rows["group"] == group].reset_index(drop=True)
 
 
-def _with_metrics(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column more for each metric, named as in JSON: what is averaged, NaN where there is nothing."""
-    shares = {f"{name} R@{k}": (rows[rank], rows[rank] <= k) for name, rank in RECALLS.items() for k in RANKS}
-    shares["iou_accuracy"] = rows["iou"], rows["iou"] >= IOU
-    return rows.assign(
-        pointing=rows["hit"],
-        attention_correctness=rows["attention"],
-        **{name: right.astype(float).where(measure.notna()) for name, (measure, right) in shares.items()},
-    )
-
-
-METRICS = ["pointing", "attention_correctness", "iou_accuracy", *(f"{name} R@{k}" for name in RECALLS for k in RANKS)]
+def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a system with a column for each metric, named as in JSON: what is averaged, NaN for the unknown."""
+    shares = {f"{name} R@{k}": (table[rank], table[rank] <= k) for name, rank in RECALLS.items() for k in RANKS}
+    shares["iou_accuracy"] = table["iou"], table["iou"] >= IOU
+    metrics = {name: right.astype(float).where(measured.notna()) for name, (measured, right) in shares.items()}
+    table = table.assign(pointing=table["hit"], attention_correctness=table["attention"], **metrics)
+    return table.reset_index(drop=True)
 
 
 def _numbers(table: pd.DataFrame) -> Numbers:
-    """Of one system."""
-    means = table[METRICS].mean()
-    macros = table.groupby("category", observed=True)[METRICS].mean().mean()
-    known = {name: None if np.isnan(mean) else float(mean) for name, mean in means.items()}
+    """Of one system, as far as there is anything to measure."""
+    means = table[METRICS].mean().dropna().to_dict()
+    by_category = table.groupby("category", observed=True)[METRICS].mean()
+    numbers: Numbers = {name: mean for name, mean in means.items() if name in METRICS[1:3]}
 
-    def spread(metric: str) -> Numbers:
-        macro = float(macros[metric])
-        return {"ci95": interval(table[metric], table["image"]), "macro": None if np.isnan(macro) else macro}
+    def rate(name: str, metric: str) -> Numbers:
+        macro = by_category[metric].mean() if len(by_category) else None
+        return {name: means[metric], "ci95": interval(table[metric], table["image"]), "macro": macro}
 
-    def recall(name: str) -> Numbers | None:
-        if known[f"{name} R@1"] is None:
-            return None
-        shares = {f"R@{k}": known[f"{name} R@{k}"] for k in RANKS}
-        return shares | {"most_boxes": int(table["boxes"].max())} | spread(f"{name} R@1")
-
-    accuracy = known["pointing"]
-    levels = table["level"].value_counts(sort=False)
-    has_levels = table["level"].notna().any()
-    return {
-        "pointing": None if accuracy is None else {"accuracy": accuracy} | spread("pointing"),
-        "attention_correctness": known["attention_correctness"],
-        "iou_accuracy": known["iou_accuracy"],
-        **{name: recall(name) for name in RECALLS},
-        "levels": (levels / len(table)).to_dict() if has_levels else {},
-        "levels_by_category": pd.crosstab(table["category"], table["level"], dropna=False).to_dict("index"),
-    }
-
-
-def _measured(numbers: Numbers) -> Numbers:
-    """Without what couldn't be measured."""
-    return {name: value for name, value in numbers.items() if value not in (None, {})}
+    if "pointing" in means:
+        numbers["pointing"] = rate("accuracy", "pointing")
+    for name in RECALLS:
+        if f"{name} R@1" in means:
+            shares = {f"R@{k}": means[f"{name} R@{k}"] for k in RANKS}
+            numbers[name] = shares | {"most_boxes": int(table["boxes"].max())} | rate("R@1", f"{name} R@1")
+    if table["level"].notna().any():
+        numbers["levels"] = table["level"].value_counts(normalize=True, sort=False).to_dict()
+        counts = table.groupby(["category", "level"], observed=False).size().unstack()
+        numbers["levels_by_category"] = counts.to_dict("index")
+    return numbers
 
 
 def _by_category(evaluated: pd.DataFrame, center: pd.DataFrame) -> Numbers:
-    hits = evaluated.groupby("category", observed=True)["hit"].agg(accuracy="mean", phrases="size")
-    hits.insert(1, "center", center.groupby("category", observed=True)["hit"].mean())
-    return hits.astype({"phrases": object, "accuracy": object}).replace(np.nan, None).to_dict("index")
+    hits = pd.DataFrame({"accuracy": evaluated["hit"], "center": center["hit"]})
+    groups = hits.groupby(evaluated["category"], observed=True)
+    means = groups.mean().astype(object)
+    return means.where(means.notna(), None).assign(phrases=groups.size()).to_dict("index")
 
 
 def _difference(evaluated: pd.DataFrame, compared: pd.DataFrame) -> Numbers:
     """Of every metric that both have, phrase by phrase."""
-    both = evaluated[METRICS] - compared[METRICS]
+    both = (evaluated[METRICS] - compared[METRICS]).dropna(axis="columns")
     return {
         name: {"value": float(both[name].mean()), "ci95": interval(both[name], evaluated["image"])}
-        for name in METRICS
-        if both[name].notna().all() and not name.startswith("box_recall_merged")
+        for name in both
+        if not name.startswith("box_recall_merged")
     }
 
 
@@ -172,7 +153,7 @@ def interval(values: pd.Series, images: pd.Series, seed: int = 0) -> list[float]
         seed: equal seeds give equal intervals.
 
     Returns:
-        [low, high], fractions.
+        [low, high], in units of the values.
     """
     by_image = values.groupby(images, observed=True, sort=False).agg(["sum", "size"]).to_numpy(float)
     if len(by_image) == 1:  # nothing else can be drawn
@@ -196,11 +177,11 @@ def fit(features: np.ndarray, hits: np.ndarray) -> list[float]:
     """The calibration that makes hits likeliest, with Platt's smoothed targets (1999), which keep it finite.
 
     Args:
-        features: (P, F), of `confidence.features`; phrases without heat are left out.
+        features: (P, F), of `heat.features`; phrases without heat are left out.
         hits: (P), 1 where the point is right, else 0.
 
     Returns:
-        1 + F numbers, for `confidence.probability`.
+        1 + F numbers, for `heat.probability`.
     """
     some = np.isfinite(features).all(1)
     inputs, right = np.column_stack([np.ones(some.sum()), features[some]]), hits[some] > 0
@@ -216,19 +197,21 @@ def fit(features: np.ndarray, hits: np.ndarray) -> list[float]:
 
 def fit_calibration(rows: pd.DataFrame) -> list[float]:
     """The calibration of a grounder on all phrases of an evaluation. Raises GroundcliError where none has any heat."""
-    evaluated = of_group(rows, EVALUATED)
-    features = evaluated[[*FEATURES]].to_numpy()
+    features, hits = _inputs(of_group(rows, EVALUATED))
     if not np.isfinite(features).all(1).any():
         raise GroundcliError("--calibrate: no phrase has any heat; there is nothing to fit")
-    return fit(features, evaluated["hit"].to_numpy())
+    return fit(features, hits)
 
 
 def confidence(evaluated: pd.DataFrame) -> pd.Series:
-    """How sure the system is of each phrase: the fitted probability where it has heat maps, else its score."""
-    features = evaluated[[*FEATURES]].to_numpy()
-    if np.isnan(features).any():
-        return evaluated["score"]
-    return pd.Series(probability(features, fit(features, evaluated["hit"].to_numpy())))
+    """How sure a system is of each phrase: the fitted probability where it has heat maps, else its score."""
+    features, hits = _inputs(evaluated)
+    known = not np.isnan(features).any()
+    return pd.Series(probability(features, fit(features, hits))) if known else evaluated["score"]
+
+
+def _inputs(evaluated: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return evaluated[[*FEATURES]].to_numpy(), evaluated["hit"].to_numpy()
 
 
 def cross_validated(features: np.ndarray, hits: np.ndarray, images: np.ndarray) -> np.ndarray | None:
@@ -272,7 +255,7 @@ def calibration_summary(evaluated: pd.DataFrame, calibration: Sequence[float] = 
         evaluated: rows of one system, whose scores are from 0 to 1.
         calibration: what the weights carry, if anything.
     """
-    hits, features = evaluated["hit"].to_numpy(), evaluated[[*FEATURES]].to_numpy()
+    features, hits = _inputs(evaluated)
     summary = {"score": reliability(evaluated["score"].to_numpy(), hits)}
     if np.isnan(features).any():
         return summary

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EVALUATED, COMPARED = "evaluated", "compared"
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"
 CENTER, RANDOM, WHOLE_IMAGE, SENTENCE_REGION = "center", "random", "whole_image", "sentence_region"
-SENTENCE, ALONE = "sentence of the caption", "phrase as a sentence"
+BEST, SENTENCE, ALONE = "best level (the paper's)", "sentence of the caption", "phrase as a sentence"
 HOT = 0.5  # share of the highest heat from which on a cell belongs to a region
 
 Predictions = dict[tuple[str, str], Predicted]  # by the group and the name of the system
@@ -161,7 +161,7 @@ def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
         for level in levels
     }
     return single | {
-        "best level (the paper's)": variant(grounder, fusion="best"),
+        BEST: variant(grounder, fusion="best"),
         "levels averaged": variant(grounder, fusion="average", level_weights=()),
     }
 

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from groundcli.evaluation.systems import BEST, CENTER, RANDOM, SENTENCE_REGION, WHOLE_IMAGE
+
 Numbers = Mapping[str, Any]
 NAMES = {
-    "center": "centre of the image",
-    "random": "random point",
-    "whole_image": "whole image as a box",
-    "sentence_region": "largest region of the sentence's heat",
+    CENTER: "centre of the image",
+    RANDOM: "random point",
+    WHOLE_IMAGE: "whole image as a box",
+    SENTENCE_REGION: "largest region of the sentence's heat",
 }
 CALIBRATIONS = {
     "score": "score as the model gives it",
@@ -21,6 +23,7 @@ METRICS = {
     "iou_accuracy": "IoU accuracy",
 }
 GROUPS = {"baselines": "baseline, same phrases", "box_methods": "boxes by", "ablations": "ablation"}
+AGAINST = {"box_recall": "any true box", "box_recall_merged": "the box around all true ones"}
 COLUMNS = ("pointing", "(95 %)", "attention", "IoU", "R@1", "(95 %)", "R@5", "R@10", "merged R@1")
 FEW_BOXES = 5  # up to so many per phrase, R@10 says what R@5 says, and isn't shown
 
@@ -52,27 +55,25 @@ def title(summary: Numbers) -> str:
 
 def tables(summary: Numbers) -> list[Table]:
     """All tables of a summary (`summarize`). Fractions are in percent; of what is empty there is no table."""
-    counts = {**summary["skipped"], **{f"prediction {k}": n for k, n in summary.get("predictions", {}).items()}}
-    by_category = summary["pointing"]["by_category"]
-    made = [
-        _overall(summary),
-        *(_systems(first, summary[key]) for key, first in GROUPS.items() if key in summary),
-        *([_difference(summary)] if "compared" in summary else []),
-        Table(
-            ("pointing by category", "%", "centre %", "phrases"),
-            [
-                (name, _percent(row["accuracy"]), _percent(row["center"]), f"{row['phrases']:,}")
-                for name, row in by_category.items()
-            ],
-        ),
-        *(_levels(name, numbers) for name, numbers in _choosing(summary).items()),
-        Table(
-            ("expected calibration error", "%"),
-            [(CALIBRATIONS[key], _percent(value["ece"])) for key, value in summary.get("calibration", {}).items()],
-        ),
-        Table(("not scored", "phrases"), [(name, f"{count:,}") for name, count in counts.items()]),
+    categories = [
+        (name, _percent(numbers["accuracy"]), _percent(numbers["center"]), f"{numbers['phrases']:,}")
+        for name, numbers in summary["pointing"]["by_category"].items()
     ]
-    return [table for table in made if table.rows]
+    errors = [(CALIBRATIONS[name], _percent(found["ece"])) for name, found in summary.get("calibration", {}).items()]
+    counts = {**summary["skipped"], **{f"prediction {k}": n for k, n in summary.get("predictions", {}).items()}}
+    choosing = {"": summary}  # between levels: the system itself, and the paper's way
+    if BEST in summary.get("ablations", {}):
+        choosing[f", {BEST}"] = summary["ablations"][BEST]
+    shown = [
+        _overall(summary),
+        *(_systems(first, summary[group]) for group, first in GROUPS.items() if group in summary),
+        *([_difference(summary, summary["compared"])] if "compared" in summary else []),
+        Table(("pointing by category", "%", "centre %", "phrases"), categories),
+        *(_levels(f"level chosen{whose}", numbers) for whose, numbers in choosing.items()),
+        Table(("expected calibration error", "%"), errors),
+        Table(("not scored", "phrases"), [(reason, f"{count:,}") for reason, count in counts.items()]),
+    ]
+    return [table for table in shown if table.rows]
 
 
 def as_markdown(summary: Numbers) -> str:
@@ -91,41 +92,37 @@ def _escaped(text: str) -> str:
 
 def _overall(summary: Numbers) -> Table:
     pointing, authors = summary["pointing"], summary["protocol"] == "authors"
+    overlaps = "summed over boxes" if authors else "in their union"
     rows = [
         ("pointing accuracy", _percent(pointing["accuracy"]), _interval(pointing["ci95"])),
         ("  mean over categories", _percent(pointing["macro"]), ""),
         ("  centre of the image", _percent(pointing["center"]), "baseline, same phrases"),
         ("  random point", _percent(pointing["random"]), "baseline, same phrases"),
-        (
-            "attention correctness",
-            _percent(summary["attention_correctness"]),
-            "summed over boxes" if authors else "in their union",
-        ),
+        ("attention correctness", _percent(summary["attention_correctness"]), overlaps),
         ("IoU accuracy", _percent(summary["iou_accuracy"]), "boxes around all boxes, IoU >= 0.5"),
     ]
-    for key, against in (("box_recall", "any true box"), ("box_recall_merged", "the box around all true ones")):
-        if recall := summary[key]:
-            note = f"{against}, IoU >= 0.5"
-            rows.append(("box R@1", _percent(recall["R@1"]), f"{note}, {_interval(recall['ci95'])}"))
-            rows += [(f"box {rank}", _percent(recall[rank]), note) for rank in _ranks(recall)[1:]]
+    for group, against in AGAINST.items():
+        if recall := summary[group]:
+            for rank in _ranks(recall):
+                interval = f", {_interval(recall['ci95'])}" if rank == "R@1" else ""
+                rows.append((f"box {rank}", _percent(recall[rank]), f"{against}, IoU >= 0.5{interval}"))
             rows.append(("  R@1, mean over categories", _percent(recall["macro"]), ""))
     return Table(("metric", "%", ""), [row for row in rows if row[1]])
 
 
 def _ranks(recall: Numbers) -> list[str]:
     """Which R@k say something."""
-    return ["R@1", "R@5", *(["R@10"] if recall["most_boxes"] > FEW_BOXES else [])]
+    return ["R@1", "R@5", "R@10"] if recall["most_boxes"] > FEW_BOXES else ["R@1", "R@5"]
 
 
-def _systems(first: str, numbers: Mapping[str, Numbers]) -> Table:
-    rows = [(NAMES.get(name, name), *_cells(of_system)) for name, of_system in numbers.items()]
+def _systems(first: str, systems: Mapping[str, Numbers]) -> Table:
+    rows = [(NAMES.get(name, name), *_cells(numbers)) for name, numbers in systems.items()]
     kept = [0, *(i for i in range(1, len(COLUMNS) + 1) if any(row[i] for row in rows))]
-    header = (first, *COLUMNS)
-    return Table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return Table([(first, *COLUMNS)[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _cells(numbers: Numbers) -> list[str]:
-    pointing, recall, merged = (numbers.get(key) or {} for key in ("pointing", "box_recall", "box_recall_merged"))
+    pointing, recall, merged = (numbers.get(key, {}) for key in ("pointing", "box_recall", "box_recall_merged"))
     shown = _ranks(recall) if recall else []
     return [
         _percent(pointing.get("accuracy")),
@@ -139,30 +136,18 @@ def _cells(numbers: Numbers) -> list[str]:
     ]
 
 
-def _difference(summary: Numbers) -> Table:
-    other = summary["compared"]
+def _difference(ours: Numbers, theirs: Numbers) -> Table:
     rows = []
-    for metric, row in other["difference"].items():
+    for metric, difference in theirs["difference"].items():
         group, _, rank = metric.partition(" ")
-        ours, theirs = (numbers[group] for numbers in (summary, other))
-        if isinstance(ours, dict):
-            if rank and rank not in _ranks(ours) + _ranks(theirs):
-                continue
-            ours, theirs = (numbers[rank or "accuracy"] for numbers in (ours, theirs))
-        cells = (_percent(ours), _percent(theirs), f"{100 * row['value']:+.2f}", _range(row["ci95"], "+.1f"))
+        both = [numbers[group] for numbers in (ours, theirs)]
+        if rank and not any(rank in _ranks(recall) for recall in both):
+            continue
+        values = [numbers[rank or "accuracy"] if isinstance(numbers, dict) else numbers for numbers in both]
+        cells = *map(_percent, values), f"{100 * difference['value']:+.2f}", _range(difference["ci95"], "+.1f")
         rows.append((METRICS.get(metric, f"box {rank}"), *cells))
-    names = str(summary.get("weights", "this")), other.get("weights", "the other")
+    names = ours.get("weights", "this"), theirs.get("weights", "the other")
     return Table(("paired difference", *names, "difference", "95 %"), rows)
-
-
-def _choosing(summary: Numbers) -> dict[str, Numbers]:
-    """Where levels are chosen between: the system itself, and the paper's choice of the best one."""
-    systems = {"": summary, **summary.get("ablations", {})}
-    return {
-        f"level chosen, {name}" if name else "level chosen": numbers
-        for name, numbers in systems.items()
-        if (not name or name.startswith("best level")) and numbers["levels"]
-    }
 
 
 def _levels(first: str, numbers: Numbers) -> Table:

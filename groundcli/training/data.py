@@ -16,6 +16,7 @@ from groundcli.data.sample import Sample
 from groundcli.data.words import content_key, tokenize
 from groundcli.errors import GroundcliError
 from groundcli.model.text import WordPieces
+from groundcli.recipe import TrainingConfig
 from groundcli.training import FOLDER, LearningOptions, Source
 from groundcli.training.features import LiveFeatures
 from groundcli.training.gradient import Batch, Ranks
@@ -166,31 +167,29 @@ class Pairs:
         """Pairs of an epoch, those of an incomplete last batch included."""
         return sum(round(weight * len(indices)) for weight, indices in self.sets.items())
 
-    def batches(
-        self, size: int, seed: int, epoch: int, first: int, ranks: Ranks, parts: int = 1, mirror: bool = False
-    ) -> Iterator[Batch]:
+    def batches(self, settings: TrainingConfig, epoch: int, first: int, ranks: Ranks) -> Iterator[Batch]:
         """An epoch: every image as often as its weight says, in random order, each time with one of its captions.
 
         The incomplete last batch is left out. Images that can't be decoded, and one that comes twice in a batch, leave
         it smaller.
 
         Args:
-            size: pairs per batch.
-            seed, epoch: what order and captions depend on, and nothing else.
+            settings: pairs per batch, parts of this rank's images in a batch, whether half of the images are mirrored
+                (but never one with a caption that tells left from right), and the seed.
+            epoch: with the seed all that order and captions depend on.
             first: the batch to begin with.
             ranks: who computes the maps of the other images.
-            parts: of this rank's images.
-            mirror: half of the images, but never one with a caption that tells left from right.
         """
-        draw = torch.Generator().manual_seed(seed * 1000 + epoch)
+        size, parts = settings.batch_size, settings.accumulate
+        draw = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
         order = self._order(draw)
         drawn = torch.rand(len(order), generator=draw).tolist()
         pairs = [(i, self.captions[i][int(x * len(self.captions[i]))]) for i, x in zip(order, drawn, strict=True)]
         groups = [dict(pairs[i : i + size]) for i in range(0, len(pairs) - size + 1, size)][first:]
-        # Every rank draws all batches alike, and reads only its share of each: neither order nor captions depend on
-        # how many ranks there are. Its share is read in `parts`, as a part's maps are all that has to fit into memory.
+        # Every rank draws all batches alike and reads its share of each: neither order nor captions depend on how many
+        # ranks there are. A share is read in parts as it is mapped in parts, where memory is short: see `gradient`.
         split = [Ranks(i, parts).share(ranks.share(list(group))) for group in groups for i in range(parts)]
-        maps = self.features.read(split, self._mirrored(draw) if mirror else ())
+        maps = self.features.read(split, self._mirrored(draw) if settings.mirror else ())
         for captions in groups:
             mine = list(islice(maps, parts))
             # Only now is it known which images could be decoded. All ranks have to agree on the pairs, and on whose

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from groundcli import checkpoint
 from groundcli.devices import torch_device
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.files import write_json
+from groundcli.files import LOCK, is_partial, locked, write_json
 from groundcli.model.elmo import BEGIN_SENTENCE, END_SENTENCE, Elmo
 from groundcli.recipe import RECIPES, ElmoConfig
 from groundcli.training import PretrainElmoOptions
 from groundcli.training.loop import warmup_cosine
-from groundcli.training.progress import bar
+from groundcli.training.progress import Bar
 from groundcli.weights.elmo import load_options, save_elmo
 
 UNKNOWN = "<UNK>"
+STATE = "checkpoint.safetensors"
 
 
 class LanguageModel(nn.Module):
@@ -108,20 +109,30 @@ def pretrain_elmo(options: PretrainElmoOptions, console: Console) -> float:
         UsageError: the folder holds a run that isn't to be resumed, or other files.
         GroundcliError: the captions or the sizes can't be read.
     """
-    out, saved, device = options.out, options.out / "checkpoint.safetensors", torch_device(options.device)
+    out, saved = options.out, options.out / STATE
     if saved.exists() and not options.resume:
         raise UsageError(f"{out} holds a run already: add --resume to go on with it, or name another folder")
-    if not saved.exists() and out.exists() and any(out.iterdir()):
-        raise UsageError(f"--out {out}: holds other files, such as {next(out.iterdir()).name}; name a new folder")
+    names = [path.name for path in out.iterdir()] if out.exists() else []
+    others = sorted(name for name in names if name != LOCK and not is_partial(name))
+    if others and not saved.exists():
+        raise UsageError(f"--out {out}: holds other files, such as {others[0]}; name a new folder")
     sizes, captions = load_options(options.sizes or RECIPES / "elmo_laptop.json"), read_captions(options.captions)
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        return _learn(options, sizes, captions, console)
+
+
+def _learn(
+    options: PretrainElmoOptions, sizes: ElmoConfig, captions: Sequence[Sequence[str]], console: Console
+) -> float:
+    out, saved = options.out, options.out / STATE
     held_out = min(options.held_out, len(captions) // 10) or 1
     train, test = captions[:-held_out], captions[-held_out:]
     torch.manual_seed(options.seed)
     words = vocabulary(train, options.min_count)
-    model = LanguageModel(sizes, words, options.dropout).to(device)
+    model = LanguageModel(sizes, words, options.dropout).to(torch_device(options.device))
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99))
-    config = {name: options.arguments()[name] for name in options.deciding()}
+    config = {name: getattr(options, name) for name in options.deciding()}
     epoch, result = 0, float("inf")
     if saved.exists():
         tensors, state = checkpoint.load(saved, ("config", "words", "epoch", "perplexity"))
@@ -130,9 +141,10 @@ def pretrain_elmo(options: PretrainElmoOptions, console: Console) -> float:
         model.load_state_dict(checkpoint.part("model", tensors))
         checkpoint.restore_optimizer(optimizer, checkpoint.part("optimizer", tensors))
         epoch, result = state["epoch"], state["perplexity"]
+        save_elmo(model.elmo, out)  # a kill may have come before it was written
     per_epoch = -(-len(train) // options.batch_size)
     steps = per_epoch * options.epochs
-    with bar(console, steps, epoch * per_epoch, options.batch_size) as shown:
+    with Bar(console, steps, epoch * per_epoch, options.batch_size) as bar:
         for epoch in range(epoch, options.epochs):  # noqa: B020 - from where it was
             generator = torch.Generator().manual_seed(options.seed * 1000 + epoch)
             torch.manual_seed(options.seed * 1000 + epoch)
@@ -144,9 +156,9 @@ def pretrain_elmo(options: PretrainElmoOptions, console: Console) -> float:
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
-                shown.step(f"loss {float(loss.detach()):.4f}  lr {rate:.1e}")
+                bar.step(f"loss {float(loss.detach()):.4f}  lr {rate:.1e}")
             result = perplexity(model, test, options.batch_size)
-            shown.line(f"epoch {epoch + 1}: held-out perplexity {result:.2f}")
+            bar.line(f"epoch {epoch + 1}: held-out perplexity {result:.2f}")
             state = {"config": config, "words": len(words), "epoch": epoch + 1, "perplexity": result}
             tensors = checkpoint.prefixed("model", model.state_dict())
             tensors |= checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(optimizer))

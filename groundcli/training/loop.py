@@ -9,11 +9,11 @@ groundcli finetune photos/ --from lite --out runs/mine                          
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -26,7 +26,7 @@ from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.parallel import Stopped, interruptible
-from groundcli.recipe import Recipe, TrainingConfig, load_recipe, override
+from groundcli.recipe import Recipe, load_recipe, override, recipe_from
 from groundcli.training import FinetuneOptions, LearningOptions, TrainOptions
 from groundcli.training.data import Data, Pairs, load, unseen_words, vocabulary
 from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation
@@ -34,12 +34,12 @@ from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
 from groundcli.training.preflight import check
 from groundcli.training.progress import Reporter, plot, report
 from groundcli.training.state import LAST, RunState, check_folder, choose_trained, describe, has_state, keep_metrics
-from groundcli.training.validation import Judge, judge_by
+from groundcli.training.validation import judge_by
 from groundcli.weights.load import UNTRAINED, Loaded, load_model, new_model
 
 NAMES = 5  # of images, that an error shows
 SHOWN = 10  # words that a warning shows
-GENTLE = 0.1  # share of the learning rate that a model learned with, for what it learns on: it has learned most already
+GENTLER = 10  # the rate of finetuning is so much lower than that of training: most was learned already
 
 
 class Outcome(NamedTuple):
@@ -58,13 +58,6 @@ class Outcome(NamedTuple):
     kept: int
 
 
-class Start(NamedTuple):
-    """A trained model to begin with, and the part of it that learns."""
-
-    loaded: Loaded
-    part: str
-
-
 def train(options: TrainOptions, console: Console) -> Outcome:
     """Trains a recipe and writes `best.safetensors`, `last.safetensors` and `metrics.jsonl` into a folder.
 
@@ -77,15 +70,14 @@ def train(options: TrainOptions, console: Console) -> Outcome:
 
     Raises:
         UsageError: the run exists and isn't to be resumed, or was made by another recipe or on other data.
-        GroundcliError: fewer usable pairs than a batch, a loss that isn't a number, a full disk.
+        GroundcliError: fewer than two usable pairs, a loss that isn't a number, a full disk.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
-    recipe = load_recipe(options.recipe, options.settings)
+    recipe, tell = load_recipe(options.recipe, options.settings), partial(console.print, markup=False)
     check_folder(options.out, options.resume)
-    data = load(options, _teller(console), validate=bool(recipe.training.validate_every))
-    check(data, options, "to choose the best epoch by", _teller(console))
-    recipe = _with_fitting_batch(recipe, data, options, console)
-    return _train(recipe, data, options, console, options.untrained, None)
+    data = load(options, tell, validate=bool(recipe.training.validate_every))
+    check(data, options, "to choose the best epoch by", tell)
+    return _run(options, recipe, data, console, untrained=options.untrained)
 
 
 def finetune(options: FinetuneOptions, console: Console) -> Outcome:
@@ -94,130 +86,112 @@ def finetune(options: FinetuneOptions, console: Console) -> Outcome:
     A tenth of a folder's images is kept aside, of a data set its split "val": they choose the best epoch, and the model
     stays as it was where none is better. Arguments and errors are as of `train`.
     """
+    tell = partial(console.print, markup=False)
     check_folder(options.out, options.resume)
-    loaded = load_model(options.start)
-    rate = f"training.learning_rate={loaded.recipe.training.learning_rate * GENTLE}"
-    recipe = override(loaded.recipe, [rate, *options.settings], str(loaded.path))
-    data = load(options, _teller(console), aside=recipe.training.seed)
-    check(data, options, "kept aside to compare by", _teller(console))
-    recipe = _with_fitting_batch(recipe, data, options, console)
+    loaded = load_model(options.start, options.settings)
+    trained = recipe_from(loaded.metadata["recipe"], str(loaded.path))
+    rate = f"training.learning_rate={trained.training.learning_rate / GENTLER}"
+    recipe = override(trained, [rate, *options.settings], str(loaded.path))
+    data = load(options, tell, aside=recipe.training.seed)
+    check(data, options, "kept aside to compare by", tell)
     unseen = unseen_words(data.samples, vocabulary(loaded))
     if unseen:
         words = ", ".join(f"{word} ({count})" for word, count in unseen[:SHOWN])
         more = f" and {len(unseen) - SHOWN} more" if len(unseen) > SHOWN else ""
-        console.print(f"words that {loaded.name} has never seen: {words}{more}", markup=False)
-    data = data._replace(source=f"{loaded.name}, then {data.source}")
-    return _train(recipe, data, options, console, False, Start(loaded, options.train))
+        tell(f"words that {loaded.name} has never seen: {words}{more}")
+    choose_trained(loaded.model, options.train)
+    return _run(options, recipe, data._replace(source=f"{loaded.name}, then {data.source}"), console, start=loaded)
 
 
-def _teller(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, markup=False)
-
-
-def _with_fitting_batch(recipe: Recipe, data: Data, options: LearningOptions, console: Console) -> Recipe:
-    """A recipe whose batches are no larger than the data, unless their size was asked for."""
-    count = len(data.samples)
-    asked = any(setting.partition("=")[0].strip() == "training.batch_size" for setting in options.settings)
-    if asked or not 2 <= count < recipe.training.batch_size:
-        return recipe
-    console.print(f"batches of {count}, not {recipe.training.batch_size}: there are no more images", markup=False)
-    return override(recipe, [f"training.batch_size={count}"], "the recipe")
-
-
-def _train(
-    recipe: Recipe, data: Data, options: LearningOptions, console: Console, untrained: bool, start: Start | None
+def _run(
+    options: LearningOptions,
+    recipe: Recipe,
+    data: Data,
+    console: Console,
+    untrained: bool = False,
+    start: Loaded | None = None,
 ) -> Outcome:
-    out, batch_size = options.out, recipe.training.batch_size
+    """What both have in common: the whole run, among the processes that make it together."""
+    out = options.out
     with joined(torch_device(options.device)) as (ranks, device), interruptible() as stopped:
-        console.quiet = console.quiet or not ranks.first
-        _check_enough(len(data.samples), batch_size)
         out.mkdir(parents=True, exist_ok=True)
         with locked(out) if ranks.first else nullcontext():
-            run = _set_up(recipe, data, options, console, device, ranks, stopped, untrained, start)
-            resumed = options.resume and run.state.restore(out, _teller(console))
+            run = _Run(options, recipe, data, console, device, ranks, stopped, untrained, start)
+            resumed = options.resume and run.state.restore(out, partial(console.print, markup=False))
             if start and not resumed:
                 run.measure_before()
             if ranks.first:
                 keep_metrics(out, run.step, run.state.values["epoch"])
-                counts = {"images": len(run.pairs.indices), "validation_images": len(data.validation)}
-                describe(options, run.state, {**counts, "steps": run.steps}, device, ranks)
-            with report(console, out, run.steps, run.step, batch_size, ranks.first) as reporter:
-                run.epochs(reporter)
+                describe(options, run.state, run.counts, device, ranks)
+            with report(console, out, run.steps, run.step, run.settings.batch_size, ranks.first) as reporter:
+                run.learn(reporter)
             if ranks.first:
                 plot(out)
     best, before = (math.nan if v is None else float(v) for v in (run.state.values[key] for key in ("best", "before")))
     return Outcome(best, before, run.judge.title if run.judge else "", len(data.validation))
 
 
-def _set_up(
-    recipe: Recipe,
-    data: Data,
-    options: LearningOptions,
-    console: Console,
-    device: torch.device,
-    ranks: Ranks,
-    stopped: Stopped,
-    untrained: bool,
-    start: Start | None,
-) -> "_Run":
-    """The model, its optimizer, and the features of all images, which are computed here where they are kept."""
-    settings, visual = recipe.training, recipe.model.visual
-    if settings.mirror and (options.cache_features or settings.cache_features):
-        raise UsageError(
-            "training.mirror needs the backbone in every epoch: add --set training.cache_features=false, and leave out "
-            "--cache-features"
-        )
-    torch.manual_seed(settings.seed)
-    model, frozen = new_model(recipe.model, settings.seed if untrained else None)
-    model.to(device)
-    if start:
-        model.load_trained(start.loaded.model.trained())
-        choose_trained(model, start.part)
-
-    def features(samples: Sequence[Sample], how: Preparation) -> LiveFeatures:
-        if not (options.cache_features or settings.cache_features):
-            return LiveFeatures(samples, model.backbone, how)
-        folder = options.cache_features or options.out / "features"
-        cached = CachedFeatures(samples, model.backbone, how, frozen[visual.weights], folder)
-        cached.complete(ranks, stopped, console)
-        return cached
-
-    in_use = Preparation(visual.image_size, visual.grid)
-    learning = Preparation(settings.image_size or in_use.image_size, settings.grid or in_use.grid)
-    pairs = Pairs(data.samples, data.weights, features(data.samples, learning))
-    judged = data.validation and settings.validate_every
-    judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
-    _check_enough(pairs.drawn, settings.batch_size)
-    if not start and not has_state(options.out):
-        _set_scale(model, pairs, settings.batch_size)
-    known = start.loaded.metadata.get("vocabulary", ()) if start else ()
-    made_of = {
-        "recipe": recipe.to_dict(),
-        "frozen": frozen,
-        "source": data.source,
-        "version": groundcli.__version__,
-        "data": pairs.digest,
-        "vocabulary": sorted(pairs.vocabulary.union(known)),
-    }
-    state = RunState(model, settings, made_of | ({UNTRAINED: settings.seed} if untrained else {}))
-    return _Run(settings, options, ranks, stopped, pairs, learning.grid, data.validation, judge, state)
-
-
-@dataclass
 class _Run:
     """A run under way: what it learns from, what it keeps, and who takes part."""
 
-    settings: TrainingConfig
-    options: LearningOptions
-    ranks: Ranks
-    stopped: Stopped
-    pairs: Pairs
-    grid: int  # cells a side, in training
-    validation: Sequence[Sample]
-    judge: Judge | None
-    state: RunState
-    saved: float = field(default_factory=time.monotonic)
-    told: set[tuple[str, str]] = field(default_factory=set)  # images that can't be used
+    def __init__(
+        self,
+        options: LearningOptions,
+        recipe: Recipe,
+        data: Data,
+        console: Console,
+        device: torch.device,
+        ranks: Ranks,
+        stopped: Stopped,
+        untrained: bool,
+        start: Loaded | None,
+    ):
+        """Makes the model, its optimizer, and the features of all images, which are computed here if they are kept."""
+        self.options, self.ranks, self.stopped, self.validation = options, ranks, stopped, data.validation
+        settings, visual = recipe.training, recipe.model.visual
+        cache = options.cache_features or (options.out / "features" if settings.cache_features else None)
+        if settings.mirror and cache:
+            raise UsageError(
+                "training.mirror needs the backbone in every epoch: add --set training.cache_features=false, and leave "
+                "out --cache-features"
+            )
+        torch.manual_seed(settings.seed)
+        if start:
+            model, frozen = start.model, dict(start.metadata["frozen"])
+        else:
+            model, frozen = new_model(recipe.model, settings.seed if untrained else None)
+        model.to(device)
+
+        def features(samples: Sequence[Sample], how: Preparation) -> LiveFeatures:
+            if not cache:
+                return LiveFeatures(samples, model.backbone, how)
+            kept = CachedFeatures(samples, model.backbone, how, frozen[visual.weights], cache)
+            kept.complete(ranks, stopped, console)
+            return kept
+
+        in_use = Preparation(visual.image_size, visual.grid)
+        learning = Preparation(settings.image_size or in_use.image_size, settings.grid or in_use.grid)
+        self.grid = learning.grid  # cells per side, in training
+        self.pairs = Pairs(data.samples, data.weights, features(data.samples, learning))
+        judged = data.validation and settings.validate_every
+        self.judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
+        recipe = _with_fitting_batch(recipe, self.pairs, console)
+        self.settings = recipe.training
+        if not start and not has_state(options.out):
+            self._set_scale(model)
+        made_of: dict[str, Any] = {
+            "recipe": recipe.to_dict(),
+            "frozen": frozen,
+            "source": data.source,
+            "version": groundcli.__version__,
+            "data": self.pairs.digest,
+            "vocabulary": sorted(self.pairs.vocabulary.union(start.metadata.get("vocabulary", ()) if start else ())),
+        }
+        if untrained or (start and start.untrained):
+            made_of[UNTRAINED] = start.metadata[UNTRAINED] if start else settings.seed
+        self.state = RunState(model, settings, made_of)
+        self.saved = time.monotonic()
+        self.told: set[tuple[str, str]] = set()  # images that can't be used
 
     @property
     def per_epoch(self) -> int:
@@ -234,6 +208,11 @@ class _Run:
         """Those that are done."""
         return int(self.state.values["epoch"] * self.per_epoch + self.state.values["batch"])
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """For `run.json`."""
+        return {"images": len(self.pairs.indices), "validation_images": len(self.validation), "steps": self.steps}
+
     def measure_before(self) -> None:
         """The model to go on from is the best so far."""
         values = self.state.values
@@ -241,50 +220,41 @@ class _Run:
         if self.ranks.first:
             self.state.save_best(self.options.out)
 
-    def epochs(self, reporter: Reporter) -> None:
-        """All that are left. Raises Interrupted, after the state was saved."""
-        values, patience = self.state.values, self.settings.patience
+    def learn(self, reporter: Reporter) -> None:
+        """The loop, from wherever the state is to the last epoch. Raises Interrupted, after the state was saved."""
         try:
-            while values["epoch"] < self.settings.epochs:
-                if patience and values["stale"] >= patience:
-                    reporter.line(f"stopped early: {values['stale']} validations without a better one")
-                    break
-                self._learn(reporter)
-                self._validate(reporter)
+            self._loop(reporter)
         except Interrupted as error:
             self._save()
+            values = self.state.values
             done = f"after {values['epoch']} epochs and {values['batch']} of {self.per_epoch} steps"
             raise Interrupted(f"{error} {done}; go on with the same command and --resume") from None
 
-    def _learn(self, reporter: Reporter) -> None:
-        """The steps of an epoch that are left."""
-        settings, values = self.settings, self.state.values
-        self.state.model.train()
-        arrived, waited = time.perf_counter(), self.pairs.features.waited
-        position = settings.seed, values["epoch"], values["batch"]
-        for batch in self.pairs.batches(
-            settings.batch_size, *position, self.ranks, settings.accumulate, settings.mirror
-        ):
-            rate = SCHEDULES[settings.schedule](self.step, self.steps, settings.learning_rate, settings.warmup)
-            terms = self._update(batch, rate) if len(batch.names) > 1 else {}  # an image alone has no negatives
-            if terms:
+    def _loop(self, reporter: Reporter) -> None:
+        settings, values, features = self.settings, self.state.values, self.pairs.features
+        rate_at = SCHEDULES[settings.schedule]
+        while values["epoch"] < settings.epochs:
+            if settings.patience and values["stale"] >= settings.patience:
+                reporter.line(f"stopped early: {values['stale']} validations without a better one")
+                break
+            self.state.model.train()
+            arrived, waited = time.perf_counter(), features.waited
+            for batch in self.pairs.batches(settings, values["epoch"], values["batch"], self.ranks):
+                rate = rate_at(self.step, self.steps, settings.learning_rate, settings.warmup)
+                terms = self._update(batch, rate) if len(batch.names) > 1 else {}  # an image alone has no negatives
                 sums = Counter(values["sums"])
-                sums.update({**terms, "steps": 1})
+                sums.update({**terms, "steps": 1} if terms else {})
                 values["sums"] = dict(sums)
-            values["batch"] += 1
-            now, sofar = time.perf_counter(), self.pairs.features.waited
-            reporter.step(self.step, values["epoch"] + 1, terms, rate, now - arrived, sofar - waited)
-            arrived, waited = now, sofar
-            if any(self.ranks.gather(self.stopped())):
-                raise Interrupted("interrupted")
-            if self._is_save_due():
-                self._save()
-        for path, reason in sorted(set(self.pairs.features.failures) - self.told):
-            reporter.line(f"skipped {path}: {reason}")
-        self.told.update(self.pairs.features.failures)
-        if not values["sums"]:
-            reason = self.pairs.features.failures[0][1]
-            raise GroundcliError(f"none of the {len(self.pairs.names)} images can be decoded: {reason}")
+                values["batch"] += 1
+                now = time.perf_counter()
+                reporter.step(self.step, values["epoch"] + 1, terms, rate, now - arrived, features.waited - waited)
+                arrived, waited = now, features.waited
+                if any(self.ranks.gather(self.stopped())):
+                    raise Interrupted("interrupted")
+                if self._is_save_due():
+                    self._save()
+            self._tell_failures(reporter)
+            self._validate(reporter)
 
     def _update(self, batch: Batch, rate: float) -> dict[str, float]:
         """One step of the optimizer, at a learning rate; returns the terms of the loss."""
@@ -299,6 +269,15 @@ class _Run:
         optimizer.step()
         self.state.average.update(model, self.step + 1)
         return terms
+
+    def _tell_failures(self, reporter: Reporter) -> None:
+        """Each image that can't be used is told of once. Raises GroundcliError where none can."""
+        failures = self.pairs.features.failures
+        for path, reason in sorted(set(failures) - self.told):
+            reporter.line(f"skipped {path}: {reason}")
+        self.told.update(failures)
+        if not self.state.values["sums"]:
+            raise GroundcliError(f"none of the {len(self.pairs.names)} images can be decoded: {failures[0][1]}")
 
     def _validate(self, reporter: Reporter) -> None:
         """Ends an epoch: measures the model where that is due, and saves it."""
@@ -322,7 +301,7 @@ class _Run:
 
     def _measure(self) -> float:
         assert self.judge
-        return self.judge(self.state.model, self.ranks, self.options.precision, self.stopped)
+        return self.judge.measure(self.state.model, self.ranks, self.options.precision, self.stopped)
 
     def _is_save_due(self) -> bool:
         seconds, steps = self.options.save_interval
@@ -333,13 +312,24 @@ class _Run:
             self.state.save(self.options.out)
         self.saved = time.monotonic()
 
+    def _set_scale(self, model: GroundingModel) -> None:
+        """Brings the levels to one size, as the first batch that can be decoded shows them."""
+        indices, size = self.pairs.indices, self.settings.batch_size
+        for batch in self.pairs.features.read(indices[i : i + size] for i in range(0, len(indices), size)):
+            if batch.indices:
+                model.visual_mapping.set_scale(batch.maps)
+                return
 
-def _check_enough(images: int, batch_size: int) -> None:
-    if images < batch_size:
-        raise GroundcliError(
-            f"{images} images with captions are fewer than a batch of {batch_size}; give more, or add "
-            "--set training.batch_size=NUMBER"
-        )
+
+def _with_fitting_batch(recipe: Recipe, pairs: Pairs, console: Console) -> Recipe:
+    """A recipe whose batches are no larger than there are images. Raises GroundcliError where there are under two."""
+    count = min(len(pairs.indices), pairs.drawn)
+    if count < 2:
+        raise GroundcliError(f"{count} usable images with captions: training tells pairs apart, and needs two at least")
+    if count >= recipe.training.batch_size:
+        return recipe
+    console.print(f"batches of {count}, not {recipe.training.batch_size}: there are no more images", markup=False)
+    return override(recipe, [f"training.batch_size={count}"], "the recipe")
 
 
 def _check_finite(terms: dict[str, float], batch: Batch, epoch: int, out: Path) -> None:
@@ -353,15 +343,6 @@ def _check_finite(terms: dict[str, float], batch: Batch, epoch: int, out: Path) 
         f"{', ...' if len(batch.names) > NAMES else ''} (all in {listed}); the last good checkpoint is {out / LAST}; "
         "look at these images, or add --set training.learning_rate=NUMBER with a lower one"
     )
-
-
-def _set_scale(model: GroundingModel, pairs: Pairs, batch_size: int) -> None:
-    """Brings the levels to one size, as the first batch that can be decoded shows them."""
-    indices = pairs.indices
-    for batch in pairs.features.read(indices[i : i + batch_size] for i in range(0, len(indices), batch_size)):
-        if batch.indices:
-            model.visual_mapping.set_scale(batch.maps)
-            return
 
 
 # --- Learning rates as functions of the step

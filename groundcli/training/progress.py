@@ -8,8 +8,7 @@ from typing import IO
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from groundcli.data.images import decode
 from groundcli.data.sample import Sample
@@ -25,48 +24,25 @@ EVENTS, PLOT = "tensorboard", "curves.png"
 SHOWN = 4  # validation images, the same ones in every epoch
 
 
-class RateColumn(ProgressColumn):
-    """Examples a second: steps a second, times the examples of a step."""
+class Bar(Progress):
+    """Shows steps, a note, examples per second and time left; and lines that stay above them."""
 
-    def __init__(self, batch_size: int):
-        super().__init__()
-        self.batch_size = batch_size
-
-    def render(self, task: Task) -> Text:
-        """One column of a task's line."""
-        return Text(f"{self.batch_size * (task.speed or 0.0):.0f} examples/s")
-
-
-@contextmanager
-def bar(console: Console, steps: int, done: int, batch_size: int) -> Iterator["Bar"]:
-    """Shows steps, a note, examples/s and time left until the block ends."""
-    columns = (
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[note]}"),
-        RateColumn(batch_size),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=120) as shown:
-        yield Bar(shown, total=steps, done=done)
-
-
-class Bar:
-    """A progress bar, and lines that stay above it."""
-
-    def __init__(self, shown: Progress, total: int, done: int):
-        self._shown = shown
-        self._task = shown.add_task("train", total=total, completed=done, note="")
+    def __init__(self, console: Console, steps: int, done: int, batch_size: int):
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[note]}"))
+        super().__init__(
+            *columns, TextColumn("left"), TimeRemainingColumn(), console=console, speed_estimate_period=120
+        )
+        self._batch_size = batch_size
+        self._task = self.add_task("", total=steps, completed=done, note="")
 
     def step(self, note: str) -> None:
         """One more step done."""
-        self._shown.update(self._task, advance=1, note=note)
+        rate = self._batch_size * (self.tasks[0].speed or 0)
+        self.update(self._task, advance=1, note=f"{note}  {rate:.0f} examples/s")
 
     def line(self, text: str) -> None:
         """A line to keep."""
-        self._shown.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, markup=False, soft_wrap=True)
 
 
 class Events:
@@ -104,17 +80,13 @@ class Events:
 class Reporter:
     """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard."""
 
-    def __init__(self, shown: Bar, metrics: IO[str] | None = None, events: Events | None = None):
+    def __init__(self, bar: Bar, metrics: IO[str] | None = None, events: Events | None = None):
         self.events = events
-        self._bar = shown
+        self.line = bar.line
+        self._bar = bar
         self._metrics = metrics
         self._seconds = self._waited = 0.0
         self._best = ""
-
-    def _write(self, line: Mapping[str, object]) -> None:
-        if self._metrics:
-            self._metrics.write(json.dumps(line) + "\n")
-            self._metrics.flush()
 
     def step(
         self, step: int, epoch: int, terms: Mapping[str, float], rate: float, seconds: float, waited: float
@@ -128,13 +100,7 @@ class Reporter:
         if self.events:
             self.events.scalars({"train/loss": loss, "train/lr": rate, **_under("train", terms)}, step)
         parts = " + ".join(f"{name} {value:.2f}" for name, value in terms.items())
-        wait = f"data wait {self.wait:.0%}"
-        self._bar.step(f"loss {loss:.4f} = {parts}  lr {rate:.1e}  {wait}{self._best}")
-
-    @property
-    def wait(self) -> float:
-        """The share of the steps' time that was spent waiting for data."""
-        return self._waited / max(self._seconds, 1e-9)
+        self._bar.step(f"loss {loss:.4f} = {parts}  lr {rate:.1e}  data wait {self._wait:.0%}{self._best}")
 
     def epoch(
         self,
@@ -142,37 +108,43 @@ class Reporter:
         epoch: int,
         sums: Mapping[str, float],
         judge: Judge | None,
-        accuracy: float | None,
+        measured: float | None,
         better: bool,
     ) -> None:
-        """An epoch is done, with the sums of its steps' terms and what validation found."""
+        """An epoch is done, with the sums of its steps' terms and what validation gave."""
         terms = {name: total / sums["steps"] for name, total in sums.items() if name != "steps"}
-        loss = sum(terms.values())
-        measured = {judge.name: accuracy} if judge else {}
-        self._write({"step": step, "epoch": epoch, "loss": loss, **terms, **measured})
+        loss, title = sum(terms.values()), ""
+        self._write({"step": step, "epoch": epoch, "loss": loss, **terms, **({judge.name: measured} if judge else {})})
+        curves = _under("epoch", terms)
+        if judge and measured is not None:
+            curves[f"validation/{judge.name}"] = measured
+            title = f", {judge.title} {100 * measured:.2f} %"
+            self._best = f"  best {measured:.2%}" if better else self._best
         if self.events:
-            self.events.scalars(_under("epoch", terms), step)
-            if judge and accuracy is not None:
-                self.events.scalars({f"validation/{judge.name}": accuracy}, step)
-        found = "" if judge is None or accuracy is None else f", {judge.title} {100 * accuracy:.2f} %"
-        self.line(f"epoch {epoch}: loss {loss:.4f}{found}{', the best' if better else ''}; data wait {self.wait:.1%}")
-        if better and found:
-            self._best = f"  best {accuracy:.2%}"
+            self.events.scalars(curves, step)
+        best = ", the best" if better else ""
+        self.line(f"epoch {epoch}: loss {loss:.4f}{title}{best}; data wait {self._wait:.1%}")
 
-    def line(self, text: str) -> None:
-        """A line to keep."""
-        self._bar.line(text)
+    def _write(self, line: Mapping[str, object]) -> None:
+        if self._metrics:
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+
+    @property
+    def _wait(self) -> float:
+        """The share of the steps' time that was spent waiting for data."""
+        return self._waited / max(self._seconds, 1e-9)
 
 
 @contextmanager
 def report(console: Console, out: Path, steps: int, done: int, batch_size: int, writes: bool) -> Iterator[Reporter]:
     """Reports into a run's folder, where this process `writes`, and to a console until the block ends."""
-    with bar(console, steps, done, batch_size) as shown:
+    with Bar(console, steps, done, batch_size) as bar:
         if not writes:
-            yield Reporter(shown)
+            yield Reporter(bar)
             return
         with (out / METRICS).open("a", encoding="utf-8") as metrics, closing(Events(out, done)) as events:
-            yield Reporter(shown, metrics, events)
+            yield Reporter(bar, metrics, events)
 
 
 def _under(group: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -18,12 +18,14 @@ from groundcli.model.grounding_model import GroundingModel
 from groundcli.recipe import TrainingConfig, recipe_from
 from groundcli.training import LearningOptions
 from groundcli.training.gradient import Ranks
+from groundcli.weights.load import check_finite
 from groundcli.weights.store import BEST
 
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 METRICS = "metrics.jsonl"
 FILES = frozenset({LAST, PREVIOUS, BEST, METRICS, LOCK, "run.json", "features", "tensorboard", "curves.png"})
 SAME = {"recipe": "by another recipe", "frozen": "on other frozen weights", "data": "on other data"}
+BEGINNING = {"epoch": 0, "batch": 0, "sums": {}, "accuracy": None, "best": None, "before": None, "stale": 0}
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "tokenizers", "pillow")
 Tell = Callable[[str], None]
 
@@ -96,8 +98,7 @@ class RunState:
         self.model = model
         self.optimizer = _optimizer(model, settings.weight_decay)
         self.average = Average(model, settings.ema)
-        beginning = {"epoch": 0, "batch": 0, "sums": {}, "accuracy": None, "best": None, "before": None, "stale": 0}
-        self.values: dict[str, Any] = {**made_of, **beginning}
+        self.values: dict[str, Any] = {**made_of, **BEGINNING}
 
     def save(self, out: Path) -> None:
         """Writes all that going on takes; the state before stays as `previous.safetensors`. Raises GroundcliError."""
@@ -123,7 +124,7 @@ class RunState:
             UsageError: it was made by another recipe or on other data.
             GroundcliError: it is damaged, and so is the one before.
         """
-        loaded = _load(out, self.values, tell)
+        loaded = _load(out, tell)
         if not loaded:
             return False
         tensors, values = loaded
@@ -143,13 +144,14 @@ class RunState:
         return True
 
 
-def _load(out: Path, needed: Mapping[str, Any], tell: Tell) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _load(out: Path, tell: Tell) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The last state that is whole; None where the folder has none. Raises GroundcliError where all are damaged."""
     errors = []
     for path in (out / LAST, out / PREVIOUS):
         if path.exists():
             try:
-                loaded = checkpoint.load(path, needed)
+                loaded = checkpoint.load(path, (*SAME, *BEGINNING))
+                check_finite(path, loaded[0])
             except GroundcliError as error:
                 errors.append(str(error))
                 continue

@@ -1,9 +1,13 @@
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import groundcli as package
 from groundcli import checkpoint
+from groundcli.files import sha256
 from groundcli.weights.store import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape
@@ -35,20 +39,39 @@ def flickr30k(tmp_path: Path) -> Path:
 
 
 def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
-    file = tmp_path / "numbers.json"
-    done = groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--json", file)
+    file, table = tmp_path / "numbers.json", tmp_path / "rows.csv"
+    done = groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--json", file, "--rows", table)
     assert "protocol default" in done.stdout
     numbers = json.loads(file.read_text())
     assert (numbers["dataset"], numbers["split"], numbers["weights"]) == ("flickr30k", "val", "lite")
     assert (numbers["images"], numbers["phrases"], numbers["skipped"]) == (2, 2, {"no_box": 2})
+    assert (numbers["version"], numbers["sha256"]) == (package.__version__, sha256(SHIPPED / "lite.safetensors"))
+    assert numbers["command"] == (
+        f"groundcli eval --boxes sides --dataset flickr30k --data {flickr30k} --json {file} --rows {table}"
+    )
+    assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(numbers["date"])).total_seconds() < 600
+    rows = pd.read_csv(table)
+    assert len(rows) == 2 * 7  # phrases, times the model, four baselines, two methods of boxes
+    assert set(rows["image"]) == {"Flickr30k_Images/11.jpg", "Flickr30k_Images/12.jpg"}
+    red = rows[(rows["group"] == "evaluated") & (rows["phrase"] == "A red ball")].iloc[0]
+    assert (red["caption"], red["caption_text"], red["start"], red["end"]) == (0, "A red ball on the whole .", 0, 10)
+    assert (red["category"], red["true_boxes"], red["system"]) == ("other", "[[20.0, 30.0, 60.0, 60.0]]", "lite")
+    assert red["hit"] == (20 <= red["x"] <= 80 and 30 <= red["y"] <= 90)
+    assert red["boxes"] == 5
+    assert 0 < red["near_peak"] <= 1
+    hits = rows.groupby(["group", "system"])["hit"].mean()
     pointing = numbers["pointing"]
+    assert pointing["accuracy"] == hits["evaluated", "lite"]
     assert pointing["accuracy"] in (0, 0.5, 1)
+    for name in ("center", "random", "sentence_region"):
+        assert numbers["baselines"][name]["pointing"]["accuracy"] == hits["baselines", name]
     assert pointing["center"] == 0
     assert pointing["random"] == pytest.approx(60 * 60 / (240 * 180))
     assert pointing["by_category"]["other"]["phrases"] == 2
     assert sum(numbers["levels"].values()) == pytest.approx(1)
     assert set(numbers["baselines"]) == {"center", "whole_image", "sentence_region", "random"}
-    assert numbers["box_methods"]["authors"]["box_recall"]["R@1"] in (0, 0.5, 1)
+    best = rows[(rows["group"] == "box_methods") & (rows["system"] == "authors")]["any_rank"] == 1
+    assert numbers["box_methods"]["authors"]["box_recall"]["R@1"] == best.mean()
 
 
 def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
@@ -59,7 +82,7 @@ def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Ru
     )
     assert f"report: {folder / 'report.html'}" in done.stdout
     found = json.loads(numbers.read_text())
-    assert found["compared"]["weights"] == "lite"
+    assert (found["compared"]["weights"], found["compared"]["sha256"]) == ("lite", found["sha256"])
     assert found["compared"]["difference"]["pointing"] == {"value": 0, "ci95": [0, 0]}
     ablations = found["ablations"]
     assert list(ablations) == [
@@ -67,7 +90,7 @@ def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Ru
         *("sentence of the caption", "phrase as a sentence"),
     ]
     assert ablations["blocks.4 alone"]["levels"] == {"blocks.4": 1, "blocks.5": 0}
-    assert all(0 <= row["pointing"]["accuracy"] <= 1 for row in ablations.values())
+    assert all(row["pointing"]["accuracy"] in (0, 0.5, 1) for row in ablations.values())  # of two phrases
     text = tables.read_text()
     assert "| blocks.4 alone |" in text
     assert "paired difference" in text
@@ -135,12 +158,51 @@ def test_a_broken_image_is_counted_and_the_rest_goes_on(flickr30k: Path, groundc
     assert json.loads(file.read_text())["skipped"]["image_failed"] == 2
 
 
+def test_the_table_as_parquet(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    file = tmp_path / "rows.parquet"
+    groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--rows", file)
+    rows = pd.read_parquet(file)
+    assert rows["level"].cat.categories.tolist() == ["blocks.4", "blocks.5"]
+    assert rows["hit"].dtype == float
+
+
+def test_what_the_python_call_gives(flickr30k: Path) -> None:
+    summary, rows = package.evaluate("flickr30k", flickr30k, protocol="authors")
+    assert (summary["protocol"], summary["boxes"], summary["skipped"]) == ("authors", "authors", {"notvisual": 2})
+    assert rows.groupby(["group", "system"], observed=True)["hit"].mean()["baselines", "center"] == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "message"),
+    [
+        (["--rows", "rows.xlsx"], 2, "--rows rows.xlsx: expected a name that ends in .csv or .parquet"),
+        (["--json", "no/numbers.json"], 3, "--json no/numbers.json: can't be written, as there is no folder no"),
+        (["--report", "."], 2, "--report .: holds a report.html that eval did not write; name another folder"),
+        (["--json", "folder.json"], 3, "--json folder.json: is a folder; name a file"),
+        (["--report", "report.html"], 2, "--report report.html: is a file; name a folder"),
+        (["--tolerance", "-1"], 2, "--tolerance"),
+        (["--predictions", "p", "--encode", "phrase"], 2, "--encode phrase"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_once(
+    told: list[str], code: int, message: str, groundcli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.html").write_text("mine")
+    (tmp_path / "folder.json").mkdir()
+    done = groundcli("eval", "--dataset", "flickr30k", "--data", "nowhere", *told, code=code)
+    assert message in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "folder.json"}
+
+
 def test_a_missing_split_is_one_line(flickr30k: Path, groundcli: Run) -> None:
     done = groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--split", "test", code=3)
     assert "test.txt: no such file; this folder has the splits val" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_shipped_weights_keep_their_promise(real_data: Path, groundcli: Run, tmp_path: Path) -> None:
     file = tmp_path / "numbers.json"
     groundcli("eval", "--dataset", "flickr30k", "--data", real_data / "flickr30k", "--json", file)

@@ -68,6 +68,7 @@ def test_a_malicious_pickle_is_refused(groundcli: Run, tmp_path: Path) -> None:
     assert not touched.exists()
 
 
+@pytest.mark.slow
 def test_real_photographs_of_coco(real_data: Path, groundcli: Run, tmp_path: Path) -> None:
     file = tmp_path / "numbers.json"
     groundcli("eval", "--dataset", "coco", "--data", real_data / "coco", "--json", file)

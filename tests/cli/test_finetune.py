@@ -10,6 +10,8 @@ from groundcli.weights.store import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape, write_shapes
 
+pytestmark = pytest.mark.slow
+
 
 def set_all(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]

@@ -10,6 +10,10 @@ from tests.cli.conftest import Run
 from tests.shapes import draw_shape
 
 QUIET = ("--no-overlays", "--no-report")
+ALWAYS = {
+    *("annotations.json", "annotations.jsonl", "failures.jsonl", "not_found.jsonl", "positions.json"),
+    *("results.json", "run.json"),
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -30,6 +34,23 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.fixture(scope="module")
+def finished(groundcli: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Photographs, and the folder of a run on them."""
+    folder = tmp_path_factory.mktemp("finished")
+    for name in ("one.jpg", "two.jpg"):
+        photograph(folder / "photos" / name)
+    groundcli("annotate", folder / "photos", "--out", folder / "out")
+    return folder / "photos", folder / "out"
+
+
+@pytest.fixture
+def again(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """The photographs, which no test may change, and a copy of the folder for this test alone."""
+    photos, out = finished
+    return photos, Path(shutil.copytree(out, tmp_path / "again" / out.name))
+
+
 @pytest.mark.parametrize("mode", ["resume", "overwrite", "error"])
 def test_photographs_in_the_folder_of_overlays(groundcli: Run, tmp_path: Path, mode: str) -> None:
     photograph(tmp_path / "anc" / "overlays" / "one.jpg")
@@ -47,14 +68,14 @@ def test_a_project_with_labels_of_its_own(groundcli: Run, tmp_path: Path) -> Non
         (tmp_path / "proj" / name).write_text("by hand\n")
     before = contents(tmp_path)
     command = ("annotate", tmp_path / "proj/images", "--out", tmp_path / "proj", "--format", "yolo")
+    said = "holds files that groundcli did not write (annotations.json, data.yaml, labels/one.txt, ...)"
     for more in ((), ("--on-existing", "overwrite")):
-        groundcli(*command, *more, code=2)
+        assert said in groundcli(*command, *more, code=2).stderr
         assert contents(tmp_path) == before
 
 
-def test_files_that_were_put_beside_results(groundcli: Run, photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    groundcli("annotate", photos, "--out", out)
+def test_files_that_were_put_beside_results(groundcli: Run, again: tuple[Path, Path]) -> None:
+    photos, out = again
     (out / "labels").mkdir()
     (out / "labels/one.txt").write_text("by hand\n")
     before = contents(out)
@@ -68,7 +89,8 @@ def test_another_programs_run_json(groundcli: Run, photos: Path, tmp_path: Path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/run.json").write_text('{"version": 3, "arguments": {}}')
     before = contents(tmp_path)
-    groundcli("annotate", photos, "--out", tmp_path / "out", "--on-existing", "overwrite", code=2)
+    done = groundcli("annotate", photos, "--out", tmp_path / "out", "--on-existing", "overwrite", code=2)
+    assert "holds files that groundcli did not write (run.json)" in done.stderr
     assert contents(tmp_path) == before
 
 
@@ -82,9 +104,8 @@ def test_a_link_to_photographs_is_not_written_through(groundcli: Run, photos: Pa
     assert contents(photos) == before
 
 
-def test_results_as_input(groundcli: Run, photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    groundcli("annotate", photos, "--out", out)
+def test_results_as_input(groundcli: Run, again: tuple[Path, Path]) -> None:
+    _, out = again
     before = contents(out)
     done = groundcli("annotate", out / "overlays", "--phrase", "a circle", "--out", out, code=2)
     assert f"--out {out}: holds {out / 'overlays'}, which is to be read" in done.stderr
@@ -96,28 +117,55 @@ def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(groundcli: Run,
     groundcli("annotate", photos, "--out", out, "--format", "yolo", "--save-heatmaps")
     assert (out / "labels/one.txt").exists()
     groundcli("annotate", photos / "one.jpg", "--out", out, "--on-existing", "overwrite", "--no-report")
-    left = contents(out).keys()
-    assert left == {
-        "annotations.json", "annotations.jsonl", "failures.jsonl", "overlays/one.jpg", "positions.json",
-        "results.json", "run.json",
-    }  # fmt: skip
-    assert not (out / "labels").exists()
+    assert contents(out).keys() == ALWAYS | {"overlays/one.jpg"}
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["overlays"]
 
 
 def test_pictures_of_images_that_are_gone_go(groundcli: Run, photos: Path, tmp_path: Path) -> None:
+    """And of those that can't be used any more, so that the folder is as if they had been so from the start."""
     out = tmp_path / "out"
-    groundcli("annotate", photos, "--out", out)
+    photograph(photos / "three.jpg")
+    groundcli("annotate", photos, "--out", out, "--format", "yolo")
     (photos / "two.jpg").unlink()
     (photos / "two.txt").unlink()
-    groundcli("annotate", photos, "--out", out)
-    assert [path.name for path in (out / "overlays").iterdir()] == ["one.jpg"]
-    assert [path.name for path in (out / "report/thumbnails").iterdir()] == ["one.jpg.jpg"]
+    (photos / "three.jpg").write_bytes(b"no picture")
+    groundcli("annotate", photos, "--out", out, "--format", "yolo", code=1)
+    assert {name for name in contents(out) if "/" in name} == {
+        *("labels/one.txt", "overlays/one.jpg", "report/data-0001.js", "report/index.js"),
+        "report/thumbnails/one.jpg.jpg",
+    }
 
 
-def test_no_lock_is_left(groundcli: Run, photos: Path, tmp_path: Path) -> None:
-    groundcli("annotate", photos, "--out", tmp_path / "out", *QUIET)
-    groundcli("annotate", photos, "--out", tmp_path / "out", "--on-existing", "error", *QUIET, code=2)
-    assert not (tmp_path / "out/.lock").exists()
+def test_pictures_that_are_gone_or_empty_are_made_again(groundcli: Run, again: tuple[Path, Path]) -> None:
+    photos, out = again
+    before = contents(out)
+    (out / "overlays/one.jpg").unlink()
+    (out / "report/thumbnails/two.jpg.jpg").write_bytes(b"")
+    done = groundcli("annotate", photos, "--out", out)
+    assert "2 images found, 2 done, 0 resumed, 0 failed" in done.stdout
+    after = contents(out)
+    assert before.pop("run.json") != after.pop("run.json")
+    assert after == before
+
+
+@pytest.mark.parametrize("left", [".0123456789abcdef.partial", "overlays/.0123456789abcdef.partial", "shards/2.jsonl"])
+def test_what_a_killed_run_left_goes(groundcli: Run, again: tuple[Path, Path], left: str) -> None:
+    photos, out = again
+    names = contents(out).keys()
+    (out / left).parent.mkdir(exist_ok=True)
+    (out / left).write_bytes(b"half a fi")
+    done = groundcli("annotate", photos, "--out", out)
+    assert "2 images found, 0 done, 2 resumed, 0 failed" in done.stdout
+    assert contents(out).keys() == names
+    assert not (out / "shards").exists()
+
+
+def test_no_lock_is_left(groundcli: Run, again: tuple[Path, Path]) -> None:
+    photos, out = again
+    assert ".lock" not in contents(out)
+    done = groundcli("annotate", photos, "--out", out, "--on-existing", "error", code=2)
+    assert done.stderr.startswith(f"error: {out} holds a run already: add --on-existing overwrite or resume")
+    assert ".lock" not in contents(out)
 
 
 class TestMerge:
@@ -134,7 +182,10 @@ class TestMerge:
         out = tmp_path / "whole"
         groundcli("merge", *shards, "--out", out)
         before = contents(out)
-        assert {"overlays/one.jpg", "overlays/two.jpg", "positions.json"} <= before.keys()
+        assert before.keys() == ALWAYS | {
+            *("overlays/one.jpg", "overlays/two.jpg", "report.html", "report/data-0001.js", "report/index.js"),
+            *("report/thumbnails/one.jpg.jpg", "report/thumbnails/two.jpg.jpg"),
+        }
         draw_shape("blue", "square", (90, 90)).save(photos / "one.jpg")
         groundcli("annotate", photos, "--out", shards[0], "--shard", "1/2", "--batch-size", 1)
         assert (shards[0] / "overlays/one.jpg").read_bytes() != before["overlays/one.jpg"]
@@ -155,7 +206,8 @@ class TestMerge:
     def test_a_folder_with_other_files(self, groundcli: Run, shards: list[Path], tmp_path: Path) -> None:
         photograph(tmp_path / "whole/overlays/one.jpg")
         before = contents(tmp_path / "whole")
-        groundcli("merge", *shards, "--out", tmp_path / "whole", code=2)
+        done = groundcli("merge", *shards, "--out", tmp_path / "whole", code=2)
+        assert "holds files that groundcli did not write (overlays/one.jpg, overlays/one.txt)" in done.stderr
         assert contents(tmp_path / "whole") == before
 
 

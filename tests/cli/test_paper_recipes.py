@@ -1,6 +1,7 @@
 """The paper's recipes through the command line, at their own architecture on small pictures, without any weights."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from groundcli.weights.load import load_model
 from tests.cli.conftest import Run
 from tests.shapes import write_shapes
 
+pytestmark = pytest.mark.slow
 TINY = ElmoConfig(
     filters=((1, 8), (2, 8), (3, 16)), character_dim=8, highways=1, activation="relu", hidden=32, projection=16
 )
@@ -27,8 +29,10 @@ SETTINGS = {
     "training.learning_rate": 3e-3,
 }
 
+Done = subprocess.CompletedProcess[str]
 
-def train(groundcli: Run, recipe: str, data: Path, elmo: Path, out: Path, *more: object, code: int = 0):
+
+def train(groundcli: Run, recipe: str, data: Path, elmo: Path, out: Path, *more: object, code: int = 0) -> Done:
     values = {**SETTINGS, "model.text.encoders": json.dumps([str(elmo)])}
     settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
     arguments = ["--dataset", "folder", "--data", data, "--recipe", recipe, "--out", out, *settings, *more]
@@ -50,10 +54,12 @@ def elmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["vgg16_elmo", "vgg16_bilstm_3x3"])
-def run(request, shapes: Path, elmo: Path, groundcli: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(
+    request: pytest.FixtureRequest, shapes: Path, elmo: Path, groundcli: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     out = tmp_path_factory.mktemp("run") / request.param
     done = train(groundcli, request.param, shapes, elmo, out, "--untrained", "--set", "training.cache_features=true")
-    assert "WARNING: --untrained: the CNN and the ELMo are random" in done.stdout
+    assert "WARNING: this run stands on a random CNN and ELMo (--untrained): its points mean nothing." in done.stderr
     assert "on a RANDOM CNN and ELMo (--untrained)" in done.stdout
     return out
 
@@ -78,7 +84,7 @@ def test_the_checkpoint_says_so_and_holds_no_frozen_part(run: Path) -> None:
 
 def test_annotate_and_eval_use_it_and_warn(run: Path, shapes: Path, groundcli: Run, tmp_path: Path) -> None:
     done = groundcli("annotate", shapes, "--weights", run, "--out", tmp_path / "out", "--no-overlays")
-    assert "stands on a random CNN and ELMo (--untrained): its points mean nothing" in done.stdout
+    assert "stands on a random CNN and ELMo (--untrained): its points mean nothing" in done.stderr
     assert json.loads((tmp_path / "out" / "run.json").read_text())["weights"]["untrained"] is True
     assert len(json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]) == 32
 
@@ -96,7 +102,9 @@ def test_other_random_parts_are_refused(run: Path, groundcli: Run, shapes: Path,
     assert "its random vgg16 comes out otherwise" in done.stderr
 
 
-def test_missing_weights_are_one_line(groundcli: Run, shapes: Path, tmp_path: Path, monkeypatch) -> None:
+def test_missing_weights_are_one_line(
+    groundcli: Run, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path / "store"))
     arguments = ["--dataset", "folder", "--data", shapes, "--recipe", "vgg16_elmo", "--out", tmp_path / "run"]
     done = groundcli("train", *arguments, code=3)

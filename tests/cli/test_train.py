@@ -30,6 +30,7 @@ def run(shapes: tuple[Path, dict], groundcli: Run, tmp_path_factory: pytest.Temp
     return out
 
 
+@pytest.mark.slow
 def test_the_loss_falls(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "lr" not in line]  # of epochs; steps have a learning rate
@@ -37,6 +38,7 @@ def test_the_loss_falls(run: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_run_can_be_looked_at_and_repeated(run: Path, shapes: tuple[Path, dict]) -> None:
     from PIL import Image
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -53,6 +55,7 @@ def test_a_run_can_be_looked_at_and_repeated(run: Path, shapes: tuple[Path, dict
     assert about["recipe"]["training"]["epochs"] == 12
 
 
+@pytest.mark.slow
 def test_points_come_to_lie_where_they_belong(
     run: Path, shapes: tuple[Path, dict], groundcli: Run, tmp_path: Path
 ) -> None:
@@ -68,6 +71,7 @@ def test_points_come_to_lie_where_they_belong(
     assert sum(hits) / len(hits) > 8 * chance  # 0.67
 
 
+@pytest.mark.slow
 def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
     tensors, metadata = load(run / "best.safetensors")
     assert metadata["recipe"]["training"]["epochs"] == 12
@@ -80,16 +84,15 @@ def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
     [
         (["--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
-        (["--set", "training.batch_size=64"], 3, "32 images with captions are fewer than a batch"),
         (["--data", "SILENT"], 3, "0 images with captions: training tells pairs apart, and needs two at least"),
         (["--dataset", "flickr"], 2, "--dataset flickr: expected coco, coco_categories, flickr30k, folder"),
-        (["--weight", "1", "--weight", "2"], 2, "2 --weight for 1 folders; expected none, or one for each folder"),
+        (["--weight", "1", "--weight", "2"], 2, "2 --weight for 1 folders; expected none, or one per folder"),
         (["--evaluation", "flickr30k"], 2, "--evaluation flickr30k: expected DATASET=DIR"),
         (["--recipe", "heavy"], 3, "heavy: no recipe of this name"),
     ],
 )
 def test_bad_input_is_one_line(
-    groundcli: Run, shapes: tuple[Path, dict], run: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+    groundcli: Run, shapes: tuple[Path, dict], tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     silent = tmp_path / "silent"
     silent.mkdir()
@@ -97,12 +100,25 @@ def test_bad_input_is_one_line(
     source = {"--dataset": "folder", "--data": shapes[0]}
     if arguments[0] in source:
         source[arguments[0]], arguments = {"SILENT": silent}.get(arguments[1], arguments[1]), arguments[2:]
-    given = [*chain.from_iterable(source.items()), "--out", tmp_path, "--cache-features", run / "features"]
+    given = [*chain.from_iterable(source.items()), "--out", tmp_path / "out"]
     done = groundcli("train", *given, *SETTINGS, *arguments, code=code)
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
+def test_a_batch_is_no_larger_than_the_data(
+    groundcli: Run, shapes: tuple[Path, dict], run: Path, tmp_path: Path
+) -> None:
+    given = ["--dataset", "folder", "--data", shapes[0], "--out", tmp_path, "--cache-features", run / "features"]
+    done = groundcli("train", *given, *SETTINGS, "--set", "training.batch_size=64", "--set", "training.epochs=1")
+    assert "batches of 32, not 64: there are no more images" in done.stdout
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert about["recipe"]["training"]["batch_size"] == 32
+    assert about["counts"]["steps"] == 1
+
+
+@pytest.mark.slow
 def test_a_run_is_not_overwritten(groundcli: Run, shapes: tuple[Path, dict], run: Path) -> None:
     done = groundcli("train", "--dataset", "folder", "--data", shapes[0], "--out", run, *SETTINGS, code=2)
     assert "holds a run already: add --resume" in done.stderr

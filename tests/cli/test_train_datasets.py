@@ -12,6 +12,7 @@ from groundcli.checkpoint import load
 from tests.cli.conftest import Run
 from tests.shapes import SIZE, write_flickr30k, write_shapes
 
+pytestmark = pytest.mark.slow
 SETTINGS = [
     word
     for setting in (
@@ -112,6 +113,6 @@ def test_mirrored_images(flickr30k: Path, groundcli: Run, tmp_path: Path) -> Non
     given = ["train", "--dataset", "flickr30k", "--data", flickr30k, "--out", tmp_path / "run", *SETTINGS]
     mirrored = [*given, "--set", "training.mirror=true"]
     done = groundcli(*mirrored, code=2)
-    assert "training.mirror needs the CNN in every epoch: add --set training.cache_features=false" in done.stderr
+    assert "training.mirror needs the backbone in every epoch: add --set training.cache_features=false" in done.stderr
     groundcli(*mirrored, "--set", "training.cache_features=false")
     assert not (tmp_path / "run/features").exists()

@@ -1,18 +1,19 @@
-"""Runs that are killed, stopped, damaged, or meet a full disk, each by the real command in a process of its own."""
+"""Runs that are killed or stopped, each in a process of its own; that are damaged, or meet a full disk."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from groundcli.checkpoint import load, save
+from groundcli.training.state import RunState
 from tests.cli.conftest import Run
 from tests.shapes import write_shapes
 
@@ -20,6 +21,7 @@ SETTINGS = [
     "training.epochs=4", "training.batch_size=4", "training.warmup=2", "model.visual.image_size=64",
     "model.visual.grid=4", "training.image_size=64", "training.grid=4", "training.ema=0.9", "training.clip_norm=5",
 ]  # fmt: skip
+pytestmark = pytest.mark.slow
 TIMES = {"seconds": 0, "waited": 0}
 
 
@@ -52,6 +54,18 @@ def start(data: list[object], out: Path, when: Callable[[int], bool], number: in
         time.sleep(0.002)
     process.wait(60)
     return process
+
+
+@contextmanager
+def small_files(limit: int) -> Iterator[None]:
+    """No file can become larger than so many bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def check_same(resumed: Path, undisturbed: Path) -> None:
@@ -93,7 +107,29 @@ def test_stopped_after_the_step(
     check_same(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_killed_between_an_epochs_line_and_its_state(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PulledPlug(Exception):
+        pass
+
+    def save_once(state: RunState, out: Path) -> None:
+        if state.values["epoch"] == 2:
+            raise PulledPlug
+        write(state, out)
+
+    write = RunState.save
+    monkeypatch.setattr(RunState, "save", save_once)
+    with pytest.raises(PulledPlug):
+        groundcli("train", *data, "--out", tmp_path, "--save-every", "8")  # its last step is saved, too
+    monkeypatch.undo()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "lr" not in line] == [1, 2]
+    groundcli("train", *data, "--out", tmp_path, "--resume")
+    check_same(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "not finite"])
 def test_a_damaged_state_falls_back_to_the_one_before(
     data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path, damage: str
 ) -> None:
@@ -101,10 +137,14 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     last = tmp_path / "last.safetensors"
     content = bytearray(last.read_bytes())
     if damage == "cut":
-        content = content[: len(content) // 2]
-    else:
+        last.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
         content[-5] ^= 1
-    last.write_bytes(content)
+        last.write_bytes(content)
+    else:
+        tensors, values = load(last)
+        tensors["model/visual_mapping.scale"][0] = torch.nan
+        save(last, tensors, values)
     done = groundcli("train", *data, "--out", tmp_path, "--resume")
     assert "going on from previous.safetensors, the one before" in done.stdout
     check_same(tmp_path, undisturbed)
@@ -116,16 +156,12 @@ def test_a_full_disk_destroys_no_checkpoint(
     start(data, tmp_path, lambda lines: lines >= 12, signal.SIGTERM)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     assert before.keys() >= {"last.safetensors", "previous.safetensors"}
-    command = [sys.executable, "-m", "groundcli", "train", *data, "--out", tmp_path, "--resume"]
-    full = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
-    )  # fmt: skip
-    assert full.returncode == 3
+    with small_files(1 << 20):
+        full = groundcli("train", *data, "--out", tmp_path, "--resume", code=3)
     assert "last.safetensors: can't be written" in full.stderr or "best.safetensors: can't be written" in full.stderr
     assert len(full.stderr.splitlines()) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == before
-    assert not list(tmp_path.glob("*.partial"))
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
     groundcli("train", *data, "--out", tmp_path, "--resume")
     check_same(tmp_path, undisturbed)
 
@@ -146,7 +182,7 @@ def test_two_runs_in_one_folder_are_refused(data: list[object], tmp_path: Path, 
 
     with FileLock(tmp_path / ".lock"):
         done = groundcli("train", *data, "--out", tmp_path, code=2)
-    assert "another run is at work in this folder" in done.stderr
+    assert f"{tmp_path}: another groundcli is at work there" in done.stderr
 
 
 def test_a_run_from_before_a_setting_was_added_goes_on(

@@ -5,23 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Run
 from tests.shapes import write_shapes
 
 
-def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_learn_as_one(groundcli: Run, tmp_path: Path) -> None:
     write_shapes(tmp_path / "shapes")
     settings = [
         "training.epochs=1", "training.batch_size=8", "training.warmup=2", "model.visual.image_size=64",
         "model.visual.grid=4", "training.image_size=64", "training.grid=4",
     ]  # fmt: skip
-    common = ["-m", "groundcli", "train", "--dataset", "folder", "--data", tmp_path / "shapes"]
+    common = ["train", "--dataset", "folder", "--data", tmp_path / "shapes"]
     common += [word for setting in settings for word in ("--set", setting)]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "groundcli", *common, "--out", tmp_path / "two"]
+    two = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert two.returncode == 0, two.stderr
     losses = {}
-    for name, launcher in (("one", []), ("two", torchrun)):
-        command = [sys.executable, *launcher, *common, "--out", tmp_path / name]
-        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    for name, done in (("one", groundcli(*common, "--out", tmp_path / "one")), ("two", two)):
         assert done.stdout.count("32 images to learn from") == 1  # one rank alone prints
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         losses[name] = [line["loss"] for line in lines]

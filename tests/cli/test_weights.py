@@ -18,9 +18,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_list_names_what_recipes_need_and_what_is_here(groundcli: Run, store: Path) -> None:
     listed = groundcli("weights", "list").stdout
-    for row in inventory():
-        assert {row.name, row.here} <= set(listed.split())
-        assert set(row.used_by) <= set(listed.split())
+    for weights in inventory():
+        assert {weights.name, weights.here} <= set(listed.replace(",", " ").split())
+        assert set(weights.used_by) <= set(listed.replace(",", " ").split())
     assert f"store: {store}" in listed
 
 
@@ -31,7 +31,7 @@ def test_an_imported_cnn_can_be_used(groundcli: Run, tmp_path: Path) -> None:
     state = network.state_dict()
     torch.save({f"renamed.{k}": t for k, t in state.items()}, tmp_path / "lite2.pth")
     done = groundcli("weights", "import", tmp_path / "lite2.pth", "--name", "my_cnn")
-    assert done.stdout.startswith("my_cnn: CNN tf_efficientnet_lite2, 322 tensors, 24.6 MB, SHA-256")
+    assert done.stdout.startswith("my_cnn: backbone tf_efficientnet_lite2, 322 tensors, 24.6 MB, SHA-256")
     backbone = load_backbone(load_recipe("lite", ["model.visual.weights=my_cnn"]).model)
     image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
     seen: list[torch.Tensor] = []

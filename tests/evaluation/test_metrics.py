@@ -4,16 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from groundcli.evaluation.protocol import counted_boxes
 
+from groundcli.data.sample import Box, Caption, Phrase
+from groundcli.evaluation import Protocol
 from groundcli.evaluation.metrics import (
     attention_correctness,
     box_iou,
+    counted_boxes,
     covered_area,
     enclosing_box,
     enclosing_iou,
     first_match,
     pointing_hits,
+    scored_phrases,
+    skip_reason,
     stacked,
 )
 from groundcli.heat import peak, resize
@@ -21,6 +25,38 @@ from groundcli.heat.authors_boxes import authors_boxes
 
 A = (10, 20, 30, 40)  # from (10, 20) to (40, 60)
 FAR = (100, 100, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("category", "boxes", "default", "authors"),
+    [
+        ("people", [(0, 0, 50, 50)], "", ""),
+        ("people", [], "no_box", "no_box"),
+        ("notvisual", [], "no_box", "notvisual"),
+        ("notvisual", [(0, 0, 50, 50)], "", "notvisual"),
+        ("people", [(0, 0, 10, 49)], "", "small_box"),  # 4.9 %
+        ("people", [(0, 0, 10, 50)], "", ""),  # 5 %
+        ("people", [(0, 0, 5, 5), (45, 45, 5, 5)], "", ""),  # small boxes, but 25 % around both
+    ],
+)
+def test_skip_reason(category: str, boxes: list[Box], default: str, authors: str) -> None:
+    phrase = Phrase("it", (0, 2), category, tuple(boxes))
+    assert skip_reason(phrase, (100, 100), "default") == default
+    assert skip_reason(phrase, (100, 100), "authors") == authors
+
+
+def test_scored_phrases_keep_their_order() -> None:
+    big, small, none = (Phrase("x", (i, i + 1), boxes=b) for i, b in enumerate([((0, 0, 9, 9),), ((0, 0, 1, 1),), ()]))
+    caption = Caption("xxx", (small, none, big))
+    assert scored_phrases(caption, (10, 10), "default") == (small, big)
+    assert scored_phrases(caption, (10, 10), "authors") == (big,)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kept"), [("default", [(0, 0, 95, 99), (0, 0, 50, 50)]), ("authors", [(0, 0, 50, 50)])]
+)
+def test_boxes_around_nearly_everything(protocol: Protocol, kept: list[Box]) -> None:
+    assert counted_boxes([(0, 0, 95, 99), (0, 0, 50, 50)], (100, 100), protocol) == kept
 
 
 @pytest.mark.parametrize(
@@ -100,25 +136,25 @@ def test_enclosing_iou(predicted: list, true: list, iou: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranked", "place"),
+    ("ranked", "rank"),
     [
-        ([A], 0),
-        ([FAR, A], 1),
-        ([FAR, FAR, A, A], 2),
-        ([(10, 20, 30, 20)], 0),  # IoU 0.5 exactly
+        ([A], 1),
+        ([FAR, A], 2),
+        ([FAR, FAR, A, A], 3),
+        ([(10, 20, 30, 20)], 1),  # IoU 0.5 exactly
         ([(10, 20, 30, 19)], math.inf),
         ([], math.inf),
     ],
 )
-def test_first_match(ranked: list, place: float) -> None:
+def test_first_match(ranked: list, rank: float) -> None:
     true = [(0, 0, 5, 5), A]
-    assert first_match(stacked([ranked]), stacked([true])).tolist() == [place]
+    assert first_match(stacked([ranked]), stacked([true])).tolist() == [rank]
 
 
 def test_phrases_are_matched_together_as_one_by_one() -> None:
     ranked, true = [[FAR, A], [], [A]], [[A], [A, FAR], [FAR]]
     together = first_match(stacked(ranked), stacked(true)).tolist()
-    assert together == [1, math.inf, math.inf]
+    assert together == [2, math.inf, math.inf]
     assert together == [float(first_match(stacked([r]), stacked([t]))[0]) for r, t in zip(ranked, true, strict=True)]
     points = [(25, 40), (25, 40), (25, 40)]
     assert pointing_hits(points, stacked(true)).tolist() == [True, True, False]

@@ -5,29 +5,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from groundcli.evaluation.measure import Predicted
-from groundcli.evaluation.truth import truth
-from groundcli.output.formats.jsonl import write_jsonl
 
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Caption
 from groundcli.errors import GroundcliError
-from groundcli.evaluation.predictions import Predictions
-from groundcli.evaluation.systems import OWN
-from groundcli.output.coco import write_coco
-from groundcli.output.record import image_record
+from groundcli.evaluation.metrics import Predicted, Truth
+from groundcli.evaluation.predictions import PredictionFile
+from groundcli.output.coco import coco
+from groundcli.output.phrases import json_lines
+from groundcli.output.record import record_of
 from tests.evaluation.fixtures import DOG, HEAT, MAN, SAMPLE, SIZE, TEXT
 
-TRUTH = truth(SAMPLE, SIZE, "default")  # a man, a dog
+TRUTH = Truth.of(SAMPLE, SIZE, "default")  # a man, a dog
 
 
-def read(path: Path, *objects: Any) -> Predictions:
+def read(path: Path, *objects: Any) -> PredictionFile:
     path.write_text("".join(json.dumps(one) + "\n" for one in objects))
-    return Predictions(path)
+    return PredictionFile(path)
 
 
-def said(predictions: Predictions) -> Predicted:
-    return predictions(None, [TRUTH])[0][OWN]
+def said(predictions: PredictionFile, truth: Truth = TRUTH) -> Predicted:
+    (predictions_by_system,) = predictions([], [truth])
+    (one,) = predictions_by_system.values()
+    return one
 
 
 @pytest.mark.parametrize(
@@ -79,17 +79,17 @@ def test_another_phrase_is_not_taken_for_it(named: dict, tmp_path: Path) -> None
 def test_ways_to_say_boxes(said_as: list[dict], tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(json.dumps([{"file_name": "a.jpg", "phrase": "a man", **one} for one in said_as]))
-    found = said(Predictions(path))
+    found = said(PredictionFile(path))
     assert found.boxes == [[(4, 4, 2, 6), (0, 0, 2, 2)], []]
     assert found.points is not None
     assert found.points[0].tolist() == [5, 7]  # the middle of the best box
 
 
 def test_a_phrase_without_a_caption_is_said_of_all_captions(tmp_path: Path) -> None:
-    twice = truth(replace(SAMPLE, captions=(Caption(TEXT, (MAN,)), Caption(TEXT, (MAN,)))), SIZE, "default")
+    twice = Truth.of(replace(SAMPLE, captions=(Caption(TEXT, (MAN,)), Caption(TEXT, (MAN,)))), SIZE, "default")
     line = {"image": "photos/a.jpg", "phrase": "a man", "point": [1, 2]}
     better = {**line, "caption": 1, "point": [3, 4]}
-    points = read(tmp_path / "p.jsonl", line, better)(None, [twice])[0][OWN].points
+    points = said(read(tmp_path / "p.jsonl", line, better), twice).points
     assert points is not None
     assert points.tolist() == [[1, 2], [3, 4]]
 
@@ -97,13 +97,14 @@ def test_a_phrase_without_a_caption_is_said_of_all_captions(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["phrases.jsonl", "annotations.json", "results.json"])
 def test_what_annotate_writes_is_read(name: str, tmp_path: Path) -> None:
     grounded = [
-        GroundedPhrase(p.text, p.span, (11, 22), ((1, 2, 30, 40), (5, 5, 5, 5)), (0.5, 0.25), 0.75, 0, HEAT)
+        GroundedPhrase(p.text, p.span, SIZE, (11, 22), ((1, 2, 30, 40), (5, 5, 5, 5)), (0.5, 0.25), 0.75, 0, HEAT)
         for p in (MAN, DOG)
     ]
-    record = image_record("a.jpg", SIZE, [Answer(TEXT, SIZE, tuple(grounded))])
-    write_coco(tmp_path, lambda: iter([record]))
-    write_jsonl(tmp_path, lambda: iter([record]), str.lower)
-    predictions = Predictions(tmp_path / name)
+    record = record_of("a.jpg", [Answer(TEXT, SIZE, tuple(grounded))], SIZE)
+    with coco(tmp_path) as write_coco, json_lines(tmp_path) as write_line:
+        write_coco(record)
+        write_line(record)
+    predictions = PredictionFile(tmp_path / name)
     found = said(predictions)
     assert (predictions.missing, predictions.unused) == (0, 0)
     assert found.boxes == [[(1, 2, 30, 40), (5, 5, 5, 5)]] * 2
@@ -129,10 +130,10 @@ def test_what_annotate_writes_is_read(name: str, tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_one_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p").write_text(text)
     with pytest.raises(GroundcliError, match=message) as error:
-        Predictions(tmp_path / "p")
+        PredictionFile(tmp_path / "p")
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(GroundcliError, match=r"--predictions .*nothing: can't be read"):
-        Predictions(tmp_path / "nothing")
+        PredictionFile(tmp_path / "nothing")

@@ -3,22 +3,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from groundcli.evaluation.collected import Collected
-from groundcli.evaluation.protocol import Protocol, Settings
-from groundcli.evaluation.run import COMPARED
-from groundcli.evaluation.truth import truth
 
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import GroundcliError
-from groundcli.evaluation.summary import summarize
-from groundcli.evaluation.systems import OWN
-from tests.evaluation.fixtures import DOG, LEFT, MAN, RIGHT, SAMPLE, SIZE, TEXT, collect, predicted
+from groundcli.evaluation import Protocol
+from groundcli.evaluation.metrics import FEATURES
+from groundcli.evaluation.rows import Rows
+from groundcli.evaluation.summary import (
+    calibration_summary,
+    confidence,
+    cross_validated,
+    fit,
+    interval,
+    reliability,
+    summarize,
+)
+from groundcli.heat import features, probability
+from tests.evaluation.fixtures import DOG, LEFT, MAN, RIGHT, SAMPLE, TEXT, options, predicted, summary_of
+
+COIN = pd.Series(np.repeat([0.0, 1.0], 200))
+TRUE = [0.5, 1.0, -2.0]  # a calibration
 
 
 def test_every_phrase_with_a_box_counts() -> None:
-    own = predicted((10, 10), (10, 10), boxes=[[RIGHT, LEFT], []], levels=[0, 1])
-    found = summarize(collect(Settings(), own), levels=("early", "late"))
+    said = predicted((10, 10), (10, 10), boxes=[[RIGHT, LEFT], []], levels=[0, 1])
+    found = summary_of(said, levels=("early", "late"))
     assert (found["protocol"], found["encode"]) == ("default", "caption")
     assert (found["images"], found["phrases"], found["skipped"]) == (1, 2, {"no_box": 1})
     pointing = found["pointing"]
@@ -33,7 +44,7 @@ def test_every_phrase_with_a_box_counts() -> None:
     assert found["attention_correctness"] == pytest.approx(0.5 * 0.875, abs=0.01)  # bilinear: 1/8 crosses the middle
     assert found["iou_accuracy"] == 0.5  # both halves enclose the whole image: IoU 0.5 with the left one
     recall = found["box_recall"]
-    assert [recall[key] for key in ("R@1", "R@5", "R@10", "upper_bound")] == [0, 0.5, 0.5, 0.5]
+    assert [recall[key] for key in ("R@1", "R@5", "R@10", "most_boxes")] == [0, 0.5, 0.5, 2]
     assert found["levels"] == {"early": 0.5, "late": 0.5}
     assert found["levels_by_category"] == {"people": {"early": 1, "late": 0}, "animals": {"early": 0, "late": 1}}
     assert found["baselines"]["whole_image"]["box_recall"]["R@1"] == 0.5  # IoU 0.5 with the left half
@@ -42,24 +53,24 @@ def test_every_phrase_with_a_box_counts() -> None:
 
 def test_the_mean_over_categories_weighs_them_alike() -> None:
     twice = replace(SAMPLE, captions=(Caption(TEXT, (MAN, MAN, MAN, DOG)),))
-    found = summarize(collect(Settings(), predicted(*[(10, 10)] * 4), twice))
+    found = summary_of(predicted(*[(10, 10)] * 4), sample=twice)
     assert found["pointing"]["accuracy"] == 0.75
     assert found["pointing"]["macro"] == 0.5
 
 
 def test_merged_boxes_are_the_box_around_all_true_ones() -> None:
     halves = replace(SAMPLE, captions=(Caption(TEXT, (replace(MAN, boxes=(LEFT, RIGHT)),)),))
-    found = summarize(collect(Settings(), predicted((10, 10), boxes=[[(0, 0, 50, 40), (0, 0, 100, 100)]]), halves))
+    found = summary_of(predicted((10, 10), boxes=[[(0, 0, 50, 40), (0, 0, 100, 100)]]), sample=halves)
     assert (found["box_recall"]["R@1"], found["box_recall_merged"]["R@1"]) == (0, 0)
     assert (found["box_recall"]["R@5"], found["box_recall_merged"]["R@5"]) == (1, 1)
-    whole = summarize(collect(Settings(), predicted((10, 10), boxes=[[(0, 0, 100, 90)]]), halves))
+    whole = summary_of(predicted((10, 10), boxes=[[(0, 0, 100, 90)]]), sample=halves)
     assert (whole["box_recall"]["R@1"], whole["box_recall_merged"]["R@1"]) == (0, 1)
-    half = summarize(collect(Settings(), predicted((10, 10), boxes=[[(0, 0, 45, 100)]]), halves))
+    half = summary_of(predicted((10, 10), boxes=[[(0, 0, 45, 100)]]), sample=halves)
     assert (half["box_recall"]["R@1"], half["box_recall_merged"]["R@1"]) == (1, 0)
 
 
 def test_authors_leave_out_small_boxes_and_what_is_not_visual() -> None:
-    found = summarize(collect(Settings("authors"), predicted((10, 10))))
+    found = summary_of(predicted((10, 10)), protocol="authors")
     assert (found["phrases"], found["skipped"]) == (1, {"notvisual": 1, "small_box": 1})
     assert found["pointing"]["accuracy"] == 1
 
@@ -67,9 +78,10 @@ def test_authors_leave_out_small_boxes_and_what_is_not_visual() -> None:
 @pytest.mark.parametrize(("protocol", "accuracy"), [("default", 1), ("authors", 0)])
 def test_a_score_of_zero_is_a_miss_for_the_authors(protocol: Protocol, accuracy: float) -> None:
     alone = replace(SAMPLE, captions=(Caption(TEXT, (MAN,)),))
-    found = summarize(collect(Settings(protocol), predicted((10, 10), boxes=[[LEFT]], scores=[0.0]), alone))
+    said = predicted((10, 10), boxes=[[LEFT]], scores=[0.0])
+    found = summary_of(said, sample=alone, protocol=protocol)
     assert found["pointing"]["accuracy"] == accuracy
-    assert found["iou_accuracy"] == found["box_recall"]["R@1"] == found["box_recall"]["upper_bound"] == accuracy
+    assert found["iou_accuracy"] == found["box_recall"]["R@1"] == found["box_recall"]["R@10"] == accuracy
     assert bool(found["attention_correctness"]) == bool(accuracy)
     assert found["pointing"]["center"] == 1  # baselines don't depend on the model
 
@@ -77,30 +89,27 @@ def test_a_score_of_zero_is_a_miss_for_the_authors(protocol: Protocol, accuracy:
 @pytest.mark.parametrize(("protocol", "share"), [("default", 0.875), ("authors", 1.75)])
 def test_authors_count_overlaps_twice(protocol: Protocol, share: float) -> None:
     twice = Sample("a.jpg", Path("a.jpg"), (Caption(TEXT, (replace(MAN, boxes=(LEFT, LEFT)),)),))
-    found = summarize(collect(Settings(protocol), predicted((0, 0)), twice))
+    found = summary_of(predicted((0, 0)), sample=twice, protocol=protocol)
     assert found["attention_correctness"] == pytest.approx(share, abs=0.02)
 
 
 def test_tolerance_is_named_beside_its_numbers() -> None:
-    own = predicted((64, 10), (10, 10))
-    assert "tolerance" not in summarize(collect(Settings(), own))["pointing"]
-    pointing = summarize(collect(Settings(tolerance=15), own))["pointing"]
+    said = predicted((64, 10), (10, 10))
+    assert "tolerance" not in summary_of(said)["pointing"]
+    pointing = summary_of(said, tolerance=15)["pointing"]
     assert (pointing["tolerance"], pointing["accuracy"], pointing["center"]) == (15, 0.5, 1)
 
 
 def test_images_that_cannot_be_used_are_counted() -> None:
-    collected = Collected(Settings())
-    collected.skip(SAMPLE, "image_failed")
+    rows = Rows(options())
+    rows.skip(SAMPLE, "image_failed")
     with pytest.raises(GroundcliError, match="nothing to score under protocol default: 3 image_failed"):
-        summarize(collected)
+        summarize(rows.table(), rows.skipped, rows.options)
 
 
 def test_intervals_are_over_images() -> None:
-    collected = Collected(Settings())
-    for image in range(40):
-        point = (10, 10) if image % 2 else (99, 0)
-        collected.add(truth(SAMPLE, SIZE, "default"), {OWN: predicted(point, point)})
-    found = summarize(collected)
+    points = [(10, 10) if image % 2 else (99, 0) for image in range(40)]
+    found = summary_of(*[predicted(point, point) for point in points])
     assert found["images"] == 40
     low, high = found["pointing"]["ci95"]
     assert low < found["pointing"]["accuracy"] == 0.25 < high
@@ -108,12 +117,12 @@ def test_intervals_are_over_images() -> None:
 
 def test_paired_difference() -> None:
     """Ours is right where theirs is and besides: the interval leaves out the noise that they share."""
-    collected = Collected(Settings())
+    ours, theirs = [], []
     for image in range(40):
-        theirs = predicted((10, 10) if image % 2 else (99, 0), (0, 0), boxes=[[LEFT], []])
-        ours = predicted((10, 10) if image % 2 else (99, 0), (65, 65) if image % 4 == 0 else (0, 0), boxes=[[], []])
-        collected.add(truth(SAMPLE, SIZE, "default"), {OWN: ours, COMPARED: theirs})
-    found = summarize(collected)
+        man = (10, 10) if image % 2 else (99, 0)
+        theirs.append(predicted(man, (0, 0), boxes=[[LEFT], []]))
+        ours.append(predicted(man, (65, 65) if image % 4 == 0 else (0, 0), boxes=[[], []]))
+    found = summary_of(*ours, compared=theirs)
     assert found["compared"]["pointing"]["accuracy"] == 0.25
     difference = found["compared"]["difference"]
     assert difference["pointing"]["value"] == pytest.approx(0.125)
@@ -124,13 +133,106 @@ def test_paired_difference() -> None:
 
 
 def test_what_a_system_does_not_say_is_not_measured() -> None:
-    own = replace(predicted((10, 10), (65, 65)), boxes=None, heat=None, levels=None)
-    found = summarize(collect(Settings(), own))
+    said = replace(predicted((10, 10), (65, 65)), boxes=None, heat=None, levels=None)
+    found = summary_of(said)
     assert found["pointing"]["accuracy"] == 1
     assert found["attention_correctness"] is found["iou_accuracy"] is found["box_recall"] is None
     assert found["levels"] == {}
-    silent = replace(own, points=None, boxes=[[LEFT], []], scores=np.array([np.nan, 0.5]))
-    found = summarize(collect(Settings(), silent))
+    silent = replace(said, points=None, boxes=[[LEFT], []], scores=np.array([np.nan, 0.5]))
+    found = summary_of(silent)
     assert found["pointing"]["accuracy"] is None
     assert found["box_recall"]["R@1"] == 0.5
     assert "calibration" not in found
+
+
+def test_phrases_without_a_category_are_in_no_numbers_by_category() -> None:
+    bare = replace(SAMPLE, captions=(Caption(TEXT, (replace(MAN, category=""), DOG)),))
+    found = summary_of(predicted((10, 10), (0, 0)), sample=bare, levels=("early",))
+    assert (found["pointing"]["accuracy"], found["pointing"]["macro"]) == (0.5, 0)
+    assert found["pointing"]["by_category"] == {"animals": {"accuracy": 0, "center": 0, "phrases": 1}}
+    assert found["levels_by_category"] == {"animals": {"early": 1}}
+    none = replace(SAMPLE, captions=(Caption(TEXT, (replace(MAN, category=""),)),))
+    found = summary_of(predicted((10, 10)), sample=none, levels=("early",))
+    assert (found["pointing"]["macro"], found["pointing"]["by_category"]) == (None, {})
+    assert (found["levels"], found["levels_by_category"]) == ({"early": 1}, {})
+
+
+def test_interval_of_a_coin() -> None:
+    low, high = interval(COIN, pd.Series(np.arange(400)))
+    assert low == pytest.approx(0.5 - 1.96 * np.sqrt(0.25 / 400), abs=0.01)  # the normal approximation
+    assert high == pytest.approx(0.5 + 1.96 * np.sqrt(0.25 / 400), abs=0.01)
+
+
+def test_phrases_of_an_image_stand_together() -> None:
+    one_each, ten_each = (interval(COIN, pd.Series(np.arange(400) // phrases)) for phrases in (1, 10))
+    assert ten_each[1] - ten_each[0] > 2 * (one_each[1] - one_each[0])  # sqrt(10) times as wide
+
+
+def test_images_weigh_as_much_as_they_have_phrases() -> None:
+    hits, images = pd.Series([1.0] * 9 + [0.0]), pd.Series([0] * 9 + [1])
+    assert interval(hits, images) == [0, 1]
+    assert hits.mean() == 0.9
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    hits, images = pd.Series(np.arange(50) / 50), pd.Series(np.arange(50))
+    assert interval(hits, images) == interval(hits, images)
+    assert interval(hits, images) != interval(hits, images, seed=1)
+
+
+def test_all_hit() -> None:
+    assert interval(pd.Series([1.0] * 5), pd.Series([0, 0, 1, 1, 1])) == [1, 1]
+
+
+def test_the_only_image() -> None:
+    assert interval(pd.Series([1.0, 0.0]), pd.Series([0, 0])) == [0.5, 0.5]
+
+
+def drawn(count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Features, and hits as likely as the calibration `TRUE` says."""
+    draw = np.random.default_rng(0)
+    found = draw.normal(size=(count, 2))
+    return found, (draw.random(count) < probability(found, TRUE)).astype(float)
+
+
+def test_the_calibration_is_found_again() -> None:
+    assert fit(*drawn()) == pytest.approx(TRUE, abs=0.1)
+
+
+def test_what_is_right_always_stays_finite() -> None:
+    found = np.array([[1.0, 1.0], [2.0, 0.0], [-np.inf, 0.0]])
+    calibration = fit(found, np.array([1.0, 1.0, 0.0]))
+    assert np.isfinite(calibration).all()
+    assert probability(found, calibration)[2] == 0  # no heat, nothing found
+
+
+def test_reliability() -> None:
+    scores = np.array([0.05, 0.05, 0.95, 1.0])
+    found = reliability(scores, np.array([0, 0, 1, 0]))
+    assert [row["phrases"] for row in found["bins"]] == [2, 2]
+    assert found["bins"][1]["score"] == pytest.approx(0.975)
+    assert found["ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.475)
+
+
+def test_calibration_lowers_the_error_of_images_that_it_has_not_seen() -> None:
+    found, hits = drawn(4000)
+    images = np.repeat(np.arange(400), 10)
+    rows = pd.DataFrame(found, columns=[*FEATURES]).assign(hit=hits, score=0.99, image=pd.Categorical(images))
+    summary = calibration_summary(rows, TRUE)
+    assert summary["cross_validated"]["ece"] < 0.05 < summary["score"]["ece"]
+    assert summary["weights"]["ece"] < 0.05
+    assert cross_validated(found[:20], hits[:20], images[:20]) is None  # too few images
+    assert confidence(rows).to_numpy() == pytest.approx(probability(found, TRUE), abs=0.05)
+    unknown = rows.assign(**dict.fromkeys(FEATURES, np.nan))
+    assert calibration_summary(unknown, TRUE).keys() == {"score"}
+    assert (confidence(unknown) == 0.99).all()
+
+
+def test_heat_in_one_place_is_told_from_heat_everywhere() -> None:
+    sharp, flat, none = np.zeros((16, 16)), np.full((16, 16), 0.5), np.zeros((16, 16))
+    sharp[0, 15] = 0.5
+    found = features(np.stack([sharp, flat, none]))
+    assert found[0] == pytest.approx([np.log(0.5), 1])
+    assert found[1] == pytest.approx([np.log(0.5), 9 / 256])  # 3 x 3 cells at a corner
+    assert found[2].tolist() == [-np.inf, 0]
+    assert probability(found, [0, 1, 1])[2] == 0

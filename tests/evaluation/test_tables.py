@@ -1,15 +1,14 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from groundcli.evaluation.formats import as_markdown, for_terminal
-from groundcli.evaluation.protocol import Settings
-from groundcli.evaluation.summary import summarize
-from groundcli.evaluation.tables import tables, title
-from tests.evaluation.fixtures import LEFT, SAMPLE, collect, predicted
+from groundcli.cli.evaluate import for_terminal
+from groundcli.evaluation.tables import as_markdown, tables, title
+from tests.evaluation.fixtures import LEFT, predicted, summary_of
 
-OWN = predicted((10, 10), (10, 10), boxes=[[LEFT], []], levels=[0, 1])
+SAID = predicted((10, 10), (10, 10), boxes=[[LEFT], []], levels=[0, 1])
 RUN = {"dataset": "flickr30k", "split": "val", "weights": "lite"}
 
 
@@ -21,25 +20,25 @@ def shown(summary: dict) -> str:
 
 
 def test_numbers_stand_beside_their_protocol() -> None:
-    text = shown(RUN | summarize(collect(Settings("default"), OWN), ("early", "late")))
+    text = shown(RUN | summary_of(SAID, levels=("early", "late")))
     assert "flickr30k val lite, protocol default, whole captions encoded, 2 phrases of 1 images" in text
     for row in ("pointing accuracy", "centre of the image", "random point", "people", "early", "whole image as a box"):
         assert row in text
     for number in ("50.00", "95 % interval over images 50.0 to 50.0", "25.50", "no_box"):
         assert number in text
-    assert "summed over boxes" in shown(RUN | summarize(collect(Settings("authors"), predicted((10, 10)))))
+    assert "summed over boxes" in shown(RUN | summary_of(predicted((10, 10)), protocol="authors"))
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"), [(Settings(tolerance=15), "tolerance 15 px"), (Settings(encode="phrase"), "encoded alone")]
+    ("told", "words"), [({"tolerance": 15}, "tolerance 15 px"), ({"encode": "phrase"}, "encoded alone")]
 )
-def test_settings_are_shown(settings: Settings, words: str) -> None:
-    assert words in shown(summarize(collect(settings, OWN)))
-    assert words not in shown(summarize(collect(Settings(), OWN)))
+def test_options_are_shown(told: dict[str, Any], words: str) -> None:
+    assert words in shown(summary_of(SAID, **told))
+    assert words not in shown(summary_of(SAID))
 
 
 def test_what_is_empty_has_no_table_and_what_is_unknown_no_row() -> None:
-    text = shown(summarize(collect(Settings(), replace(OWN, boxes=None, levels=None, heat=None))))
+    text = shown(summary_of(replace(SAID, boxes=None, levels=None, heat=None)))
     assert "level chosen" not in text
     assert "attention" not in text
     assert "IoU accuracy" not in text
@@ -47,8 +46,8 @@ def test_what_is_empty_has_no_table_and_what_is_unknown_no_row() -> None:
 
 
 def test_markdown_has_as_many_cells_in_every_row_of_a_table() -> None:
-    summary = RUN | {"weights": "a|b<c"} | summarize(collect(Settings(), OWN, SAMPLE), ("early", "late"))
-    text = as_markdown(title(summary), tables(summary))
+    summary = RUN | {"weights": "a|b<c"} | summary_of(SAID, levels=("early", "late"))
+    text = as_markdown(summary)
     assert text.startswith("**flickr30k val a\\|b&lt;c, protocol default")
     assert "| pointing accuracy | 50.00 | 95 % interval over images 50.0 to 50.0 |" in text
     blocks = text.split("\n\n")[1:]
@@ -57,3 +56,11 @@ def test_markdown_has_as_many_cells_in_every_row_of_a_table() -> None:
         rows = block.strip().splitlines()
         assert set(rows[1]) <= set("|-: ")
         assert len({row.count("|") for row in rows}) == 1
+
+
+@pytest.mark.parametrize(("boxes", "columns"), [(5, ["R@1", "R@5"]), (6, ["R@1", "R@5", "R@10"])])
+def test_ten_boxes_are_spoken_of_where_there_are_more_than_five(boxes: int, columns: list[str]) -> None:
+    summary = summary_of(replace(SAID, boxes=[[LEFT] * boxes, []]), compared=[SAID])
+    overall, _, difference, *_ = tables(summary)
+    assert [row[0] for row in overall.rows if row[0].startswith("box R@")] == [f"box {rank}" for rank in columns] * 2
+    assert [row[0] for row in difference.rows if row[0].startswith("box")] == [f"box {rank}" for rank in columns]

@@ -14,10 +14,7 @@ from groundcli.model.loss import grounding_loss
 from groundcli.model.text import TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import LossConfig, ModelConfig, TextConfig, VisualConfig
-from groundcli.training.features import MapBatch
-from groundcli.training.gradient import add_gradient
-from groundcli.training.pairs import Batch
-from groundcli.training.ranks import Ranks, joined
+from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
 
 WORDS = ["[UNK]", "[SEP]", "[CLS]", "[PAD]", "[MASK]", "a", "red", "blue", "dog", "cat", "on", "grass"]
 CAPTIONS = ["a red dog", "a blue cat on grass", "red cat", "a dog on grass", "a blue dog", "grass"]
@@ -42,8 +39,8 @@ def batch(of: GroundingModel, parts: list[list[int]], by_rank: list[int]) -> Bat
     levels = maps(of.backbone.channels)
     captions = [caption.split() for caption in CAPTIONS]
     content = [set(caption) - {"a", "on"} for caption in captions]
-    own = [MapBatch(rows, [(1, 1)] * len(rows), [level[rows] for level in levels]) for rows in parts]
-    return Batch(CAPTIONS, captions, content, own, by_rank)
+    mine = [[level[indices] for level in levels] for indices in parts]
+    return Batch(CAPTIONS, captions, content, mine, by_rank)
 
 
 def gradients(of: GroundingModel) -> dict[str, torch.Tensor]:
@@ -54,7 +51,7 @@ def plain(levels: str, word_weight: float) -> tuple[float, dict[str, torch.Tenso
     """The loss of the whole batch as `grounding_loss` has it, and autograd's gradients of that."""
     whole = model(levels, word_weight)
     everything = batch(whole, [list(range(6))], [6])
-    v, s, z, text = whole(everything.parts[0].maps, everything.captions, GRID)
+    v, s, z, text = whole(everything.parts[0], everything.captions, GRID)
     present = everything.present(text.tokens)
     loss = grounding_loss(v, s, z, text.index, text.mask, whole.config.loss, present)
     loss.backward()
@@ -81,12 +78,13 @@ def test_negatives_of_another_part_count() -> None:
     half = model()
     own = batch(half, [[0, 1, 2]], [3])
     with torch.no_grad():
-        v, s, z, text = half(own.parts[0].maps, own.captions[:3], GRID)
+        v, s, z, text = half(own.parts[0], own.captions[:3], GRID)
         alone = grounding_loss(v, s, z, text.index, text.mask, half.config.loss, own.present(text.tokens)[:3])
     assert pairwise_scores(v, s).shape[0] == 3
     assert abs(float(alone) - loss) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["3 3", "5 1", "6 0"])
 def test_two_ranks_equal_one(tmp_path: Path, split: str) -> None:
     """With real processes over gloo; also where a rank has lost images, or all of them, to bad files."""

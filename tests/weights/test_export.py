@@ -35,10 +35,10 @@ def write_run(folder: Path, **frozen: str) -> Path:
 
 def test_an_exported_model_works_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run")
-    exported = export(str(run), tmp_path / "shared" / "mine.safetensors")
-    assert exported.parts == {"efficientnet_lite2": "ships", "minilm_words": "ships"}
+    shared = tmp_path / "shared" / "mine.safetensors"
+    assert export(str(run), shared) == {"efficientnet_lite2": "ships", "minilm_words": "ships"}
     monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path / "elsewhere"))
-    assert import_weights(exported.path).name == "mine"
+    assert import_weights(shared).name == "mine"
     assert all(check.ok for check in verify("mine"))
 
 
@@ -75,8 +75,8 @@ def test_a_path_without_a_name_is_refused_with_the_way_out(tmp_path: Path) -> No
 def test_parts_of_ones_own_are_to_be_sent_too(tmp_path: Path, store: Path) -> None:
     store.mkdir()
     (store / "my_words.safetensors").write_bytes(find("minilm_words").read_bytes())
-    exported = export(str(write_run(tmp_path / "run", words="my_words")), tmp_path / "mine.safetensors")
-    assert exported.parts["my_words"].endswith(str(store / "my_words.safetensors"))
+    parts = export(str(write_run(tmp_path / "run", words="my_words")), tmp_path / "mine.safetensors")
+    assert parts["my_words"].endswith(str(store / "my_words.safetensors"))
 
 
 def test_another_file_is_not_overwritten(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from groundcli.weights.fetch import fetch
 from groundcli.weights.store import PUBLISHED, find
 from tests.weights.test_files import TINY
 
-CNN = "vgg16-397923af.pth"
+BACKBONE = "vgg16-397923af.pth"
 
 
 @dataclass
@@ -77,19 +77,20 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / CNN
+    path = tmp_path_factory.mktemp("weights") / BACKBONE
     torch.save(timm.create_model("tf_efficientnet_lite2").state_dict(), path)
     return path
 
 
 @pytest.fixture(autouse=True)
 def published(server: Server, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small CNN and a small ELMo on the server, in the place of the published ones; returns the store."""
+    """A small backbone and a small ELMo on the server, in the place of the published ones; returns the store."""
     monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path / "store"))
     monkeypatch.setattr(fetching.time, "sleep", lambda _: None)
-    server.files[CNN] = weights.read_bytes()
-    part = replace(PUBLISHED["vgg16"], cnn="tf_efficientnet_lite2", sha256=sha256(weights)[:8])
-    monkeypatch.setitem(PUBLISHED, "vgg16", replace(part, urls=(f"{server.address}/{CNN}",)))
+    monkeypatch.setattr(fetching, "PLACES", (f"{server.address}/",))
+    server.files[BACKBONE] = weights.read_bytes()
+    part = replace(PUBLISHED["vgg16"], backbone="tf_efficientnet_lite2", sha256=sha256(weights)[:8])
+    monkeypatch.setitem(PUBLISHED, "vgg16", replace(part, urls=(f"{server.address}/{BACKBONE}",)))
     save_elmo(Elmo(TINY), tmp_path)
     server.files["tiny_weights.hdf5"] = (tmp_path / "lm_weights.hdf5").read_bytes()
     server.files["tiny_options.json"] = (tmp_path / "options.json").read_bytes()
@@ -103,8 +104,8 @@ def quiet(file: str, done: int, total: int | None) -> None:
     assert done <= total
 
 
-def test_a_fetched_cnn_is_imported_and_its_download_deleted(published: Path) -> None:
-    assert fetch("vgg16", quiet).startswith("vgg16: CNN tf_efficientnet_lite2, 322 tensors")
+def test_a_fetched_backbone_is_imported_and_its_download_deleted(published: Path) -> None:
+    assert fetch("vgg16", quiet).startswith("vgg16: backbone tf_efficientnet_lite2, 322 tensors")
     assert [path.name for path in published.iterdir()] == ["vgg16.safetensors"]
 
 
@@ -140,7 +141,7 @@ def test_the_next_call_goes_on_where_the_last_one_gave_up(server: Server, publis
 def test_a_download_that_was_whole_already_is_used(server: Server, published: Path, weights: Path) -> None:
     folder = published / "vgg16.download.partial"
     folder.mkdir(parents=True)
-    (folder / f"{CNN}.partial").write_bytes(weights.read_bytes())
+    (folder / f"{BACKBONE}.partial").write_bytes(weights.read_bytes())
     fetch("vgg16", quiet)
     assert find("vgg16")
 
@@ -148,14 +149,14 @@ def test_a_download_that_was_whole_already_is_used(server: Server, published: Pa
 def test_a_download_longer_than_the_file_begins_again(server: Server, published: Path, weights: Path) -> None:
     folder = published / "vgg16.download.partial"
     folder.mkdir(parents=True)
-    (folder / f"{CNN}.partial").write_bytes(weights.read_bytes() + b"more")
+    (folder / f"{BACKBONE}.partial").write_bytes(weights.read_bytes() + b"more")
     fetch("vgg16", quiet)
     assert server.asked[-1] == ""
 
 
 def test_a_file_of_another_hash_is_refused_and_deleted(server: Server, published: Path) -> None:
-    server.files[CNN] = server.files[CNN][:-1] + b"\1"
-    with pytest.raises(GroundcliError, match=r"vgg16: http.* gave a file with SHA-256 .* it was deleted"):
+    server.files[BACKBONE] = server.files[BACKBONE][:-1] + b"\1"
+    with pytest.raises(GroundcliError, match=r"vgg16-397923af.pth: damaged: its SHA-256 is .* download it again"):
         fetch("vgg16", quiet)
     assert not list(published.iterdir())
 
@@ -188,15 +189,32 @@ def test_the_command_shows_progress_on_stderr(
     assert run(monkeypatch, "fetch", "vgg16", "elmo_small") == 0
     shown = capsys.readouterr()
     assert [line.split(":")[0] for line in shown.out.splitlines()] == ["vgg16", "elmo_small"]
-    assert "100%" in shown.err or CNN in shown.err
+    assert "100%" in shown.err or BACKBONE in shown.err
 
 
 def test_without_a_network_there_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(PUBLISHED, "vgg16", replace(PUBLISHED["vgg16"], urls=("http://127.0.0.1:9/vgg16.pth",)))
+    monkeypatch.setattr(fetching, "PLACES", ("http://127.0.0.1:9/",))
     assert run(monkeypatch, "fetch", "vgg16") == 3
     shown = capsys.readouterr().err
     assert "vgg16: http://127.0.0.1:9/vgg16.pth can't be downloaded" in shown
     assert "run `groundcli weights import vgg16.pth`" in shown
     assert len(shown.splitlines()) == 1
+
+
+def test_nothing_is_asked_for_at_other_places(server: Server, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PLACES", ("https://download.pytorch.org/models/",))
+    with pytest.raises(GroundcliError, match="not one of the places that weights are published at"):
+        fetch("vgg16", quiet)
+    assert server.asked == []
+
+
+def test_more_than_was_published_is_cut_off_and_deleted(
+    server: Server, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PUBLISHED, "vgg16", replace(PUBLISHED["vgg16"], megabytes=1))
+    with pytest.raises(GroundcliError, match=r"more than the 1,100,000 bytes that were published; it was deleted"):
+        fetch("vgg16", quiet)
+    assert not [path for path in published.rglob("*") if path.is_file()]

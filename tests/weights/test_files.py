@@ -5,11 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 from groundcli.errors import GroundcliError
-from groundcli.files import sha256
 from groundcli.model.elmo import Elmo
 from groundcli.recipe import ElmoConfig
 from groundcli.weights.elmo import save_elmo
-from groundcli.weights.store import SHIPPED, entries, find, here, kind_of, store
+from groundcli.weights.store import SHIPPED, entries, find, hash_of, here, kind_of, store
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
 
@@ -64,7 +63,7 @@ def test_an_unknown_name_lists_what_there_is(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("lite", "model"), ("efficientnet_lite2", "cnn"), ("minilm_words", "words")]
+    ("name", "kind"), [("lite", "model"), ("efficientnet_lite2", "backbone"), ("minilm_words", "words")]
 )
 def test_kinds_are_told_by_content(name: str, kind: str) -> None:
     assert kind_of(find(name)) == kind
@@ -72,8 +71,8 @@ def test_kinds_are_told_by_content(name: str, kind: str) -> None:
 
 def test_an_elmos_hash_is_that_of_its_weights_under_any_name(tmp_path: Path) -> None:
     save_elmo(Elmo(TINY), tmp_path)
-    digest = sha256(tmp_path / "lm_weights.hdf5")
-    assert sha256(tmp_path) == digest
+    digest = hash_of(tmp_path / "lm_weights.hdf5")
+    assert hash_of(tmp_path) == digest
     (tmp_path / "lm_weights.hdf5").rename(tmp_path / "elmo_tiny_weights.hdf5")
     (tmp_path / "options.json").rename(tmp_path / "elmo_tiny_options.json")
-    assert sha256(tmp_path) == digest
+    assert hash_of(tmp_path) == digest

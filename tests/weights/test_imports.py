@@ -14,12 +14,12 @@ from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.elmo import Elmo
 from groundcli.weights.elmo import load_elmo, save_elmo
-from groundcli.weights.imports import import_weights, match_cnn
+from groundcli.weights.imports import import_weights, match_backbone
 from groundcli.weights.load import load_word_pieces
 from groundcli.weights.store import PUBLISHED, entries, find
 from tests.weights.test_files import TINY
 
-CNN = "tf_efficientnet_lite2"
+BACKBONE = "tf_efficientnet_lite2"
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    return timm.create_model(CNN).state_dict()
+    return timm.create_model(BACKBONE).state_dict()
 
 
 @pytest.fixture
@@ -59,37 +59,39 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_cnn_is_told_by_its_tensors(state: dict[str, Tensor], tmp_path: Path, form: str) -> None:
+def test_a_backbone_is_told_by_its_tensors(state: dict[str, Tensor], tmp_path: Path, form: str) -> None:
     FORMS[form](state, tmp_path / "file.pth")
     imported = import_weights(tmp_path / "file.pth", "mine")
-    assert f"CNN {CNN}" in str(imported)
+    assert f"backbone {BACKBONE}" in str(imported)
     tensors = load_file(imported.path)
     assert tensors.keys() == counted(state).keys()
     assert all(torch.equal(t, state[k]) for k, t in tensors.items())
 
 
 @pytest.mark.parametrize("name", ["vgg16", "pnasnet5large"])
-def test_large_cnns_are_known(name: str) -> None:
+def test_large_backbones_are_known(name: str) -> None:
     with torch.device("meta"):
-        cnn = torchvision.models.vgg16() if name == "vgg16" else timm.create_model(name)
-    part, tensors = match_cnn(cnn.state_dict(), Path("file.pth"))
+        network = torchvision.models.vgg16() if name == "vgg16" else timm.create_model(name)
+    part, tensors = match_backbone(network.state_dict(), Path("file.pth"))
     assert part.name == name
-    assert tensors.keys() == counted(cnn.state_dict()).keys()
+    assert tensors.keys() == counted(network.state_dict()).keys()
 
 
 def test_the_background_class_of_tensorflow_is_left_out() -> None:
     with torch.device("meta"):
-        cnn = timm.create_model("pnasnet5large", num_classes=1001)
-    _, tensors = match_cnn(cnn.state_dict(), Path("file.pth"))
+        network = timm.create_model("pnasnet5large", num_classes=1001)
+    _, tensors = match_backbone(network.state_dict(), Path("file.pth"))
     assert len(tensors["last_linear.weight"]) == len(tensors["last_linear.bias"]) == 1000
 
 
-def test_another_cnn_is_refused_with_what_was_expected() -> None:
+def test_another_backbone_is_refused_with_what_was_expected() -> None:
     with torch.device("meta"):
         tensors = timm.create_model("tf_efficientnet_lite0").state_dict()
     with pytest.raises(GroundcliError) as error:
-        match_cnn(tensors, Path("lite0.pth"))
-    assert str(error.value).startswith("lite0.pth: its 247 tensors fit none of the CNNs vgg16, pnasnet5large, tf_eff")
+        match_backbone(tensors, Path("lite0.pth"))
+    assert str(error.value).startswith(
+        "lite0.pth: its 247 tensors fit none of the backbones vgg16, pnasnet5large, tf_eff"
+    )
     assert "nearest is tf_efficientnet_lite2, of which blocks.1.2.conv_pw.weight is missing" in str(error.value)
 
 
@@ -190,7 +192,7 @@ def test_a_cache_of_hugging_face_is_searched(state: dict[str, Tensor], tmp_path:
     for revision in ("1f3e", "2a4d"):
         (cache / "snapshots" / revision).mkdir(parents=True)
         (cache / "snapshots" / revision / "model.safetensors").symlink_to("../../blobs/0a1b2c")
-    assert f"CNN {CNN}" in str(import_weights(cache, "mine"))
+    assert f"backbone {BACKBONE}" in str(import_weights(cache, "mine"))
 
 
 def test_of_several_weights_in_a_folder_one_must_be_named(words: Path, tmp_path: Path) -> None:

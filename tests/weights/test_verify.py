@@ -36,23 +36,24 @@ def test_what_ships_is_in_order(name: str) -> None:
 
 def test_an_elmo_is_run(store: Path) -> None:
     save_elmo(Elmo(TINY), store / "elmo_mine")
-    assert list(verify("elmo_mine"))[-1] == Check("forward pass", "3 finite layers, 16 wide")
+    assert list(verify("elmo_mine"))[-1] == Check("forward pass", "finite 4 x 16, 4 x 16, 4 x 16, 1 x 16, 1 x 16")
 
 
 @torch.no_grad()
 def test_values_that_are_not_finite_are_named(store: Path) -> None:
-    cnn = load_file(find("efficientnet_lite2"))
-    cnn["conv_stem.weight"][0] = torch.nan
-    save_file(cnn, store / "cnn.safetensors")
-    assert failure("cnn") == "conv_stem.weight has values that are not finite"
+    network = load_file(find("efficientnet_lite2"))
+    network["conv_stem.weight"][0] = torch.nan
+    save_file(network, store / "mine.safetensors")
+    assert failure("mine") == f"{store / 'mine.safetensors'}: conv_stem.weight has values that are not finite"
     elmo = Elmo(TINY)
     elmo.lstm[0].kernel[0, 0, 0] = torch.inf
     save_elmo(elmo, store / "elmo")
-    assert failure("elmo") == "lstm.0.kernel has values that are not finite"
+    array = "RNN_0/RNN/MultiRNNCell/Cell0/LSTMCell/W_0"
+    assert failure("elmo") == f"{store / 'elmo/lm_weights.hdf5'}: {array} has values that are no finite numbers"
     tensors, metadata = checkpoint.load(find("lite"))
     tensors["model/visual_mapping.scale"][0] = torch.nan
     checkpoint.save(store / "model.safetensors", tensors, metadata)
-    assert failure("model") == "visual_mapping.scale has values that are not finite"
+    assert failure("model") == f"{store / 'model.safetensors'}: visual_mapping.scale has values that are not finite"
 
 
 def test_a_model_on_other_frozen_weights_fails(store: Path) -> None:

@@ -1,6 +1,8 @@
+"""The learning rate as a function of the step; what a run does as a whole is tested by the command line."""
+
 import pytest
 
-from groundcli.training.schedule import paper_steps, warmup_cosine
+from groundcli.training.loop import paper_steps, warmup_cosine
 
 
 @pytest.mark.parametrize(

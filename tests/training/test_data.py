@@ -1,0 +1,176 @@
+"""What is learned from: images of several sources, and which images and captions meet, how often."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundcli.data.sample import Caption, Sample
+from groundcli.errors import GroundcliError, UsageError
+from groundcli.model.visual import Backbone
+from groundcli.recipe import TrainingConfig, VisualConfig
+from groundcli.training import LearningOptions, Source
+from groundcli.training.data import Pairs, evaluation_splits, hold_out, load
+from groundcli.training.features import LiveFeatures, Preparation
+from groundcli.training.gradient import Batch, Ranks
+from tests.data import published
+from tests.shapes import draw_shape, write_flickr30k, write_shapes
+
+COUNT = 12
+
+
+def options(*sources: Source, **more: Any) -> LearningOptions:
+    names, roots, weights = zip(*sources, strict=True)
+    return LearningOptions(dataset=names, data=roots, weight=weights, out=Path("out"), **more)
+
+
+def test_data_sets_and_folders_at_once(tmp_path: Path) -> None:
+    write_flickr30k(tmp_path / "flickr30k", {"train": 6, "val": 2})
+    write_shapes(tmp_path / "shapes")
+    (tmp_path / "shapes/red_circle_0.txt").unlink()
+    told: list[str] = []
+    sources = [Source("flickr30k", tmp_path / "flickr30k"), Source("folder", tmp_path / "shapes", 0.5)]
+    data = load(options(*sources, limit=5), told.append, aside=0)
+    assert [sample.name.partition("/")[0] for sample in data.samples[:5]] == ["Flickr30k_Images"] * 5
+    assert data.weights == [1.0] * 5 + [0.5] * 5
+    assert len(data.validation) == 2 + 7  # the split, and a part of the folder
+    assert not {s.image for s in data.samples} & {s.image for s in data.validation}
+    assert data.source == "flickr30k, train split: 5 images; a folder: 5 images, weight 0.5"
+    (line,) = told
+    assert line.startswith("skipped red_circle_0.png: ")
+    assert not load(options(sources[1]), told.append).validation
+
+
+def test_a_split_of_another_name(tmp_path: Path) -> None:
+    published.visual_genome(tmp_path)
+    everything = load(options(Source("visual_genome", tmp_path), split="all"), print, validate=False)
+    assert [sample.name for sample in everything.samples] == ["VG_100K_2/1.jpg", "VG_100K/2.jpg"]
+    assert everything.validation == []
+    with pytest.raises(GroundcliError, match=r"the splits all, one; .*--set training.validate_every=0"):
+        load(options(Source("visual_genome", tmp_path), split="all"), print)
+
+
+@pytest.mark.parametrize("split", ["train", "trainval"])
+def test_train_and_val_of_coco_together(tmp_path: Path, split: str) -> None:
+    published.coco(tmp_path, "train2017", 1)
+    published.coco(tmp_path, "val2017", 2)
+    data = load(options(Source("coco", tmp_path), split=split), print)
+    assert len(data.samples) == (2 if split == "trainval" else 1)
+    assert [sample.image.stem for sample in data.validation] == ["000000000002"]
+    with pytest.raises(UsageError, match="COCO has train, val and trainval"):
+        load(options(Source("coco", tmp_path), split="all"), print)
+
+
+def test_evaluation_splits_are_those_that_are_there(tmp_path: Path) -> None:
+    write_flickr30k(tmp_path / "flickr30k", {"train": 2, "test": 3})
+    published.coco(tmp_path, "val2017", 2)
+    found = evaluation_splits(Source("flickr30k", tmp_path / "flickr30k"))
+    assert {split: len(samples) for split, samples in found.items()} == {"flickr30k test": 3}
+    assert evaluation_splits(Source("coco", tmp_path)).keys() == {"coco val"}
+
+
+def test_what_is_evaluated_on_comes_with_the_data(tmp_path: Path) -> None:
+    """Of data sets to learn from and of --evaluation; a folder of one's own has none."""
+    write_flickr30k(tmp_path / "flickr30k", {"train": 2, "val": 2, "test": 3})
+    write_shapes(tmp_path / "shapes", copies=1)
+
+    def splits(*sources: Source, **more: Any) -> set[str]:
+        return set(load(options(*sources, **more), print).evaluation)
+
+    assert splits(Source("folder", tmp_path / "shapes")) == set()
+    assert splits(Source("flickr30k", tmp_path / "flickr30k")) == {"flickr30k val", "flickr30k test"}
+    named = (f"flickr30k={tmp_path / 'flickr30k'}",)
+    assert splits(Source("folder", tmp_path / "shapes"), evaluation=named) == {"flickr30k val", "flickr30k test"}
+
+
+@pytest.mark.parametrize(("count", "kept"), [(4, 2), (16, 4), (40, 10), (300, 30)])
+def test_a_part_is_kept_aside(count: int, kept: int) -> None:
+    samples = [Sample(f"{i}", Path(f"{i}")) for i in range(count)]
+    learning, aside = hold_out(samples, 0)
+    assert len(aside) == kept
+    assert sorted([*learning, *aside], key=samples.index) == samples
+    assert hold_out(samples, 0) == (learning, aside)
+    assert count < 16 or hold_out(samples, 1) != (learning, aside)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(COUNT):
+        draw_shape("red", "circle", (10 * i, 5 * i)).save(folder / f"{i}.png")
+    sides = ("on the left", "at the right-hand side", "in bright light")
+    captions = (Caption("a circle"), Caption("a red one"))
+    return [
+        Sample(f"{i}.png", folder / f"{i}.png", (*captions, *([Caption(f"a circle {sides[i]}")] if i < 3 else [])))
+        for i in range(COUNT)
+    ]
+
+
+@pytest.fixture(scope="module")
+def features(samples: list[Sample]) -> LiveFeatures:
+    config = VisualConfig("tf_efficientnet_lite0", "", ("blocks.1", "blocks.2"), 32, 2, (8,))
+    return LiveFeatures(samples, Backbone(config), Preparation(32, 2))
+
+
+def epoch(pairs: Pairs, number: int, size: int = 3, first: int = 0, mirror: bool = False) -> list[Batch]:
+    return list(pairs.batches(TrainingConfig(batch_size=size, mirror=mirror), number, first, Ranks()))
+
+
+def seen(batches: list[Batch]) -> Counter[str]:
+    return Counter(name for batch in batches for name in batch.names)
+
+
+def test_every_image_once_with_any_of_its_captions(samples: list[Sample], features: LiveFeatures) -> None:
+    pairs = Pairs(samples, [1.0] * COUNT, features)
+    epochs = [epoch(pairs, number) for number in range(6)]
+    assert all(seen(batches) == Counter(s.name for s in samples) for batches in epochs)
+    assert len({tuple(name for batch in batches for name in batch.names) for batches in epochs}) == 6
+    captions = {" ".join(words) for batches in epochs for batch in batches for words in batch.captions}
+    assert {"a circle", "a red one"} <= captions
+
+
+@pytest.mark.parametrize(("weight", "times"), [(2.0, {2}), (0.5, {0, 1}), (2.5, {2, 3})])
+def test_weights_are_times_an_epoch(
+    samples: list[Sample], features: LiveFeatures, weight: float, times: set[int]
+) -> None:
+    first, second = {s.name for s in samples[:8]}, {s.name for s in samples[8:]}
+    pairs = Pairs(samples, [weight] * 8 + [1.0] * 4, features)
+    assert pairs.drawn == 8 * weight + 4
+    batches = epoch(pairs, 0, size=2)
+    counts = seen(batches)
+    assert {counts[name] for name in first} == times
+    assert sum(counts[name] for name in first) == 8 * weight
+    assert {counts[name] for name in second} == {1}
+    assert any(first & set(batch.names) and second & set(batch.names) for batch in batches)  # sets are mixed
+
+
+def test_an_epoch_goes_on_in_its_middle(samples: list[Sample], features: LiveFeatures) -> None:
+    pairs = Pairs(samples, [2.0] * 8 + [1.0] * 4, features)
+    whole, rest = epoch(pairs, 3), epoch(pairs, 3, first=2)
+    assert [(b.names, b.captions) for b in whole[2:]] == [(b.names, b.captions) for b in rest]
+
+
+def test_an_image_never_meets_itself(samples: list[Sample], features: LiveFeatures) -> None:
+    batches = epoch(Pairs(samples, [3.0] * 2 + [1.0] * 10, features), 0, size=8)
+    assert all(len(batch.names) == len(set(batch.names)) for batch in batches)
+    assert min(len(batch.names) for batch in batches) < 8
+
+
+def test_other_weights_are_other_data(samples: list[Sample], features: LiveFeatures) -> None:
+    even, uneven = [Pairs(samples, [1.0] * 8 + [weight] * 4, features).digest for weight in (1.0, 2.0)]
+    assert even != uneven
+
+
+def test_images_that_tell_left_from_right_are_not_mirrored(
+    samples: list[Sample], features: LiveFeatures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pairs, read = Pairs(samples, [1.0] * COUNT, features), features.read
+    mirrored: list[set[int]] = []
+    monkeypatch.setattr(features, "read", lambda batches, some=(): mirrored.append(set(some)) or read(batches, some))
+    for number in range(20):
+        epoch(pairs, number, mirror=True)
+    epoch(pairs, 0)
+    assert set().union(*mirrored) == set(range(2, COUNT))  # every other one at some time, "bright" too
+    assert 3 < sum(map(len, mirrored[:20])) / 20 < 7
+    assert not mirrored[20]
