@@ -134,7 +134,7 @@ def parts_of(hint: Any) -> tuple[Any, bool, bool]:
 def _value(hint: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
     kind, optional, many = parts_of(hint)
     if value is None:
-        return value if optional else () if many else field.default
+        return value if optional else field.default if field.default is not REQUIRED else ()
     if many:
         several = value if isinstance(value, list | tuple) else [value]
         return tuple(_single(kind, one, field) for one in several)

@@ -110,14 +110,15 @@ class FinetuneOptions(LearningOptions):
     data: tuple[Path, ...] = option(
         "Images with captions, as annotate reads them; or data sets' folders.", argument=True
     )
-    dataset: tuple[str, ...] = option("Name of a data set, for each of several folders in turn. Default: folder.", ())
+    dataset: tuple[str, ...] = option(
+        "Name of a data set, for each of several folders in turn. Default: folder.", (FOLDER,)
+    )
     start: str = option("Name of weights, checkpoint or run folder.", "lite", flag="--from")
     train: Literal["heads", "text", "top-levels"] = option(
         "What learns: all mappings, those of the text, or those of the later levels.", "heads"
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dataset", self.dataset or (FOLDER,))
         super().__post_init__()
         check_settings(self.settings)
 

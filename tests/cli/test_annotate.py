@@ -153,7 +153,7 @@ def test_phrases_for_every_image(photos: Path, groundcli: Run, tmp_path: Path) -
     ("arguments", "code", "message"),
     [
         (["no/such/folder"], 3, "no/such/folder: no such file or folder"),
-        ([".", "--weights", "nothing"], 3, "nothing: no weights of this name"),
+        ([".", "--weights", "nothing"], 3, "nothing: no model of this name"),
         ([".", "--weights", "efficientnet_lite2"], 3, "was not written by groundcli"),
         ([".", "--device", "cuda:99"], 3, "--device cuda:99: this machine has"),
         ([".", "--device", "tpu9"], 2, "--device tpu9: expected auto, cpu, cuda or cuda:N"),

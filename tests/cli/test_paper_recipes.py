@@ -1,6 +1,7 @@
 """The paper's recipes through the command line, at their own architecture on small pictures, without any weights."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -97,8 +98,11 @@ def test_random_parts_come_out_the_same_again(run: Path) -> None:
 def test_other_random_parts_are_refused(run: Path, groundcli: Run, shapes: Path, tmp_path: Path) -> None:
     tensors, metadata = checkpoint.load(run / "best.safetensors")
     metadata["untrained"] = 1
-    checkpoint.save(tmp_path / "other.safetensors", tensors, metadata)
-    done = groundcli("annotate", shapes, "--weights", tmp_path / "other.safetensors", "--out", tmp_path / "o", code=3)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(run / "run.json", other)  # only a run in its folder may name its ELMo by a path
+    checkpoint.save(other / "best.safetensors", tensors, metadata)
+    done = groundcli("annotate", shapes, "--weights", other, "--out", tmp_path / "out", code=3)
     assert "its random vgg16 comes out otherwise" in done.stderr
 
 

@@ -131,8 +131,6 @@ def test_options_of_another_elmo_are_refused(folder: Path, part: str, key: str, 
     options = json.loads((folder / "options.json").read_text())
     options[part][key] = value
     (folder / "options.json").write_text(json.dumps(options))
-    with pytest.raises(
-        GroundcliError,
-        match=r"options.json: not the options of an ELMo \((needs skip|char_cnn.activation = 'gelu'; expected relu or tanh)",
-    ):
+    reason = r"(needs skip|char_cnn.activation = 'gelu'; expected relu or tanh)"
+    with pytest.raises(GroundcliError, match=r"options.json: not the options of an ELMo \(" + reason):
         load_elmo(folder)
