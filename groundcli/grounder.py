@@ -87,7 +87,7 @@ class Grounder:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         settings: Sequence[str] = (),
-        boxes: Method | None = DEFAULT,
+        boxes: Method = DEFAULT,
         min_score: float = 0.0,
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
@@ -105,7 +105,7 @@ class Grounder:
         """
         chosen = torch_device(str(device))
         loaded = load_model(weights, settings)
-        return cls(loaded.model, chosen, precision, boxes or DEFAULT, min_score, loaded)
+        return cls(loaded.model, chosen, precision, boxes, min_score, loaded)
 
     def encode(self, image: Any) -> EncodedImage:
         """Encodes one image: a file's path, or whatever `groundcli.data.images.as_image` takes.

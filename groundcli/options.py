@@ -106,11 +106,6 @@ class ModelOptions(DeviceOptions):
         decides=True,
     )
     precision: Precision = option("auto: bf16 on a GPU that has it, else float32.", "auto", decides=True)
-    boxes: Literal["sides", "authors"] | None = option(
-        "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does.",
-        "sides",
-        decides=True,
-    )
 
 
 def flag_of(field: "dataclasses.Field[Any]") -> str:

@@ -29,6 +29,14 @@ class AnnotateOptions(ModelOptions):
     shard: str | None = option(
         "Every N-th batch of images from the I-th on; see merge.", None, metavar="I/N", decides=True
     )
+    boxes: Literal["sides", "authors"] = option(
+        "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does.",
+        "sides",
+        decides=True,
+    )
+    min_score: float = option(
+        "Phrases with a lower score are not found: they stand in not_found.jsonl alone.", 0.0, min=0, decides=True
+    )
     categories: Literal["phrase", "head", "single"] = option(
         "What an annotation's category is: head is its noun.", "phrase", decides=True
     )

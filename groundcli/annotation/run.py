@@ -169,7 +169,9 @@ def _weights(name: str) -> dict[str, Any]:
 def _load(options: AnnotateOptions) -> "Grounder":
     from groundcli.grounder import Grounder
 
-    return Grounder.load(options.weights, options.device, options.precision, options.settings, options.boxes)
+    return Grounder.load(
+        options.weights, options.device, options.precision, options.settings, options.boxes, options.min_score
+    )
 
 
 def _engine(grounder: "Grounder", images: int, options: AnnotateOptions) -> Engine:

@@ -45,7 +45,9 @@ def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
     """Annotates a shard, in a process of its own. Which device there is, is found out here, where it is used."""
     from groundcli.grounder import Grounder
 
-    grounder = Grounder.load(options.weights, shard.device, options.precision, options.settings, options.boxes)
+    grounder = Grounder.load(
+        options.weights, shard.device, options.precision, options.settings, options.boxes, options.min_score
+    )
     on_cpu = grounder.device.type == "cpu"
     workers = options.workers
     if workers is None:

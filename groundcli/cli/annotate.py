@@ -40,7 +40,7 @@ def _tell(out: Path, count: "Count", problems: int, missing: int) -> None:
 
     if problems:
         console.output().print(f"{problems} images or captions could not be used: see {out / FAILURES}")
-    note = f"; {missing} phrases not found" if missing else ""
+    note = f"; {missing} phrase{'' if missing == 1 else 's'} not found" if missing else ""
     console.output().print(f"{out}: {count}{note}")
     if problems:
         raise typer.Exit(1)

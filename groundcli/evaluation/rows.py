@@ -212,7 +212,7 @@ def evaluate(
     def load(weights: str, settings: Sequence[str]) -> tuple["Grounder", dict[str, Any]]:
         from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
 
-        grounder = Grounder.load(weights, options.device, options.precision, settings, options.boxes)
+        grounder = Grounder.load(weights, options.device, options.precision, settings, options.boxes or "sides")
         assert grounder.loaded
         about: dict[str, Any] = {"weights": grounder.loaded.name, "sha256": sha256(grounder.loaded.path)}
         if grounder.loaded.untrained:

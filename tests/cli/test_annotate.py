@@ -168,3 +168,20 @@ def test_bad_input_is_one_line(
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_least_score(photos: Path, groundcli: Run, tmp_path: Path) -> None:
+    """What scores less stands in one file alone, and is counted; what was found is as without it."""
+    command = ("annotate", photos / "one.png", "--no-overlays", "--no-report", "--format", "jsonl")
+    groundcli(*command, "--out", tmp_path / "all")
+    scores = sorted(a["score"] for a in json.loads((tmp_path / "all/annotations.json").read_text())["annotations"])
+    least = (scores[0] + scores[1]) / 2
+    done = groundcli(*command, "--out", tmp_path / "some", "--min-score", least)
+    assert done.stdout.splitlines()[-1].endswith("; 1 phrase not found")
+    missing = [json.loads(line) for line in (tmp_path / "some/not_found.jsonl").read_text().splitlines()]
+    assert [phrase["score"] for phrase in missing] == scores[:1]
+    assert missing[0]["reason"] == f"its score {scores[0]:.2f} is under {least:g}"
+    assert missing[0]["caption"][slice(*missing[0]["span"])] == missing[0]["phrase"]
+    kept = json.loads((tmp_path / "some/annotations.json").read_text())["annotations"]
+    assert sorted(a["score"] for a in kept) == scores[1:]
+    assert len((tmp_path / "some/phrases.jsonl").read_text().splitlines()) == len(scores) - 1
