@@ -19,8 +19,8 @@ def test_every_data_set_can_be_evaluated() -> None:
 def test_the_command_gives_the_same_options() -> None:
     told = options(ablations=True, settings=("model.fusion=best", "model.smooth=true"), json=Path("a b.json"))
     assert shlex.split(told.command) == [
-        *("groundcli", "eval", "--set", "model.fusion=best", "--set", "model.smooth=true", "--boxes", "sides"),
-        *("--dataset", "folder", "--data", ".", "--ablations", "--json", "a b.json"),
+        *("groundcli", "eval", "--set", "model.fusion=best", "--set", "model.smooth=true"),
+        *("--dataset", "folder", "--data", ".", "--ablations", "--boxes", "sides", "--json", "a b.json"),
     ]
 
 
