@@ -1,10 +1,10 @@
-"""What each recipe costs: parameters, annotate's images a second, time and memory of a training step, the CNN's share.
+"""What each recipe costs: parameters, annotate's images a second, time and memory of a training step, the backbone's share.
 
     python benchmarks/recipes.py [RECIPE ...] [--device cuda] [--precision bf16] [--largest-batch]
 
 The real `annotate` (JSON only) and `train` run on photographs of noise, 640 x 480, with captions of 6 to 16 words; the
 frozen parts are random, which costs the same as published ones. Each recipe runs in a process of its own, so that the
-peak memory (resident, or of the GPU) is its own. The CNN's share is the time of its forward alone.
+peak memory (resident, or of the GPU) is its own. The backbone's share is the time of its forward alone.
 """
 
 import argparse
@@ -50,12 +50,12 @@ def write_photographs(to: Path, count: int) -> list[Sample]:
     return list(find.load([to]).samples)
 
 
-class CnnClock:
+class BackboneClock:
     """Seconds that backbones spend in their forward, of all threads together."""
 
     def __init__(self, device: torch.device):
         self.device, self.seconds = device, 0.0
-        self.own, self.alone = threading.local(), threading.Lock()
+        self.mine, self.alone = threading.local(), threading.Lock()
         torch.nn.modules.module.register_module_forward_pre_hook(self._start)
         torch.nn.modules.module.register_module_forward_hook(self._stop)
 
@@ -66,17 +66,17 @@ class CnnClock:
 
     def _start(self, module: torch.nn.Module, _: object) -> None:
         if isinstance(module, Backbone):
-            self.own.started = self.now()
+            self.mine.started = self.now()
 
     def _stop(self, module: torch.nn.Module, *_: object) -> None:
         if isinstance(module, Backbone):
             with self.alone:
-                self.seconds += self.now() - self.own.started
+                self.seconds += self.now() - self.mine.started
 
 
 def parameters(recipe: Recipe) -> dict[str, float]:
     model, _ = new_model(recipe.model, 0)
-    millions = {"cnn": model.backbone, "text": model.text}
+    millions = {"backbone": model.backbone, "text": model.text}
     figures = {f"{name}_millions": sum(p.numel() for p in part.parameters()) / 1e6 for name, part in millions.items()}
     return figures | {"trained_millions": sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6}
 
@@ -91,16 +91,19 @@ def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Na
         annotate(AnnotateOptions.make(**about, limit=limit), grounder=grounder)
 
     run(8)  # warms up
-    clock = CnnClock(device)
+    clock = BackboneClock(device)
     start = clock.now()
     run(None)
     seconds = clock.now() - start
     at_a_time = default_workers(len(samples), True) if device.type == "cpu" else 1
-    return {"annotate_images_per_s": len(samples) / seconds, "annotate_cnn_share": clock.seconds / seconds / at_a_time}
+    return {
+        "annotate_images_per_s": len(samples) / seconds,
+        "annotate_backbone_share": clock.seconds / seconds / at_a_time,
+    }
 
 
 def measure_train(name: str, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:
-    clock = CnnClock(torch.device(options.device))
+    clock = BackboneClock(torch.device(options.device))
     stamps: list[tuple[float, float]] = []
     register_optimizer_step_post_hook(lambda *_: stamps.append((clock.now(), clock.seconds)))
     settings = {"epochs": 1, "batch_size": options.batch_size, "cache_features": "false"}
@@ -117,7 +120,7 @@ def measure_train(name: str, samples: list[Sample], options: argparse.Namespace,
     train(about, Console(quiet=True))
     steps = [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(stamps)]
     figures = {"step_s": statistics.median(s for s, _ in steps)}
-    figures["step_cnn_share"] = statistics.median(cnn / s for s, cnn in steps)
+    figures["step_backbone_share"] = statistics.median(backbone / s for s, backbone in steps)
     if clock.device.type == "cuda":
         return figures | {"step_peak_gib": torch.cuda.max_memory_allocated() / 2**30}
     return figures | {"step_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}

@@ -5,8 +5,6 @@ import math
 from groundcli.cli import console
 from groundcli.training import FinetuneOptions, PretrainElmoOptions, TrainOptions
 
-BEST = "best.safetensors"
-
 
 def train(options: TrainOptions) -> None:
     """Trains a model; boxes of the validation split, where there are any, choose the best epoch and nothing else."""
@@ -18,7 +16,7 @@ def train(options: TrainOptions) -> None:
     outcome = run(options, output)
     note = "" if math.isnan(outcome.best) else f", {outcome.title} {100 * outcome.best:.2f} %"
     note += "; on a RANDOM CNN and ELMo (--untrained)" if options.untrained else ""
-    output.print(f"{options.out / BEST}: the best epoch{note}")
+    output.print(f"{outcome.weights}: the best epoch{note}")
 
 
 def finetune(options: FinetuneOptions) -> None:
@@ -33,12 +31,13 @@ def finetune(options: FinetuneOptions) -> None:
 
     output = console.output()
     outcome = run(options, output)
-    table = Table(title=f"{outcome.kept} images kept aside")
-    for column in ("", "before", "after"):
-        table.add_column(column, justify="right")
-    table.add_row(outcome.title, *(f"{100 * value:.2f} %" for value in (outcome.before, outcome.best)))
-    output.print(table)
-    output.print(f"{options.out / BEST}: the best epoch; the model before where none was better")
+    if outcome.title:
+        table = Table(title=f"{outcome.kept} images kept aside")
+        for column in ("", "before", "after"):
+            table.add_column(column, justify="right")
+        table.add_row(outcome.title, *(f"{100 * value:.2f} %" for value in (outcome.before, outcome.best)))
+        output.print(table)
+    output.print(f"{outcome.weights}: the best epoch; the model before where none was better")
 
 
 def pretrain_elmo(options: PretrainElmoOptions) -> None:

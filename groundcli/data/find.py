@@ -251,20 +251,20 @@ class _Files:
         self.images: dict[str, str] = {}
         self.texts: list[str] = []
         self.unreadable: dict[str, str] = {}
-        entered: set[str] = set()
-        waiting = [(folder, os.path.realpath(root / folder)) for folder in reversed(folders)]
+        self._entered: set[tuple[int, int]] = set()  # by device and number: links give a folder several paths
+        waiting = list(reversed(folders))
         while waiting:
-            here, real = waiting.pop()
-            if real in entered:
-                continue
-            entered.add(real)
-            below = self._read(root, here)
+            below = self._read(root, waiting.pop())
             if recursive:
-                waiting += [(name, _real(entry, real)) for name, entry in reversed(below)]
+                waiting += reversed(below)
 
-    def _read(self, root: Path, here: str) -> list[tuple[str, "os.DirEntry[str]"]]:
+    def _read(self, root: Path, here: str) -> list[str]:
         """Takes the files right in a folder, and gives the folders."""
         try:
+            status = (root / here).stat()
+            if (status.st_dev, status.st_ino) in self._entered:
+                return []
+            self._entered.add((status.st_dev, status.st_ino))
             with os.scandir(root / here) as entries:
                 visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
         except OSError as error:
@@ -272,22 +272,17 @@ class _Files:
             return []
         if here and {entry.name for entry in visible} >= ANNOTATED:
             return []
-        folders: list[tuple[str, os.DirEntry[str]]] = []
+        folders: list[str] = []
         for entry in visible:
             name = f"{here}/{entry.name}" if here else entry.name
             linked = entry.is_symlink()
             if _is_folder(Path(entry.path)) if linked else entry.is_dir():
-                folders.append((name, entry))
+                folders.append(name)
             elif is_image(name):
                 self.images[name] = _problem(Path(entry.path)) if linked else ""
             elif linked or entry.is_file():
                 self.texts.append(name)
         return folders
-
-
-def _real(folder: "os.DirEntry[str]", parent: str) -> str:
-    """A folder's real path, from its parent's: only links need the system, which is asked for each part of a path."""
-    return os.path.realpath(folder.path) if folder.is_symlink() else f"{parent.rstrip(os.sep)}{os.sep}{folder.name}"
 
 
 def _is_folder(path: Path) -> bool:

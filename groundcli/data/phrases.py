@@ -35,19 +35,22 @@ def parse(text: str) -> Caption:
     Nothing is an error. Of nested brackets the innermost pair is the mark; outer ones, brackets without a partner
     and pairs around nothing stay in the text as they are.
     """
-    plain, phrases, end = "", [], 0
+    pieces: list[str] = []
+    phrases: list[Phrase] = []
+    length = end = 0
     for mark in MARK.finditer(text):
         if not mark[1].strip():
             continue
         entity = ENTITY.match(mark[1])
-        plain += text[end : mark.start()]
-        start = len(plain)
-        plain += mark[1][entity.end() if entity else 0 :]
-        end = mark.end()
-        span = _trim(plain, start, len(plain))
+        between, inside = text[end : mark.start()], mark[1][entity.end() if entity else 0 :]
+        start, stop = _trim(inside, 0, len(inside))
+        length += len(between)
         category, number = (entity["category"] or "", entity["entity"]) if entity else ("", "")
-        phrases.append(Phrase(plain[slice(*span)], span, category=category, entity=number))
-    return Caption(plain + text[end:], tuple(phrases))
+        phrases.append(Phrase(inside[start:stop], (length + start, length + stop), category=category, entity=number))
+        pieces += between, inside
+        length += len(inside)
+        end = mark.end()
+    return Caption("".join([*pieces, text[end:]]), tuple(phrases))
 
 
 class PhraseFinder:

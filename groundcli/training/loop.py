@@ -36,6 +36,7 @@ from groundcli.training.progress import Reporter, plot, report
 from groundcli.training.state import LAST, RunState, check_folder, choose_trained, describe, has_state, keep_metrics
 from groundcli.training.validation import judge_by
 from groundcli.weights.load import UNTRAINED, Loaded, load_model, new_model
+from groundcli.weights.store import BEST
 
 NAMES = 5  # of images, that an error shows
 SHOWN = 10  # words that a warning shows
@@ -46,12 +47,14 @@ class Outcome(NamedTuple):
     """What a run came to.
 
     Attributes:
+        weights: the file of the best epoch's model.
         best: the best measure on validation data, a fraction; nan where nothing was measured.
         before: that of the model to begin with; nan where it was untrained.
-        title: of the measure, for people.
+        title: of the measure, for people; "" where nothing was measured.
         kept: images that it was measured on.
     """
 
+    weights: Path
     best: float
     before: float
     title: str
@@ -128,7 +131,7 @@ def _run(
             if ranks.first:
                 plot(out)
     best, before = (math.nan if v is None else float(v) for v in (run.state.values[key] for key in ("best", "before")))
-    return Outcome(best, before, run.judge.title if run.judge else "", len(data.validation))
+    return Outcome(out / BEST, best, before, run.judge.title if run.judge else "", len(data.validation))
 
 
 class _Run:
@@ -292,8 +295,8 @@ class _Run:
             values |= {"best": accuracy, "stale": 0} if better else {"stale": values["stale"] + due}
             if better and self.ranks.first:
                 self.state.save_best(self.options.out)
-            if due and reporter.events:
-                reporter.events.overlays(self.state.model, self.validation, self.options.precision, step)
+            if due and self.ranks.first:
+                reporter.overlays(self.state.model, self.validation, self.options.precision, step)
         # The line before the state: a process that is killed between them validates this epoch again, and the line is
         # dropped then; the other way round it would be lost.
         reporter.epoch(step, epoch, sums, self.judge, accuracy, better)

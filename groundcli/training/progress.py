@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,9 @@ from groundcli.options import Precision
 from groundcli.output.overlays import draw
 from groundcli.training.state import METRICS
 from groundcli.training.validation import Judge
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 EVENTS, PLOT = "tensorboard", "curves.png"
 SHOWN = 4  # validation images, the same ones in every epoch
@@ -45,46 +48,17 @@ class Bar(Progress):
         self.console.print(text, markup=False, soft_wrap=True)
 
 
-class Events:
-    """TensorBoard's event files of a run: `tensorboard --logdir RUN`."""
-
-    def __init__(self, out: Path, step: int):
-        """Opens them; what an earlier process wrote of later steps is hidden."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(out / EVENTS), purge_step=step + 1)  # type: ignore[no-untyped-call]
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Points of curves, by the curves' names."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
-
-    def overlays(self, model: GroundingModel, samples: Sequence[Sample], precision: Precision, step: int) -> None:
-        """Where the model points in the first images; one that can't be decoded is left out."""
-        grounder = Grounder(model, model.backbone.mean.device, precision)
-        for sample in samples[:SHOWN]:
-            try:
-                image = decode(sample.image)
-            except BadInput:
-                continue
-            answers = [grounder.ground(grounder.encode(image), sample.captions[0])]
-            picture = np.asarray(draw(image, answers))
-            self._writer.add_image(sample.name, picture, step, dataformats="HWC")  # type: ignore[no-untyped-call]
-        model.train()
-
-    def close(self) -> None:
-        """Writes down what is still in memory."""
-        self._writer.close()  # type: ignore[no-untyped-call]
-
-
 class Reporter:
-    """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard."""
+    """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard.
 
-    def __init__(self, bar: Bar, metrics: IO[str] | None = None, events: Events | None = None):
-        self.events = events
+    Attributes:
+        line: keeps a line of text above the bar.
+    """
+
+    def __init__(self, bar: Bar, metrics: IO[str] | None = None, events: "SummaryWriter | None" = None):
+        """`metrics` and `events` are the open files of the process that writes."""
         self.line = bar.line
-        self._bar = bar
-        self._metrics = metrics
+        self._bar, self._metrics, self._events = bar, metrics, events
         self._seconds = self._waited = 0.0
         self._best = ""
 
@@ -97,8 +71,7 @@ class Reporter:
         self._waited += waited
         times = {"seconds": round(seconds, 4), "waited": round(waited, 4)}
         self._write({"step": step, "epoch": epoch, "loss": loss, **terms, "lr": rate, **times})
-        if self.events:
-            self.events.scalars({"train/loss": loss, "train/lr": rate, **_under("train", terms)}, step)
+        self._curves("train", {"loss": loss, "lr": rate, **terms}, step)
         parts = " + ".join(f"{name} {value:.2f}" for name, value in terms.items())
         self._bar.step(f"loss {loss:.4f} = {parts}  lr {rate:.1e}  data wait {self._wait:.0%}{self._best}")
 
@@ -115,20 +88,32 @@ class Reporter:
         terms = {name: total / sums["steps"] for name, total in sums.items() if name != "steps"}
         loss, title = sum(terms.values()), ""
         self._write({"step": step, "epoch": epoch, "loss": loss, **terms, **({judge.name: measured} if judge else {})})
-        curves = _under("epoch", terms)
+        self._curves("epoch", terms, step)
         if judge and measured is not None:
-            curves[f"validation/{judge.name}"] = measured
+            self._curves("validation", {judge.name: measured}, step)
             title = f", {judge.title} {100 * measured:.2f} %"
             self._best = f"  best {measured:.2%}" if better else self._best
-        if self.events:
-            self.events.scalars(curves, step)
         best = ", the best" if better else ""
         self.line(f"epoch {epoch}: loss {loss:.4f}{title}{best}; data wait {self._wait:.1%}")
+
+    def overlays(self, model: GroundingModel, samples: Sequence[Sample], precision: Precision, step: int) -> None:
+        """Where the model points in the first images; one that can't be decoded is left out."""
+        grounder = Grounder(model, model.backbone.mean.device, precision)
+        for sample in samples[:SHOWN] if self._events else ():
+            with suppress(BadInput):
+                image = decode(sample.image)
+                picture = np.asarray(draw(image, [grounder.ground(grounder.encode(image), sample.captions[0])]))
+                self._events.add_image(sample.name, picture, step, dataformats="HWC")  # type: ignore
+        model.train()
 
     def _write(self, line: Mapping[str, object]) -> None:
         if self._metrics:
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
+
+    def _curves(self, group: str, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items() if self._events else ():
+            self._events.add_scalar(f"{group}/{name}", value, step)  # type: ignore
 
     @property
     def _wait(self) -> float:
@@ -143,12 +128,12 @@ def report(console: Console, out: Path, steps: int, done: int, batch_size: int, 
         if not writes:
             yield Reporter(bar)
             return
-        with (out / METRICS).open("a", encoding="utf-8") as metrics, closing(Events(out, done)) as events:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # What an earlier process wrote of later steps is hidden: they are done again.
+        events = SummaryWriter(str(out / EVENTS), purge_step=done + 1)  # type: ignore[no-untyped-call]
+        with (out / METRICS).open("a", encoding="utf-8") as metrics, closing(events):
             yield Reporter(bar, metrics, events)
-
-
-def _under(group: str, values: Mapping[str, float]) -> dict[str, float]:
-    return {f"{group}/{name}": value for name, value in values.items()}
 
 
 def plot(out: Path) -> None:

@@ -187,16 +187,12 @@ class AllenNlpElmo(nn.Module):
         """Words out of context -> (U, P)."""
         return self.bilm._token_embedder(self._ids([words]))["token_embedding"][0, 1:-1]
 
-    def layers(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], Tensor]:
-        """All layers with sentence boundaries, (C, T + 2, 2 P) each; their mask."""
+    def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
+        """Layers of words (W, 2 P) and of sentences (C, 2 P), without boundaries, as those of Elmo."""
         with self._alone:
             self.bilm._elmo_lstm.reset_states()  # else this call would begin where the one before ended
             out = self.bilm(self._ids(captions))
-        return out["activations"], out["mask"]
-
-    def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
-        """Layers of words (W, 2 P) and of sentences (C, 2 P), without boundaries, as those of Elmo."""
-        return without_boundaries(*self.layers(captions))
+        return without_boundaries(out["activations"], out["mask"])
 
 
 def load_allennlp_elmo(folder: Path) -> AllenNlpElmo:

@@ -63,14 +63,15 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
     if not (path.parent / "run.json").is_file():
         _check_names(set(saved.model.parts) & set(recipe.model.parts), path)
     model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
-    for part, digest in metadata["frozen"].items():
-        if frozen.get(part) == digest:
+    for called, part in zip(saved.model.parts, recipe.model.parts, strict=False):
+        digest = str(metadata["frozen"].get(called))
+        if frozen[part] == digest:
             continue
-        if str(digest).startswith("random"):
+        if digest.startswith("random"):
             raise GroundcliError(
                 f"{path}: its random {part} comes out otherwise with this version of torch; train anew"
             )
-        raise GroundcliError(f"{path}: was trained on other weights {part} than {find(part)}; put those back")
+        raise GroundcliError(f"{path}: was trained on other weights {called} than {find(part)}; put those back")
     try:
         model.load_trained(tensors)
     except RuntimeError as error:

@@ -47,7 +47,7 @@ def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: 
     assert (numbers["images"], numbers["phrases"], numbers["skipped"]) == (2, 2, {"no_box": 2})
     assert (numbers["version"], numbers["sha256"]) == (package.__version__, sha256(SHIPPED / "lite.safetensors"))
     assert numbers["command"] == (
-        f"groundcli eval --boxes sides --dataset flickr30k --data {flickr30k} --json {file} --rows {table}"
+        f"groundcli eval --dataset flickr30k --data {flickr30k} --boxes sides --json {file} --rows {table}"
     )
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(numbers["date"])).total_seconds() < 600
     rows = pd.read_csv(table)

@@ -1,3 +1,5 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,21 +20,37 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_list_names_what_recipes_need_and_what_is_here(groundcli: Run, store: Path) -> None:
     listed = groundcli("weights", "list").stdout
+    words = set(listed.replace(",", " ").split())
     for weights in inventory():
-        assert {weights.name, weights.here} <= set(listed.replace(",", " ").split())
-        assert set(weights.used_by) <= set(listed.replace(",", " ").split())
+        assert {weights.name, weights.here, *weights.used_by} <= words
+        assert f"from {weights.source}" in listed
     assert f"store: {store}" in listed
 
 
-def test_an_imported_cnn_can_be_used(groundcli: Run, tmp_path: Path) -> None:
+def test_list_as_json_has_the_same(groundcli: Run) -> None:
+    listed = json.loads(groundcli("weights", "list", "--json").stdout)
+    assert listed == [{**asdict(weights), "used_by": list(weights.used_by)} for weights in inventory()]
+
+
+def test_list_fits_a_terminal_of_80_columns(process: Run) -> None:
+    lines = process("weights", "list", COLUMNS="80").stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines if not line.startswith("store: "))
+    (model,) = (number for number, line in enumerate(lines) if line.startswith("elmo_original "))
+    assert lines[model].split() == ["elmo_original", "ELMo", "missing", "374", "MB", "Apache-2.0"]
+    assert lines[model + 1] == "  from AllenNLP, allennlp.org/elmo; s3-us-west-2.amazonaws.com"
+    assert lines[model + 2].startswith("  for pnasnet_bilstm, ")
+    assert lines[model + 3].startswith("    vgg16_bilstm")
+
+
+def test_an_imported_backbone_can_be_used(groundcli: Run, tmp_path: Path) -> None:
     from groundcli.recipe import load_recipe
 
     network = timm.create_model("tf_efficientnet_lite2", output_stride=16).eval()
     state = network.state_dict()
     torch.save({f"renamed.{k}": t for k, t in state.items()}, tmp_path / "lite2.pth")
-    done = groundcli("weights", "import", tmp_path / "lite2.pth", "--name", "my_cnn")
-    assert done.stdout.startswith("my_cnn: backbone tf_efficientnet_lite2, 322 tensors, 24.6 MB, SHA-256")
-    backbone = load_backbone(load_recipe("lite", ["model.visual.weights=my_cnn"]).model)
+    done = groundcli("weights", "import", tmp_path / "lite2.pth", "--name", "mine")
+    assert done.stdout.startswith("mine: backbone tf_efficientnet_lite2, 322 tensors, 24.6 MB, SHA-256")
+    backbone = load_backbone(load_recipe("lite", ["model.visual.weights=mine"]).model)
     image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
     seen: list[torch.Tensor] = []
     network.blocks[5].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -48,6 +66,7 @@ def test_an_imported_cnn_can_be_used(groundcli: Run, tmp_path: Path) -> None:
         (["import", "EMPTY"], 3, "empty.pth: the file is empty (0 bytes)"),
         (["fetch", "vgg19"], 2, "vgg19: nothing of this name was published; vgg16, pnasnet5large"),
         (["export", "vgg16", "--out", "x.safetensors"], 3, "vgg16: not here; run `groundcli weights fetch vgg16`"),
+        (["export", "nope", "--out", "x.safetensors"], 3, "nope: no model of this name, and no such file or folder of"),
     ],
 )
 def test_bad_input_is_one_line(groundcli: Run, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:

@@ -116,4 +116,4 @@ def test_entities_and_categories() -> None:
 def test_the_time_is_in_proportion_to_the_length(text: str) -> None:
     began = time.perf_counter()
     parse(text)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10  # in the square of it, it would be minutes

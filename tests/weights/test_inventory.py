@@ -7,9 +7,9 @@ from safetensors.torch import load_file, save_file
 from groundcli import checkpoint
 from groundcli.model.elmo import Elmo
 from groundcli.weights.elmo import save_elmo
-from groundcli.weights.inventory import Check, verify
-from groundcli.weights.store import find
-from tests.weights.test_files import TINY
+from groundcli.weights.inventory import Check, inventory, verify
+from groundcli.weights.store import PUBLISHED, find
+from tests.weights.test_store import TINY
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +41,19 @@ def test_an_elmo_is_run(store: Path) -> None:
 
 @torch.no_grad()
 def test_values_that_are_not_finite_are_named(store: Path) -> None:
-    network = load_file(find("efficientnet_lite2"))
-    network["conv_stem.weight"][0] = torch.nan
-    save_file(network, store / "mine.safetensors")
-    assert failure("mine") == f"{store / 'mine.safetensors'}: conv_stem.weight has values that are not finite"
+    tensors = load_file(find("efficientnet_lite2"))
+    tensors["conv_stem.weight"][0] = torch.nan
+    save_file(tensors, store / "lite2.safetensors")
+    assert failure("lite2") == f"{store}/lite2.safetensors: conv_stem.weight has values that are not finite"
     elmo = Elmo(TINY)
     elmo.lstm[0].kernel[0, 0, 0] = torch.inf
     save_elmo(elmo, store / "elmo")
-    array = "RNN_0/RNN/MultiRNNCell/Cell0/LSTMCell/W_0"
-    assert failure("elmo") == f"{store / 'elmo/lm_weights.hdf5'}: {array} has values that are no finite numbers"
+    kernel = "RNN_0/RNN/MultiRNNCell/Cell0/LSTMCell/W_0"
+    assert failure("elmo") == f"{store}/elmo/lm_weights.hdf5: {kernel} has values that are no finite numbers"
     tensors, metadata = checkpoint.load(find("lite"))
     tensors["model/visual_mapping.scale"][0] = torch.nan
     checkpoint.save(store / "model.safetensors", tensors, metadata)
-    assert failure("model") == f"{store / 'model.safetensors'}: visual_mapping.scale has values that are not finite"
+    assert failure("model") == f"{store}/model.safetensors: visual_mapping.scale has values that are not finite"
 
 
 def test_a_model_on_other_frozen_weights_fails(store: Path) -> None:
@@ -78,3 +78,15 @@ def test_paths_and_run_folders_are_verified_too(tmp_path: Path) -> None:
     run.mkdir()
     (run / "best.safetensors").write_bytes(find("lite").read_bytes())
     assert all(check.ok for check in verify(str(run)))
+
+
+def test_published_weights_are_listed_and_then_the_users_own(store: Path) -> None:
+    save_elmo(Elmo(TINY), store / "elmo_mine")
+    (store / "broken.safetensors").write_bytes(b"no safetensors")
+    listed = {weights.name: weights for weights in inventory()}
+    assert list(listed)[: len(PUBLISHED)] == list(PUBLISHED)
+    assert (listed["elmo_mine"].what, listed["elmo_mine"].here, listed["elmo_mine"].used_by) == ("ELMo", "store", ())
+    assert (listed["broken"].what, listed["lite"].what, listed["lite"].here) == ("damaged", "model", "ships")
+    assert (listed["vgg16"].here, listed["vgg16"].megabytes) == ("missing", 553)
+    assert listed["vgg16"].used_by == ("vgg16_bilstm", "vgg16_bilstm_3x3", "vgg16_elmo", "vgg16_elmo_3x3")
+    assert listed["minilm_words"].megabytes == pytest.approx(23.8, abs=0.1)

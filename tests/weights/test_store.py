@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,8 @@ from groundcli.errors import GroundcliError
 from groundcli.model.elmo import Elmo
 from groundcli.recipe import ElmoConfig
 from groundcli.weights.elmo import save_elmo
-from groundcli.weights.store import SHIPPED, entries, find, hash_of, here, kind_of, store
+from groundcli.weights.fetch import PLACES
+from groundcli.weights.store import PUBLISHED, SHIPPED, entries, find, find_model, hash_of, here, kind_of, store
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
 
@@ -55,6 +59,51 @@ def test_a_missing_published_part_is_told_with_the_way_to_get_it(own: Path) -> N
         "https://download.pytorch.org/models/vgg16-397923af.pth elsewhere and run "
         "`groundcli weights import vgg16-397923af.pth`"
     )
+
+
+def test_a_model_that_is_not_there_suggests_models(own: Path) -> None:
+    (own / "mine.safetensors").write_bytes(find("lite").read_bytes())
+    (own / "damaged.safetensors").touch()
+    with pytest.raises(GroundcliError) as error:
+        find_model("nope")
+    assert str(error.value) == ("nope: no model of this name, and no such file or folder of a run; here are mine, lite")
+
+
+def test_a_run_is_its_best_model(own: Path) -> None:
+    (own / "run").mkdir()
+    assert find_model(str(own / "run")) == own / "run" / "best.safetensors"
+    assert find_model("lite") == SHIPPED / "lite.safetensors"
+
+
+def test_a_published_name_is_no_path(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own / "vgg16").mkdir()
+    monkeypatch.chdir(own)
+    with pytest.raises(GroundcliError, match="vgg16: not here; run"):
+        find("vgg16")
+
+
+def test_a_pipe_is_no_file(own: Path) -> None:
+    os.mkfifo(own / "pipe")  # reading it would wait for ever
+    with pytest.raises(GroundcliError, match="no weights of this name and no such file"):
+        find(str(own / "pipe"))
+
+
+def test_all_is_published_over_https_at_the_listed_places() -> None:
+    urls = [url for part in PUBLISHED.values() for url in part.urls]
+    assert len(urls) == 10
+    assert all(url.startswith(PLACES) for url in urls)
+    assert all(place.startswith("https://") and place.count("/") > 2 for place in PLACES)
+    assert urls[0] == "https://download.pytorch.org/models/vgg16-397923af.pth"
+    assert urls[-1] == (
+        "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/2x4096_512_2048cnn_2xhighway_5.5B/"
+        "elmo_2x4096_512_2048cnn_2xhighway_5.5B_options.json"
+    )
+    assert (PUBLISHED["vgg16"].sha256, PUBLISHED["pnasnet5large"].sha256) == ("397923af", "bf079911")
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys; from groundcli.weights.store import *; kind_of(find('lite')); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_an_unknown_name_lists_what_there_is(own: Path) -> None:
