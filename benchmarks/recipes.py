@@ -1,4 +1,4 @@
-"""What each recipe costs: parameters, annotate's images a second, time and memory of a training step, the backbone's share.
+"""What each recipe costs: parameters, annotate's images a second, a training step's time and memory, the backbone's share.
 
     python benchmarks/recipes.py [RECIPE ...] [--device cuda] [--precision bf16] [--largest-batch]
 
