@@ -74,13 +74,13 @@ def main() -> None:
     for elmo in elmos.values():
         elmo.to(arguments.device).requires_grad_(True)
     for task in (forward, both):
-        rows = []
+        pairs = []
         for _ in range(arguments.repeats + 1):
-            rows.append([seconds(lambda: task(elmo), arguments.device) for elmo in elmos.values()])  # noqa: B023
-        medians = [statistics.median(column) for column in zip(*rows[1:], strict=True)]  # the first is to warm up
+            pairs.append([seconds(lambda: task(elmo), arguments.device) for elmo in elmos.values()])  # noqa: B023
+        medians = [statistics.median(column) for column in zip(*pairs[1:], strict=True)]  # the first is to warm up
         line = ", ".join(f"{name} {s:.3f} s" for name, s in zip(elmos, medians, strict=True))
         if len(elmos) == 2:
-            line += f", allennlp / ours {statistics.median(a / o for o, a in rows[1:]):.2f} (median of pairs)"
+            line += f", allennlp / ours {statistics.median(a / o for o, a in pairs[1:]):.2f} (median of pairs)"
         print(f"{'forward' if task is forward else 'forward and backward'}: {line}")
 
 

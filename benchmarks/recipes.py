@@ -1,4 +1,5 @@
-"""What each recipe costs: parameters, annotate's images a second, a training step's time and memory, the backbone's share.
+"""What each recipe costs: parameters, annotate's images per second, time and memory of a training step, and of it the
+backbone's share.
 
     python benchmarks/recipes.py [RECIPE ...] [--device cuda] [--precision bf16] [--largest-batch]
 

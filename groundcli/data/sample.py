@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image or a caption that can't be used, and why; a batch collects these and goes on.
+    """An image or a caption that can't be used, and why; a batch collects these and continues.
 
     Attributes:
         path: the image's name in its source, or the captions file, with `:LINE` where one line is to blame.

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -64,13 +65,8 @@ class EvaluateOptions(ModelOptions):
         """What gives these options on the command line."""
         words = ["groundcli", "eval"]
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is True:
-                words.append(flag_of(field))
-            elif value != field.default:
-                words += [word for part in _parts(value) for word in (flag_of(field), str(part))]
+            value, flag = getattr(self, field.name), flag_of(field)
+            if value != field.default:
+                values = value if isinstance(value, tuple) else (value,)
+                words += chain.from_iterable([flag] if value is True else [flag, str(value)] for value in values)
         return shlex.join(words)
-
-
-def _parts(value: object) -> tuple[object, ...]:
-    return value if isinstance(value, tuple) else (value,)

@@ -22,7 +22,7 @@ IOU = 0.5  # from which on boxes match
 LARGE = 0.9  # share of the image from which on the authors leave a predicted box out
 SMALL = 0.05  # and below which they leave a phrase out: a filter that their paper doesn't mention
 NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
-FEATURES = ("log_peak", "near_peak")  # columns of `confidence.features`
+FEATURES = ("log_peak", "near_peak")  # columns of `heat.features`
 MISSES = {"hit": 0.0, "attention": 0.0, "iou": 0.0, "any_rank": np.inf, "merged_rank": np.inf}
 
 
@@ -31,23 +31,14 @@ MISSES = {"hit": 0.0, "attention": 0.0, "iou": 0.0, "any_rank": np.inf, "merged_
 
 @dataclass(frozen=True)
 class Truth:
-    """The scored phrases of an image, P of them, caption by caption.
+    """The scored phrases of an image, P of them, caption by caption."""
 
-    Attributes:
-        sample: the image, with all its phrases.
-        size: (width, height) of the upright image in pixels.
-        captions: all captions, in order, with their scored phrases only.
-        phrases: the P phrases.
-        boxes: (P, B, 4), of `stacked`.
-        skipped: how many phrases aren't scored, by reason.
-    """
-
-    sample: Sample
-    size: tuple[int, int]
-    captions: Sequence[Caption]
-    phrases: Sequence[Phrase]
-    boxes: np.ndarray
-    skipped: Counter[str]
+    sample: Sample  # with all its phrases
+    size: tuple[int, int]  # (width, height) of the upright image in pixels
+    captions: Sequence[Caption]  # all, in order, with their scored phrases only
+    phrases: Sequence[Phrase]  # (P)
+    boxes: np.ndarray  # (P, B, 4), of `stacked`
+    skipped: Counter[str]  # how many phrases aren't scored, by reason
 
     @classmethod
     def of(cls, sample: Sample, size: tuple[int, int], protocol: Protocol) -> "Truth":
@@ -94,23 +85,14 @@ def counted_boxes(boxes: Sequence[Box], size: tuple[int, int], protocol: Protoco
 
 @dataclass(frozen=True)
 class Predicted:
-    """What one system says of the P scored phrases of an image; None is what it says nothing of.
+    """What one system says of the P scored phrases of an image; None is what it says nothing of."""
 
-    Attributes:
-        points: (P, 2), (x, y) in pixels of the image, NaN where a phrase has none.
-        chances: (P), in place of points: how likely each is right, from 0 to 1.
-        boxes: P lists, best first.
-        heat: (P, M, M), not negative.
-        scores: (P); 0 where nothing was found.
-        levels: (P) indices of visual levels.
-    """
-
-    points: np.ndarray | None = None
-    chances: np.ndarray | None = None
-    boxes: Sequence[Sequence[Box]] | None = None
-    heat: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    levels: np.ndarray | None = None
+    points: np.ndarray | None = None  # (P, 2), (x, y) in pixels of the image, NaN where a phrase has none
+    chances: np.ndarray | None = None  # (P), in place of points: how likely each is right, from 0 to 1
+    boxes: Sequence[Sequence[Box]] | None = None  # P lists, best first
+    heat: np.ndarray | None = None  # (P, M, M), not negative
+    scores: np.ndarray | None = None  # (P); 0 where nothing was found
+    levels: np.ndarray | None = None  # (P), indices of visual levels
 
 
 def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: float) -> dict[str, np.ndarray]:
@@ -148,15 +130,12 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
 
 
 def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> np.ndarray:
-    """Which points lie in any of a phrase's boxes, edges included (the authors' `isCorrectHit`).
+    """Which points lie in any of a phrase's boxes, edges included (the authors' `isCorrectHit`): (N) bool.
 
     Args:
         points: (N, 2); none is NaN, and no hit.
         boxes: (K, 4), or (N, K, 4) with other boxes for each point.
         tolerance: pixels by which each side of each box is moved outwards first.
-
-    Returns:
-        (N) bool.
     """
     point = np.asarray(points, dtype=float).reshape(-1, 1, 2)
     edges = corners(boxes)
@@ -207,30 +186,17 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def enclosing_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """IoU of the box around all predicted boxes and the box around all true ones, of P phrases; 0 where one has none.
+    """IoU of the box around all predicted boxes, (P, A, 4), and that around all true ones, (P, B, 4): (P); 0 for none.
 
     The authors call these boxes unions (`union`, `calc_correctness`): what lies between two boxes counts as covered.
-
-    Args:
-        predicted: (P, A, 4), of `stacked`.
-        true: (P, B, 4), of `stacked`.
-
-    Returns:
-        (P).
     """
     return box_iou(enclosing_box(predicted)[:, None], enclosing_box(true)[:, None])[:, 0, 0]
 
 
 def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = IOU) -> np.ndarray:
-    """The rank of the first of P phrases' boxes that matches any of its true ones: R@k holds where it is at most k.
+    """The rank, from 1, of the first of P phrases' boxes that matches any true one: R@k holds where it is at most k.
 
-    Args:
-        ranked: (P, A, 4), of `stacked`, best first.
-        true: (P, B, 4), of `stacked`.
-        iou: intersection over union from which on boxes match.
-
-    Returns:
-        (P) float64, counted from 1; infinite where none does.
+    Of boxes (P, A, 4), best first, and true ones (P, B, 4), of `stacked`: (P) float64, infinite where none matches.
     """
     matches = (box_iou(ranked, true) >= iou).any(-1)  # (P, A)
     return np.where(matches.any(-1), matches.argmax(-1) + 1, np.inf)
@@ -250,11 +216,7 @@ def covered_area(boxes: ArrayLike, size: tuple[int, int]) -> float:
 
 
 def _coverage(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The lines that corners (K, 4) cut a plane by, and how many boxes lie over each rectangle between them.
-
-    Returns:
-        Counts (Y, X), lines x (X + 1) and y (Y + 1).
-    """
+    """How many of boxes, of corners (K, 4), lie over each rectangle between their lines: (Y, X); lines x and y."""
     x0, y0, x1, y1 = edges.T
     x, y = np.unique([x0, x1]), np.unique([y0, y1])  # between two neighbouring lines a box covers all or nothing
     across = (x0[:, None] <= x[:-1]) & (x[1:] <= x1[:, None])  # (K, X)

@@ -49,17 +49,8 @@ def check_report(out: Path) -> None:
 def write_page(out: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> Path:
     """Writes `out/report.html`: tables, bars, whether the score is a probability, the worst and the best cases.
 
-    Args:
-        out: a folder, made where it is missing.
-        summary: of `summarize`.
-        rows: what it was made of.
-
-    Returns:
-        The page.
-
-    Raises:
-        UsageError: there is another report.html.
-        OSError: the folder can't be written to.
+    Of a summary and the rows that it was made of, into a folder that is made where it is missing. Raises UsageError
+    where there is another report.html, OSError where it can't be written.
     """
     check_report(out)
     parts: dict[str, Any] = {"title": title(summary), "tables": tables(summary), "cases": {}}
@@ -87,12 +78,7 @@ def write_page(out: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> Pat
 def surest(rows: pd.DataFrame, right: bool) -> list[tuple[Any, str]]:
     """The cases that a system is surest of among those where it is right, or where it is wrong; one per image.
 
-    Args:
-        rows: of an evaluation.
-        right: whether to show hits or misses.
-
-    Returns:
-        Rows of the table with a `confidence`, and the picture of each, a JPEG as a data URL.
+    Each is a row of the table with a `confidence`, and a picture, a JPEG as a data URL.
     """
     evaluated = of_group(rows, EVALUATED)
     evaluated["confidence"] = confidence(evaluated)  # NaN, where the system doesn't say, comes last

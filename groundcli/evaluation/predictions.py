@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from groundcli.evaluation.metrics import Predicted, Truth
 from groundcli.evaluation.systems import EVALUATED, Predictions
 
 Key = tuple[str, ...]
-Said = Mapping[str, Any]  # an object of the file
+Said = dict[str, Any]  # an object of the file
 
 
 class _Phrase(NamedTuple):
@@ -46,13 +46,10 @@ class PredictionFile:
     annotate, `annotations.json` is read too, and `results.json` with the names that lie beside it there.
 
     A phrase that the file doesn't speak of is missing: a miss in everything.
-
-    Attributes:
-        side: 0: no pixels are wanted.
     """
 
     threads = 1
-    side = 0
+    side = 0  # no pixels are wanted
     levels: Sequence[str] = ()
     calibration: Sequence[float] = ()
 
@@ -91,7 +88,8 @@ class PredictionFile:
         boxes = said.get("boxes", [said["bbox"]] if "bbox" in said else [])
         for box, its_score in zip(boxes, said.get("scores", [score] * len(boxes)), strict=True):
             values, value = (box["bbox"], box["score"]) if isinstance(box, dict) else (box, its_score)
-            phrase.boxes.append((_number(value), _box(values)))
+            x, y, width, height = _numbers(values, 4)
+            phrase.boxes.append((_number(value), (x, y, width, height)))
         point = said.get("point") or (said.get("keypoints") or [])[:2]
         if point:
             x, y = _numbers(point, 2)
@@ -112,8 +110,8 @@ class PredictionFile:
         return Predicted(np.array(points), boxes=boxes if self._has_boxes else None, scores=np.array(scores))
 
     def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Phrase | None:
-        path = PurePosixPath(name)
-        image = next((known for known in (name, path.name, path.stem) if known in self._images), "")
+        names = name, PurePosixPath(name).name, PurePosixPath(name).stem
+        image = next((known for known in names if known in self._images), "")
         span, text = f"{phrase.span[0]}-{phrase.span[1]}", _plain(phrase.text)
         captions = str(number), _plain(caption.text)
         for key in (*((image, c, p) for p in (span, text) for c in captions), (image, text)):
@@ -123,7 +121,7 @@ class PredictionFile:
         return None
 
 
-def _objects(path: Path) -> Iterator[Said]:
+def _objects(path: Path) -> Iterable[Said]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -131,19 +129,15 @@ def _objects(path: Path) -> Iterator[Said]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
-        yield from _lines(path, text)
-        return
+        return _lines(path, text)
     try:
         if isinstance(whole, dict) and "annotations" in whole:
-            yield from _with_names(whole["annotations"], whole)
-        elif not isinstance(whole, list):
-            yield whole  # one line
-        elif all(isinstance(said, dict) and ("phrase" in said or "span" in said) for said in whole):
-            yield from whole
-        else:
-            beside = path.with_name("annotations.json")
-            data = json.loads(beside.read_text("utf-8")) if beside.is_file() else None
-            yield from _with_names(whole, data) if data else whole
+            return _with_names(whole["annotations"], whole)
+        objects = whole if isinstance(whole, list) else [whole]
+        beside = path.with_name("annotations.json")
+        if all(isinstance(said, dict) and said.keys() & {"phrase", "span"} for said in objects) or not beside.is_file():
+            return objects
+        return _with_names(objects, json.loads(beside.read_text("utf-8")))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise GroundcliError(f"{path}: its COCO ids don't fit together ({error!r})") from None
 
@@ -157,15 +151,18 @@ def _lines(path: Path, text: str) -> Iterator[Said]:
                 raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
 
 
-def _with_names(objects: Sequence[Said], data: Mapping[str, Any]) -> Iterator[Said]:
+def _with_names(objects: Iterable[Said], data: Mapping[str, Any]) -> list[Said]:
     """COCO's annotations or results with what a data set has for their ids; without a phrase the category is it."""
     images = {image["id"]: image["file_name"] for image in data["images"]}
     captions = {caption["id"]: caption["caption"] for caption in data.get("captions", [])}
     categories = {category["id"]: category["name"] for category in data.get("categories", [])}
-    for said in objects:
-        caption = {"caption": captions[said["caption_id"]]} if "caption_id" in said else {}
-        phrase = {} if "phrase" in said else {"phrase": categories[said["category_id"]]}
-        yield {**said, "image": images[said["image_id"]], **caption, **phrase}
+    return [
+        said
+        | {"image": images[said["image_id"]]}
+        | ({"caption": captions[said["caption_id"]]} if "caption_id" in said else {})
+        | ({} if "phrase" in said else {"phrase": categories[said["category_id"]]})
+        for said in objects
+    ]
 
 
 def _key(said: Said) -> Key:
@@ -195,11 +192,6 @@ def _point(phrase: _Phrase | None, boxes: Sequence[Box]) -> tuple[float, float]:
         x, y, width, height = boxes[0]
         return x + width / 2, y + height / 2
     return math.nan, math.nan
-
-
-def _box(values: Any) -> Box:
-    x, y, width, height = _numbers(values, 4)
-    return x, y, width, height
 
 
 def _number(value: Any) -> float:

@@ -45,12 +45,10 @@ Batch = Sequence[tuple[Truth, Mapping[int, np.ndarray]]]  # images with their pi
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation gives.
+    """What an evaluation gives: all numbers, and the table that they are made of, see `Rows`.
 
-    Attributes:
-        summary: all numbers, see `groundcli.evaluation.summary.summarize`; and "version", "command", "date", "weights",
-            "sha256" (of their file), "dataset", "split", "boxes", and "untrained" where the weights are.
-        rows: the table that they are made of, see `Rows`.
+    To what `groundcli.evaluation.summary.summarize` gives the summary adds "version", "command", "date", "weights",
+    "sha256" (of their file), "dataset", "split", "boxes", and "untrained" where the weights are.
     """
 
     summary: dict[str, Any]
@@ -71,15 +69,11 @@ class Rows:
       all true ones;
     - as the system says: `score`, `x` and `y` of the point, how many `boxes`, the best one (`box_x` to `box_height`),
       `log_peak` and `near_peak` of its heat (`heat.features`), and `level` (name).
-
-    Attributes:
-        options: what the numbers depend on.
-        skipped: how many phrases weren't scored, by reason.
     """
 
     def __init__(self, options: EvaluateOptions) -> None:
-        self.skipped: Counter[str] = Counter()
         self.options = options
+        self.skipped: Counter[str] = Counter()  # how many phrases weren't scored, by reason
         self._phrases: list[tuple[Any, ...]] = []
         self._columns: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
 
@@ -100,12 +94,9 @@ class Rows:
         self.skipped[reason] += sum(len(caption.phrases) for caption in sample.captions)
 
     def table(self, levels: Sequence[str] = ()) -> pd.DataFrame:
-        """All rows, system by system, each with the phrases in one order.
+        """All rows, system by system, each with the phrases in one order; levels by these names, else by numbers.
 
         Texts are categorical: in order of their appearance, categories the largest first, levels in the model's order.
-
-        Args:
-            levels: names of the visual levels; without them, their numbers.
         """
         phrases = pd.DataFrame(self._phrases, columns=PHRASE)
         if phrases.empty:

@@ -142,18 +142,10 @@ def _difference(evaluated: pd.DataFrame, compared: pd.DataFrame) -> Numbers:
 
 
 def interval(values: pd.Series, images: pd.Series, seed: int = 0) -> list[float]:
-    """95 % percentile bootstrap interval of a mean over phrases, drawing images (Efron & Tibshirani, 1993).
+    """95 % percentile bootstrap interval of a mean over phrases, drawing images (Efron & Tibshirani, 1993): low, high.
 
     Phrases of one image stand and fall together, so images are drawn with all their phrases. Differences of two systems
-    give the interval of the paired difference.
-
-    Args:
-        values: (P), one per phrase.
-        images: (P), the image of each phrase.
-        seed: equal seeds give equal intervals.
-
-    Returns:
-        [low, high], in units of the values.
+    give the interval of the paired difference. Values and images are (P); equal seeds give equal intervals.
     """
     by_image = values.groupby(images, observed=True, sort=False).agg(["sum", "size"]).to_numpy(float)
     if len(by_image) == 1:  # nothing else can be drawn
@@ -176,12 +168,8 @@ def interval(values: pd.Series, images: pd.Series, seed: int = 0) -> list[float]
 def fit(features: np.ndarray, hits: np.ndarray) -> list[float]:
     """The calibration that makes hits likeliest, with Platt's smoothed targets (1999), which keep it finite.
 
-    Args:
-        features: (P, F), of `heat.features`; phrases without heat are left out.
-        hits: (P), 1 where the point is right, else 0.
-
-    Returns:
-        1 + F numbers, for `heat.probability`.
+    Of features (P, F), of `heat.features`, and hits (P), 1 or 0: 1 + F numbers for `heat.probability`. Phrases without
+    heat are left out.
     """
     some = np.isfinite(features).all(1)
     inputs, right = np.column_stack([np.ones(some.sum()), features[some]]), hits[some] > 0
@@ -215,11 +203,9 @@ def _inputs(evaluated: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cross_validated(features: np.ndarray, hits: np.ndarray, images: np.ndarray) -> np.ndarray | None:
-    """Each phrase's probability from a calibration that was fitted on other images; None for fewer than `FOLDS`.
+    """(P) each phrase's probability from a calibration that was fitted on other images; None for fewer than `FOLDS`.
 
-    Args:
-        features, hits: as in `fit`.
-        images: (P) number of each phrase's image, counted from 0.
+    Features and hits are those of `fit`, images (P) the number of each phrase's image, counted from 0.
     """
     count = int(images.max()) + 1
     if count < FOLDS:
@@ -232,15 +218,10 @@ def cross_validated(features: np.ndarray, hits: np.ndarray, images: np.ndarray) 
 
 
 def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:
-    """How often points are right whose scores are alike (Guo et al., ICML 2017).
+    """How often points, hits (P), are right whose scores, (P) from 0 to 1, are alike (Guo et al., ICML 2017).
 
-    Args:
-        scores: (P) from 0 to 1.
-        hits: (P).
-
-    Returns:
-        {"ece": expected calibration error, the mean distance of score and accuracy over `BINS` bins of equal width,
-        weighted by their phrases, "bins": a list of {"score" (mean), "accuracy", "phrases"} of those that hold any}.
+    {"ece": expected calibration error, the mean distance of score and accuracy over `BINS` bins of equal width,
+    weighted by their phrases, "bins": a list of {"score" (mean), "accuracy", "phrases"} of those that hold any}.
     """
     phrases = pd.DataFrame({"score": scores, "hit": hits}).groupby(np.minimum((scores * BINS).astype(int), BINS - 1))
     bins = phrases.agg(score=("score", "mean"), accuracy=("hit", "mean"), phrases=("hit", "size"))
@@ -249,12 +230,7 @@ def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:
 
 
 def calibration_summary(evaluated: pd.DataFrame, calibration: Sequence[float] = ()) -> Numbers:
-    """Reliability of the scores as they are, after calibration on other images, and as the weights are calibrated.
-
-    Args:
-        evaluated: rows of one system, whose scores are from 0 to 1.
-        calibration: what the weights carry, if anything.
-    """
+    """Reliability of scores, from 0 to 1: as they are, calibrated on other images, and as the weights calibrate."""
     features, hits = _inputs(evaluated)
     summary = {"score": reliability(evaluated["score"].to_numpy(), hits)}
     if np.isnan(features).any():

@@ -17,7 +17,7 @@ from groundcli.heat import peak
 from groundcli.heat.boxes import METHODS, Method
 
 if TYPE_CHECKING:
-    from groundcli.grounder import EncodedImage, Grounder
+    from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
 
 # The groups of systems: what is evaluated, what it is compared with, and what is measured beside it.
 EVALUATED, COMPARED = "evaluated", "compared"
@@ -30,21 +30,13 @@ Predictions = dict[tuple[str, str], Predicted]  # by the group and the name of t
 
 
 class System(Protocol):
-    """Answers for some images, each with the scored phrases of its captions; several threads may ask at a time.
+    """Answers for some images, each with the scored phrases of its captions; several threads may ask at a time."""
 
-    Attributes:
-        name: what it is called in tables.
-        threads: that had best ask at a time.
-        side: of the pixels that it wants; 0 for none.
-        levels: names of its visual levels.
-        calibration: of its score, where its weights carry one.
-    """
-
-    name: str
-    threads: int
-    side: int
-    levels: Sequence[str]
-    calibration: Sequence[float]
+    name: str  # what it is called in tables
+    threads: int  # that had best ask at a time
+    side: int  # of the pixels that it wants; 0 for none
+    levels: Sequence[str]  # names of its visual levels
+    calibration: Sequence[float]  # of its score, where its weights carry one
 
     def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
         """Predictions for each image; pixels are (side, side, 3) uint8 RGB."""
@@ -68,48 +60,47 @@ class GrounderSystem:
         ablations: whether to run them.
         alone: nothing beside the grounder itself.
         """
-        import torch  # here, as what is wrong with options and data is said before torch is there
+        import torch  # here, as wrong options and data are told before torch is imported
 
         config = grounder.model.config
         self.name = name
-        self.grounder = variant(grounder, calibration=())
         self.threads = torch.get_num_threads() if grounder.device.type == "cpu" else 1
         self.side: int = config.visual.image_size
         self.levels: Sequence[str] = config.visual.levels
         self.calibration: Sequence[float] = config.calibration
-        self._encode = encode
-        self._fusions = fusions(self.grounder) if ablations else {}
-        self._ablations = ablations
-        self._alone = alone
+        self.grounder = variant(grounder, calibration=())
+        self._grounders = {(EVALUATED, name): self.grounder}
+        if ablations:
+            self._grounders |= {(ABLATIONS, way): other for way, other in fusions(self.grounder).items()}
+        self._encode, self._ablations, self._alone = encode, ablations, alone
 
     def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
         """See `System`."""
+        captions = [truth.captions for truth in truths]
+        if self._encode == "phrase":
+            captions = [[Caption.of_phrase(phrase.text) for phrase in truth.phrases] for truth in truths]
         images = self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
-        captions = [_each_alone(truth) if self._encode == "phrase" else truth.captions for truth in truths]
-        boxed = [_Boxes(truth.size, self.grounder.boxes) for truth in truths]
-        predictions: list[Predictions] = [{} for _ in truths]
-        grounders = {(EVALUATED, self.name): self.grounder}
-        grounders |= {(ABLATIONS, name): grounder for name, grounder in self._fusions.items()}
         text = self.grounder.encode_captions(chain.from_iterable(captions))
-        for system, grounder in grounders.items():
-            for image, said, boxes, into in zip(images, captions, boxed, predictions, strict=True):
-                maps, scores, levels = grounder.phrase_heat(image, said, text)
-                into[system] = replace(boxes.predicted(maps), scores=scores.astype(float), levels=levels)
-        if not self._alone:
-            for image, truth, boxes, into in zip(images, truths, boxed, predictions, strict=True):
-                heat = into[EVALUATED, self.name].heat
-                assert heat is not None
-                into |= {(BOX_METHODS, method): Predicted(boxes=boxes.by(method, heat)) for method in METHODS}
-                into |= self._sentences(image, truth, boxes)
-        return predictions
+        return [self._image(*each, text) for each in zip(truths, images, captions, strict=True)]
 
-    def _sentences(self, image: "EncodedImage", truth: Truth, boxes: "_Boxes") -> Predictions:
-        """What whole sentences say of each of their phrases."""
+    def _image(
+        self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
+    ) -> Predictions:
+        boxes, predictions = _Boxes(truth.size, self.grounder.boxes), {}
+        for system, grounder in self._grounders.items():
+            maps, scores, levels = grounder.phrase_heat(image, captions, text)
+            predictions[system] = replace(boxes.predicted(maps), scores=scores.astype(float), levels=levels)
+        if self._alone:
+            return predictions
+        heat = predictions[EVALUATED, self.name].heat
+        assert heat is not None
+        predictions |= {(BOX_METHODS, method): Predicted(boxes=boxes.by(method, heat)) for method in METHODS}
+        # What whole sentences say of each of their phrases.
         sentences = self.grounder.sentence_heat(image, [caption.text for caption in truth.captions])
         caption_of = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
-        regions = [largest_region(heat, truth.size) for heat in sentences]
-        points, region_boxes = [regions[i][0] for i in caption_of], [[regions[i][1]] for i in caption_of]
-        predictions = {(BASELINES, SENTENCE_REGION): Predicted(np.array(points), boxes=region_boxes)}
+        points, regions = zip(*(largest_region(sentence, truth.size) for sentence in sentences), strict=True)
+        in_regions = Predicted(np.array(points)[caption_of], boxes=[[regions[i]] for i in caption_of])
+        predictions[BASELINES, SENTENCE_REGION] = in_regions
         if self._ablations:
             alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
             predictions[ABLATIONS, SENTENCE] = boxes.predicted(sentences[caption_of])
@@ -136,10 +127,6 @@ class _Boxes:
             if key not in self._known:
                 self._known[key] = METHODS[method](heat, self._size)[0]
         return [self._known[key] for key in keys]
-
-
-def _each_alone(truth: Truth) -> list[Caption]:
-    return [Caption.of_phrase(phrase.text) for phrase in truth.phrases]
 
 
 # --- The paper's ablations that need no training: other ways from the same levels and words to a heat map

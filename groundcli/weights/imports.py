@@ -31,7 +31,6 @@ from groundcli.weights.store import (
     SHIPPED,
     WEIGHTS,
     Published,
-    entries,
     find,
     find_model,
     hash_of,
@@ -39,6 +38,7 @@ from groundcli.weights.store import (
     is_known,
     kind_of,
     store,
+    weights_in,
 )
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
@@ -141,11 +141,11 @@ def _form(file: Path) -> str:
 
 
 @contextmanager
-def _entry(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
+def _storing(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
     """A path to write to, which becomes the store's file or folder of a name once it is whole.
 
     Args:
-        name: the entry's name.
+        name: of the weights.
         suffix: `.safetensors`, or none for a folder.
         fits: the published parts that this may be; their names are kept for them.
 
@@ -155,7 +155,7 @@ def _entry(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
     folder = store()
     if not NAME.fullmatch(name) or name.endswith(PARTIAL):
         raise UsageError(f"--name {name}: expected a plain name of letters, digits, '.', '-' and '_'")
-    if name in entries(SHIPPED) and folder.resolve() != SHIPPED.resolve():
+    if name in weights_in(SHIPPED) and folder.resolve() != SHIPPED.resolve():
         raise UsageError(f"{name}: ships with groundcli and would hide what you import; choose another --name")
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
@@ -187,7 +187,7 @@ def _import_backbone(file: Path, name: str) -> Imported:
     part, tensors = match_backbone(read_tensors(file), file)
     check_finite(file, tensors)
     name = name or part.name
-    with _entry(name, ".safetensors", [part]) as partial:
+    with _storing(name, ".safetensors", [part]) as partial:
         checkpoint.write_tensors(partial, tensors)
     return Imported(name, f"backbone {part.backbone}, {len(tensors)} tensors", find(name))
 
@@ -272,7 +272,7 @@ def _import_elmo(file: Path, name: str) -> Imported:
         if not as_called:
             raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
         name = as_called[0].name
-    with _entry(name, "", fits) as partial:
+    with _storing(name, "", fits) as partial:
         partial.mkdir()
         shutil.copyfile(options, partial / OPTIONS)
         shutil.copyfile(file, partial / WEIGHTS)
@@ -291,13 +291,13 @@ def _import_words(folder: Path, name: str) -> Imported:
     except (OSError, UnicodeDecodeError, SafetensorError) as error:
         raise GroundcliError(f"{folder}: not a word-piece model's folder ({first_line(error)})") from None
     if len(pieces) != len(table):
-        raise GroundcliError(f"{folder}: {VOCABULARY} has {len(pieces)} pieces, the table {len(table)} rows")
+        raise GroundcliError(f"{folder}: {VOCABULARY} has {len(pieces)} pieces, the table {len(table)} vectors")
     if "[UNK]" not in pieces:
         raise GroundcliError(f"{folder}: {VOCABULARY} has no piece [UNK]; expected the one of a BERT-like model")
     check_finite(folder / WORDS, {names[0]: table})
     table = table - table.mean(0)
     name = name or "minilm_words"
-    with _entry(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
+    with _storing(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
         checkpoint.write_tensors(partial, {"table": (table / table.std()).half()}, {"pieces": json.dumps(pieces)})
     return Imported(name, f"table of {len(pieces)} word pieces", find(name))
 
@@ -317,7 +317,7 @@ def _import_model(file: Path, name: str) -> Imported:
             except GroundcliError as error:
                 needs.append(str(error))
     name = name or file.stem
-    with _entry(name, ".safetensors", []) as partial:
+    with _storing(name, ".safetensors", []) as partial:
         shutil.copyfile(file, partial)
     return Imported(name, f"trained model; {metadata.get('source', '')}", find(name), tuple(needs))
 
@@ -377,7 +377,7 @@ def _name(part: str, digest: str, path: Path) -> str:
 def _way(part: str, digest: str) -> str:
     if digest.startswith("random"):
         return "random, needs no file"
-    if part in entries(SHIPPED):
+    if part in weights_in(SHIPPED):
         return "ships"
     if part in PUBLISHED:
         return f"groundcli weights fetch {part}"

@@ -15,7 +15,7 @@ from groundcli.recipe import RECIPES, ModelConfig, load_recipe
 from groundcli.weights.elmo import load_elmo
 from groundcli.weights.imports import match_backbone, read_tensors
 from groundcli.weights.load import load_backbone, load_model, load_word_pieces
-from groundcli.weights.store import PUBLISHED, SHIPPED, Kind, entries, find, find_model, hash_of, here, kind_of
+from groundcli.weights.store import PUBLISHED, SHIPPED, Kind, find, find_model, hash_of, here, kind_of, weights_in
 
 WHAT = {"backbone": "backbone", "elmo": "ELMo", "words": "word pieces", "model": "model"}
 CAPTION = ["a", "brown", "dog", "runs"]
@@ -51,7 +51,7 @@ def recipes() -> dict[str, ModelConfig]:
 
 def inventory() -> list[Known]:
     """All published parts, then whatever else ships or is in the store."""
-    models, paths, shipped = recipes(), here(), entries(SHIPPED)
+    models, paths, shipped = recipes(), here(), weights_in(SHIPPED)
 
     def known(name: str, what: str, licence: str, source: str, size: float = 0) -> Known:
         used_by = tuple(recipe for recipe, model in models.items() if name in model.parts)

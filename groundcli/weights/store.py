@@ -105,7 +105,7 @@ def store() -> Path:
     return Path(given) if given else user_data_path("groundcli") / "weights"
 
 
-def entries(folder: Path) -> dict[str, Path]:
+def weights_in(folder: Path) -> dict[str, Path]:
     """All weights in the shipped folder or the store, by name."""
     elmos = {p.parent.name: p.parent for p in folder.glob(f"*/*{OPTIONS}") if not p.parent.name.endswith(PARTIAL)}
     return dict(sorted((elmos | {p.stem: p for p in folder.glob("*.safetensors")}).items()))
@@ -113,7 +113,7 @@ def entries(folder: Path) -> dict[str, Path]:
 
 def here() -> dict[str, Path]:
     """All weights that ship or are in the store, by name; of two of one name, the one that ships."""
-    return entries(store()) | entries(SHIPPED)
+    return weights_in(store()) | weights_in(SHIPPED)
 
 
 def is_known(name: str) -> bool:

@@ -42,6 +42,7 @@ def elmo() -> Elmo:
     return Elmo(sizes)
 
 
+@pytest.mark.slow
 def test_levels_at_299_pixels(backbone: tuple[str, Backbone]) -> None:
     name, network = backbone
     maps = network(torch.randint(0, 256, (1, 3, 299, 299), dtype=torch.uint8))
@@ -69,6 +70,7 @@ def test_vgg_levels_are_the_convolutions_of_the_paper_after_their_relu() -> None
     assert [names[level] for level in levels] == ["conv4_1", "conv4_3", "conv5_1", "conv5_3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["elmo", "bilstm", "elmo_3x3", "bilstm_3x3"])
 def test_one_forward_and_backward_of_each_recipe(backbone: tuple[str, Backbone], elmo: Elmo, variant: str) -> None:
     cnn, network = backbone

@@ -21,7 +21,7 @@ from groundcli.weights.elmo import load_elmo, save_elmo
 from groundcli.weights.imports import export, import_weights, match_backbone
 from groundcli.weights.inventory import verify
 from groundcli.weights.load import load_word_pieces
-from groundcli.weights.store import PUBLISHED, entries, find
+from groundcli.weights.store import PUBLISHED, find, weights_in
 from tests.weights.test_store import TINY
 
 LITE = "tf_efficientnet_lite2"
@@ -118,7 +118,7 @@ def test_a_cut_off_file_is_refused_and_the_store_stays(tmp_path: Path, store: Pa
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(GroundcliError, match=r"cut.*: (not a whole|can't be read as HDF5)"):
         import_weights(cut, "mine")
-    assert not entries(store)
+    assert not weights_in(store)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_word_pieces_are_centred(words: Path) -> None:
     torch.testing.assert_close(load_word_pieces(imported.path)(["Dog"])[0], table[5].float())
 
 
-def test_word_pieces_must_be_as_many_as_rows(words: Path) -> None:
+def test_word_pieces_must_be_as_many_as_vectors(words: Path) -> None:
     (words / "vocab.txt").write_text("[UNK]\ndog\n")
-    with pytest.raises(GroundcliError, match=r"vocab.txt has 2 pieces, the table 6 rows"):
+    with pytest.raises(GroundcliError, match=r"vocab.txt has 2 pieces, the table 6 vectors"):
         import_weights(words, "my_words")
 
 
@@ -283,7 +283,7 @@ def test_importing_again_replaces(words: Path, tmp_path: Path, store: Path) -> N
     save_elmo(Elmo(TINY), tmp_path / "elmo")
     for source in (words, tmp_path / "elmo", tmp_path / "elmo", words):
         path = import_weights(source, "mine").path
-        assert [entry.name for entry in store.iterdir()] == [path.name]
+        assert [file.name for file in store.iterdir()] == [path.name]
 
 
 # --- Trained models to share

@@ -12,7 +12,7 @@ from groundcli.model.elmo import Elmo
 from groundcli.recipe import ElmoConfig
 from groundcli.weights.elmo import save_elmo
 from groundcli.weights.fetch import PLACES
-from groundcli.weights.store import PUBLISHED, SHIPPED, entries, find, find_model, hash_of, here, kind_of, store
+from groundcli.weights.store import PUBLISHED, SHIPPED, find, find_model, hash_of, here, kind_of, store, weights_in
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
 
@@ -24,7 +24,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_ships_is_there() -> None:
-    assert {"lite", "efficientnet_lite2", "minilm_words"} <= entries(SHIPPED).keys()
+    assert {"lite", "efficientnet_lite2", "minilm_words"} <= weights_in(SHIPPED).keys()
 
 
 def test_without_a_setting_the_store_is_among_the_users_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_what_ships_is_found_first(own: Path) -> None:
 def test_what_is_not_whole_yet_has_no_name(own: Path) -> None:
     save_elmo(Elmo(TINY), own / "elmo_mine.partial")
     (own / "vgg16.safetensors.partial").touch()
-    assert here().keys() == entries(SHIPPED).keys()
+    assert here().keys() == weights_in(SHIPPED).keys()
 
 
 def test_a_missing_published_part_is_told_with_the_way_to_get_it(own: Path) -> None:
