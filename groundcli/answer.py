@@ -15,7 +15,7 @@ from groundcli.data.sample import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
 from groundcli.heat import features, probability
-from groundcli.heat.boxes import METHODS, Method
+from groundcli.heat.boxes import Method, find_boxes
 
 SHOWN = 6  # phrases that the one line about an answer names
 
@@ -30,9 +30,10 @@ class GroundedPhrase:
         size: (width, height) of the image in pixels.
         point: (x, y) of the likeliest pixel; None where the phrase was not found.
         boxes: (x, y, width, height), best first; may be empty, and is where the phrase was not found.
-        box_scores: one number in [0, 1] per box.
-        score: how likely the point is on the phrase, a probability, where the weights are calibrated; else how well
-            the phrase fits its place, a cosine in [0, 1]. 0 where nothing was found.
+        box_scores: one number in [0, 1] per box: how likely it matches (IoU >= 0.5), where the
+            weights are calibrated.
+        score: how likely the thing is there and the point is on it, a probability, where the weights are calibrated;
+            else how well the phrase fits its place, a cosine in [0, 1]. 0 where there is no heat.
         level: index of the visual level that fits the phrase best.
         heatmap: (M, M) float32, non-negative, over the whole image: cell (i, j) covers the i-th of M equal
             rows and the j-th of M equal columns.
@@ -57,8 +58,8 @@ class GroundedPhrase:
 
     @property
     def mask(self) -> np.ndarray | None:
-        """(height, width) bool, the pixels of the image that belong to the phrase; see `groundcli.heat.mask`."""
-        return heat.mask(self.heatmap, self.size) if self.found else None
+        """(height, width) bool, the pixels of the best box that belong to the phrase; see `groundcli.heat.mask`."""
+        return heat.mask(self.heatmap, self.size, self.boxes[0] if self.boxes else None) if self.found else None
 
     @property
     def xyxy(self) -> np.ndarray | None:
@@ -217,20 +218,48 @@ class PhraseHeat(NamedTuple):
         maps: (P, M, M) float32, non-negative.
         scores: (P) float32, the cosine of the phrase's best word; 0 for a phrase without words.
         levels: (P) int64, index of that word's visual level.
+        evidence: (P, E) float32, of `groundcli.heat.EVIDENCE`; E is 0 where the weights know no presence.
     """
 
     maps: np.ndarray
     scores: np.ndarray
     levels: np.ndarray
+    evidence: np.ndarray
+
+    @property
+    def features(self) -> np.ndarray:
+        """(P, 2 + E) float64, of `groundcli.heat.FEATURES` and the evidence."""
+        return np.concatenate([features(self.maps), self.evidence], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How answers are read off heat maps.
+
+    Attributes:
+        calibration: of the weights, see `groundcli.heat`; without one, scores are cosines.
+        box_calibration: the same of boxes, see `groundcli.heat.boxes`.
+        boxes: how to find boxes; None finds none.
+        min_score: phrases with a lower score are not found, nor are those without any heat.
+    """
+
+    calibration: tuple[float, ...] = ()
+    box_calibration: tuple[float, ...] = ()
+    boxes: Method | None = None
+    min_score: float = 0.0
+
+    def scores(self, found: PhraseHeat) -> np.ndarray:
+        """(P) the score of each phrase; 0 where there is no heat."""
+        if not self.calibration:
+            return found.scores.astype(float)
+        return np.where(found.scores > 0, probability(found.features, self.calibration), 0.0)
 
 
 def answer(
     captions: Sequence[Caption],
     size: tuple[int, int],
     found: PhraseHeat,
-    calibration: Sequence[float] = (),
-    boxes: Method | None = "sides",
-    min_score: float = 0.0,
+    reading: Reading,
     image: Image.Image | Path | None = None,
 ) -> list[Answer]:
     """Reads points, scores and boxes off heat maps: the only place that does.
@@ -239,22 +268,22 @@ def answer(
         captions: of one image, with their phrases.
         size: (width, height) of the image in pixels.
         found: the heat of all their phrases, caption by caption.
-        calibration: of the weights, see `groundcli.heat`; without one, scores are cosines.
-        boxes: how to find boxes; None finds none.
-        min_score: phrases with a lower score are not found, nor are those without any heat.
+        reading: how.
         image: for the answers to draw on.
     """
-    scores = probability(features(found.maps), calibration) if calibration else found.scores
+    scores = reading.scores(found)
     points = heat.peak(found.maps, size).tolist()
     answers, i = [], 0
     for caption in captions:
         phrases = []
         for phrase in caption.phrases:
-            score = float(scores[i]) if found.scores[i] > 0 else 0.0
+            score = float(scores[i])
             reason = "" if score else "no heat"
-            if score < min_score:
-                reason = f"its score {score:.2f} is under {min_score:g}"
-            boxed, box_scores = METHODS[boxes](found.maps[i], size) if boxes and not reason else ([], [])
+            if score < reading.min_score:
+                reason = f"its score {score:.2f} is under {reading.min_score:g}"
+            boxed, box_scores = [], []
+            if reading.boxes and not reason:
+                boxed, box_scores = find_boxes(reading.boxes, found.maps[i], size, score, reading.box_calibration)
             place = size, None if reason else tuple(points[i]), tuple(boxed), tuple(box_scores)
             level, heatmap = int(found.levels[i]), found.maps[i]
             phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, level, heatmap, reason))

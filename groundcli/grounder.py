@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from groundcli.answer import Answer, PhraseHeat, answer
+from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data.images import as_image, decode, resize
 from groundcli.data.phrases import How, PhraseFinder, parse
 from groundcli.data.sample import Caption
-from groundcli.data.words import Word, tokenize, words_in
+from groundcli.data.words import Word, content_key, tokenize, words_in
 from groundcli.devices import autocast, torch_device
 from groundcli.errors import BadInput
+from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.options import Precision
@@ -236,10 +237,14 @@ class Grounder:
             encoded: what `encode_captions` gave for these captions, and others; None encodes them here.
             boxes: whether to find boxes; or points alone.
         """
-        found = self.phrase_heat(image, captions, encoded)
-        method = self.boxes if boxes else None
-        calibration = self.model.config.calibration
-        return answer(captions, image.size, found, calibration, method, self.min_score, image.image)
+        return answer(
+            captions, image.size, self.phrase_heat(image, captions, encoded), self.reading(boxes), image.image
+        )
+
+    def reading(self, boxes: bool = True) -> Reading:
+        """How answers are read off heat maps; without boxes, points alone."""
+        config = self.model.config
+        return Reading(config.calibration, config.box_calibration, self.boxes if boxes else None, self.min_score)
 
     @torch.no_grad()
     def phrase_heat(
@@ -251,25 +256,32 @@ class Grounder:
         spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
         side, count = self.model.config.visual.grid, sum(len(c.phrases) for c in captions)
         if not spoken or not count:
-            return PhraseHeat(
-                np.zeros((count, side, side), np.float32), np.zeros(count, np.float32), np.zeros(count, int)
-            )
+            evidence = np.zeros((count, len(EVIDENCE) if self.model.presence else 0), np.float32)
+            nothing = np.zeros(count, np.float32)
+            return PhraseHeat(np.zeros((count, side, side), np.float32), nothing, nothing.astype(int), evidence)
         with autocast(self.device, self.precision):
             s = torch.cat([vectors[text] for text in spoken], dim=1)
             heat, scores, levels = self.model.ground_words(image.cells, s)  # (W, N), (W), (W)
+        words_evidence = self.model.presence(image.cells, s, heat, scores) if self.model.presence else None  # (W, E)
         first = dict(zip(spoken, np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist(), strict=False))
         # All phrases at once: row p of `member` marks the words of phrase p, so that one matrix product averages the
         # heat of its words, weighted by their scores (design: the heat of a phrase). (P, W) @ (W, N) -> (P, N)
-        member = torch.zeros(count, len(scores), device=heat.device)
+        member, naming = torch.zeros(2, count, len(scores), device=heat.device)
+        last = [0] * count  # of each phrase, the last word that names something: its head, for the most part
         spans = [(c.text, words_in(words[c.text], phrase.span)) for c in captions for phrase in c.phrases]
-        for row, (text, inside) in zip(member, spans, strict=True):
+        for i, (text, inside) in enumerate(spans):
             if inside:
-                row[first[text] + inside.start : first[text] + inside.stop] = 1
+                member[i, first[text] + inside.start : first[text] + inside.stop] = 1
+                content = [first[text] + j for j in inside if content_key(words[text][j].text)]
+                content = content or [first[text] + j for j in inside]
+                naming[i, content], last[i] = 1 / len(content), content[-1]
         weights = member * scores
         means = (weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
         best, word = weights.max(1)
         chosen = torch.where(member.any(1), levels[word], 0)
-        return PhraseHeat(self._smooth(means).cpu().numpy(), best.cpu().numpy(), chosen.cpu().numpy())
+        parts = [words_evidence[last], naming @ words_evidence] if words_evidence is not None else [member[:, :0]]
+        found = self._smooth(means), best, chosen, torch.cat(parts, dim=1)
+        return PhraseHeat(*(values.cpu().numpy() for values in found))
 
     @torch.no_grad()
     def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> np.ndarray:

@@ -72,6 +72,8 @@ class VisualConfig:
             their root mean square length, so that a faint cell stays faint.
         mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
         output_stride: input pixels per cell of the last level, where the backbone lets one choose; 0 leaves it.
+        tuned: the backbone's stages, one after the other up to the last level, that learn too in the end
+            (`training.tuning`), and are kept with the model; their batch norms and depthwise filters stay.
     """
 
     backbone: Architecture
@@ -86,6 +88,7 @@ class VisualConfig:
     mean: Rgb = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     output_stride: Literal[0, 8, 16, 32] = 0
+    tuned: Annotated[tuple[str, ...], Range(0, 64)] = ()
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,9 @@ class ModelConfig:
             (the paper), `average` weighs each level by its score.
         smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
         level_weights: factors of the levels in the average; none are all one.
-        calibration: what makes a probability of a phrase's heat map, see `groundcli.heat`; none is
-            known where nobody measured it, and the score stays a cosine.
+        calibration: what makes a probability of what is known of a phrase, see `groundcli.heat`; none is known where
+            nobody measured it, and the score stays a cosine.
+        box_calibration: the same of a box, see `groundcli.heat.boxes`.
     """
 
     visual: VisualConfig
@@ -177,12 +181,34 @@ class ModelConfig:
     fusion: Literal["best", "average"] = "best"
     level_weights: tuple[NotNegative, ...] = ()
     smooth: bool = False
-    calibration: Annotated[tuple[float, ...], Range(3, 3, True, "none, or a constant and two factors")] = ()
+    calibration: Annotated[tuple[float, ...], Range(3, 11, True, "none, or a constant and its factors")] = ()
+    box_calibration: Annotated[tuple[float, ...], Range(9, 9, True, "none, or a constant and eight factors")] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The names of the frozen weights that the model stands on, the backbone's first."""
         return self.visual.weights, *self.text.encoders
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How training ends: the tuned stages of the backbone (`model.visual.tuned`) learn along with the mappings.
+
+    What the stages get is computed once and kept, at the natural size of its maps, also mirrored.
+
+    Attributes:
+        epochs: passes over the images, after those of `training.epochs`; 0 ends training there.
+        learning_rate: of the mappings, at its highest; the schedule begins anew.
+        stage_rate: of the backbone's stages.
+        captions: of each image and step; their losses are averaged.
+        mirror: learn from half of the images mirrored, as `training.mirror`.
+    """
+
+    epochs: Count = 0
+    learning_rate: NotNegative = 3e-4
+    stage_rate: NotNegative = 3e-4
+    captions: Annotated[int, Range(1, 16)] = 1
+    mirror: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,6 +237,7 @@ class TrainingConfig:
             the last step's, such as 0.999; 0 keeps no average: under a cosine to zero the last steps average already.
         patience: validations without a better one after which training ends; 0 never, as a cosine is best at its end.
         validate_every: epochs between two validations, which choose the best epoch; 0 never validates.
+        tuning: what follows these epochs.
     """
 
     epochs: Annotated[int, Range(1)] = 20
@@ -229,6 +256,7 @@ class TrainingConfig:
     ema: Annotated[float, Range(0, math.nextafter(1, 0), text="0 to below 1")] = 0.0
     patience: Count = 0
     validate_every: Count = 1
+    tuning: TuningConfig = field(default_factory=TuningConfig)
 
 
 @dataclass(frozen=True)
@@ -295,6 +323,8 @@ def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
         raise UsageError(f"{source}: model.level_weights has {len(weights)} numbers for {len(levels)} levels")
     if weights and not any(weights):
         raise UsageError(f"{source}: model.level_weights are all 0; expected a level that counts")
+    if recipe.training.tuning.epochs and not model.visual.tuned:
+        raise UsageError(f"{source}: training.tuning.epochs needs stages to tune; name them in model.visual.tuned")
     if model.visual.mapping[-1] != model.text.mapping[-1]:
         both = f"{model.visual.mapping[-1]} and {model.text.mapping[-1]}"
         raise UsageError(f"{source}: model.visual.mapping and model.text.mapping end in {both}, not in one dimension")

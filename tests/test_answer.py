@@ -11,11 +11,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from groundcli import heat
-from groundcli.answer import Answer, PhraseHeat, answer
+from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data.phrases import parse
 from groundcli.errors import BadInput, GroundcliError
-from groundcli.heat import features, probability
-from groundcli.heat.boxes import METHODS
+from groundcli.heat import EVIDENCE, features, probability
+from groundcli.heat.boxes import METHODS, MULTIPLES
 from groundcli.output import FORMATS
 from groundcli.output.overlays import draw
 from groundcli.output.record import record_of
@@ -32,11 +32,12 @@ def heat_at(row: int, column: int) -> np.ndarray:
 
 CAPTIONS = [parse("[a dog] by [a tree]"), parse("nothing"), parse("[a cat]")]
 MAPS = np.stack([heat_at(0, 3), heat_at(3, 0), np.zeros((4, 4), np.float32)])
-FOUND = PhraseHeat(MAPS, np.array([0.5, 0.25, 0], np.float32), np.array([2, 1, 0]))
+FOUND = PhraseHeat(MAPS, np.array([0.5, 0.25, 0], np.float32), np.array([2, 1, 0]), np.zeros((3, 0), np.float32))
+BOXED = Reading(boxes="sides")
 
 
 def test_phrases_get_their_heat_caption_by_caption() -> None:
-    answers = answer(CAPTIONS, SIZE, FOUND)
+    answers = answer(CAPTIONS, SIZE, FOUND, BOXED)
     assert [one.caption for one in answers] == ["a dog by a tree", "nothing", "a cat"]
     assert [one.size for one in answers] == [SIZE] * 3
     assert [[phrase.text for phrase in one.phrases] for one in answers] == [["a dog", "a tree"], [], ["a cat"]]
@@ -54,19 +55,19 @@ def test_phrases_get_their_heat_caption_by_caption() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_boxes_are_those_of_the_method(method: str) -> None:
-    for one in answer(CAPTIONS, SIZE, FOUND, boxes=method):
+    for one in answer(CAPTIONS, SIZE, FOUND, Reading(boxes=method)):
         for phrase in one.phrases:
             boxes, scores = METHODS[method](phrase.heatmap, SIZE)
             assert (phrase.boxes, phrase.box_scores) == (tuple(boxes), tuple(scores))
 
 
 def test_points_alone() -> None:
-    for one in answer(CAPTIONS, SIZE, FOUND, boxes=None):
+    for one in answer(CAPTIONS, SIZE, FOUND, Reading()):
         assert [(phrase.boxes, phrase.box_scores) for phrase in one.phrases] == [((), ())] * len(one.phrases)
 
 
 def test_scores_are_probabilities_where_the_weights_are_calibrated() -> None:
-    phrases = [phrase for one in answer(CAPTIONS, SIZE, FOUND, CALIBRATION) for phrase in one.phrases]
+    phrases = [phrase for one in answer(CAPTIONS, SIZE, FOUND, Reading(CALIBRATION)) for phrase in one.phrases]
     likely = probability(features(MAPS), CALIBRATION)
     assert 0 < likely[0] < 1
     assert [phrase.score for phrase in phrases] == [*likely[:2], 0]
@@ -74,11 +75,13 @@ def test_scores_are_probabilities_where_the_weights_are_calibrated() -> None:
 
 def test_heat_without_a_score_is_nothing_found() -> None:
     found = FOUND._replace(scores=np.zeros(3, np.float32))
-    assert [p.score for one in answer(CAPTIONS, SIZE, found, CALIBRATION) for p in one.phrases] == [0, 0, 0]
+    assert [p.score for one in answer(CAPTIONS, SIZE, found, Reading(CALIBRATION)) for p in one.phrases] == [0, 0, 0]
 
 
 def test_a_score_under_the_least_one_is_not_found() -> None:
-    dog, tree, _ = (p for one in answer(CAPTIONS, SIZE, FOUND, min_score=0.4) for p in one.phrases)
+    dog, tree, _ = (
+        p for one in answer(CAPTIONS, SIZE, FOUND, Reading(boxes="sides", min_score=0.4)) for p in one.phrases
+    )
     assert dog.found
     assert (dog.point, len(dog.boxes), dog.reason) == ((52, 0), 5, "")
     assert not tree.found
@@ -88,16 +91,44 @@ def test_a_score_under_the_least_one_is_not_found() -> None:
 
 
 def test_the_mask_is_of_the_image() -> None:
-    mask = answer(CAPTIONS, SIZE, FOUND)[0].phrases[0].mask
-    assert mask.shape == (40, 60)
-    assert mask[2, 57]
-    assert not mask[:, :30].any()
+    dog = answer(CAPTIONS, SIZE, FOUND, BOXED)[0].phrases[0]
+    assert dog.mask.shape == (40, 60)
+    assert dog.mask[2, 57]
+    rows, columns = np.nonzero(dog.mask)
+    x, y, width, height = dog.boxes[0]  # the mask fills its box from side to side
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x, y, x + width, y + height)
+
+
+def test_evidence_counts_where_the_weights_have_factors_for_it() -> None:
+    evidence = np.zeros((3, len(EVIDENCE)), np.float32)
+    evidence[1, 0] = 2
+    factors = np.zeros(len(EVIDENCE))
+    factors[0] = 1.5
+    found = FOUND._replace(evidence=evidence)
+    dog, tree, cat = (p for a in answer(CAPTIONS, SIZE, found, Reading((*CALIBRATION, *factors))) for p in a.phrases)
+    plain = probability(features(MAPS), CALIBRATION)
+    assert dog.score == pytest.approx(plain[0])
+    odds = np.log(plain[1] / (1 - plain[1]))
+    assert tree.score == pytest.approx(1 / (1 + np.exp(-(odds + 3))))
+    assert cat.score == 0
+
+
+def test_scores_of_boxes_are_probabilities_where_the_weights_are_calibrated() -> None:
+    ranks = [2.0, 1.0, 0.0, -1.0, -2.0]
+    sure, unsure = (
+        answer(CAPTIONS, SIZE, FOUND, Reading((constant, 0, 0), (0.0, 1.0, 0.0, 0.0, *ranks), "sides"))[0].phrases[0]
+        for constant in (3.0, -3.0)
+    )
+    for phrase, odds in ((sure, 3.0), (unsure, -3.0)):  # those of the phrase, and of each box's rank
+        assert phrase.box_scores == pytest.approx([1 / (1 + np.exp(-(odds + rank))) for rank in ranks])
+    assert sure.boxes == unsure.boxes
+    assert len(sure.boxes) == len(MULTIPLES)
 
 
 def test_no_captions() -> None:
-    nothing = PhraseHeat(np.zeros((0, 4, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int))
-    assert answer([], SIZE, nothing) == []
-    assert answer([], SIZE, nothing, CALIBRATION) == []
+    nothing = PhraseHeat(*(values[:0] for values in FOUND))
+    assert answer([], SIZE, nothing, BOXED) == []
+    assert answer([], SIZE, nothing, Reading(CALIBRATION)) == []
 
 
 # --- What an answer becomes
@@ -111,7 +142,7 @@ def picture() -> Image.Image:
 @pytest.fixture
 def said(picture: Image.Image) -> Answer:
     """Two phrases that were found, and one that wasn't."""
-    first, *others = answer(CAPTIONS, SIZE, FOUND, image=picture)
+    first, *others = answer(CAPTIONS, SIZE, FOUND, BOXED, picture)
     return first.followed_by(others)
 
 

@@ -23,13 +23,12 @@ from PIL import Image
 from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.folder import HEATMAPS, OVERLAYS, PER_IMAGE, THUMBNAILS, TRACEBACKS
 from groundcli.annotation.journal import Line
-from groundcli.answer import Answer, PhraseHeat, answer
+from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import PhraseFinder
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.files import replacing
-from groundcli.heat.boxes import Method
 from groundcli.output.overlays import draw
 from groundcli.output.record import record_of, write_heatmaps
 from groundcli.output.report import thumbnail
@@ -62,15 +61,6 @@ class Prepared:
     size: tuple[int, int]
     pixels: np.ndarray
     captions: list[Caption]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How answers are read off heat maps: the weights' calibration, the way to find boxes, the least score."""
-
-    calibration: tuple[float, ...]
-    boxes: Method
-    min_score: float
 
 
 def annotate_batches(
@@ -166,7 +156,7 @@ def _on_gpu(
 ) -> Iterator[list[Line]]:
     """Workers prepare a batch ahead each, and one more; the model, here, hands every image over to be finished."""
     side = grounder.model.config.visual.image_size
-    reading = Reading(grounder.model.config.calibration, grounder.boxes, grounder.min_score)
+    reading = grounder.reading()
     ahead = in_order(lambda batch: executor.submit(prepare, batch, side, options), batches, workers + 1)
 
     def begin(work: tuple[Sequence[Task], list[Prepared | str]]) -> _All:
@@ -227,7 +217,7 @@ def finish(
 ) -> Line:
     """From heat maps to the line of the journal, and the pictures."""
     with failing(task, options) as failure:
-        answers = answer(captions, size, heat, reading.calibration, reading.boxes, reading.min_score)
+        answers = answer(captions, size, heat, reading)
         return write_down(task, answers, options, None)
     return failure[0]
 

@@ -8,7 +8,7 @@ import groundcli
 from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.cli import annotate, evaluate, train, weights
 from groundcli.cli.options import add_command
-from groundcli.evaluation import EvaluateOptions
+from groundcli.evaluation import CalibrateOptions, EvaluateOptions
 from groundcli.training import FinetuneOptions, PretrainElmoOptions, TrainOptions
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _main(
 add_command(app, "annotate", AnnotateOptions, annotate.annotate)
 add_command(app, "merge", MergeOptions, annotate.merge)
 add_command(app, "eval", EvaluateOptions, evaluate.evaluate)
+add_command(app, "calibrate", CalibrateOptions, evaluate.calibrate)
 add_command(app, "train", TrainOptions, train.train)
 add_command(app, "finetune", FinetuneOptions, train.finetune)
 add_command(app, "pretrain-elmo", PretrainElmoOptions, train.pretrain_elmo)

@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from groundcli.cli import console
-from groundcli.evaluation import EvaluateOptions
+from groundcli.evaluation import CalibrateOptions, EvaluateOptions
 
 if TYPE_CHECKING:
     from groundcli.evaluation.tables import Table
@@ -29,10 +29,28 @@ def evaluate(options: EvaluateOptions) -> None:
     wide.print(for_terminal(title(summary), tables(summary)))
     if options.report:
         console.output().print(f"report: {options.report / 'report.html'}")
-    if options.calibrate:
-        console.output().print(f"calibrated weights: {options.calibrate}")
     if summary["skipped"].get("image_failed"):
         raise typer.Exit(1)
+
+
+def calibrate(options: CalibrateOptions) -> None:
+    """Makes scores probabilities: fits them to validation images, to phrases that are there and that are not.
+
+    The numbers are of images that the fit didn't see, five parts in turn.
+    """
+    from groundcli.evaluation.calibrate import calibrate as run
+
+    numbers = run(options, console.shower(f"{', '.join(options.dataset)} {options.split}"))
+    presence, output = numbers["presence"], console.output()
+    output.print(
+        f"{numbers['phrases']:,} phrases: area under the ROC curve {presence['auroc']:.3f}, "
+        f"{100 * presence['absent_above_half']:.1f} % of the absent above 0.5, "
+        f"expected calibration error {100 * presence['calibration']['ece']:.1f} %; of {numbers['boxes']:,} boxes "
+        f"{100 * numbers['box_ece']:.1f} %"
+    )
+    for share, score in numbers["keeps"].items():
+        output.print(f"--min-score {score:.3f} keeps {100 * float(share):g} % of the right points")
+    output.print(f"{options.out}: the weights, calibrated")
 
 
 def for_terminal(title: str, tables: Sequence["Table"]) -> Group:

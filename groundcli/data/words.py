@@ -51,6 +51,11 @@ def content_key(word: str) -> str:
     return key
 
 
+def content_keys(text: str) -> set[str]:
+    """`content_key` of all words of a text that have one."""
+    return {content_key(word.text) for word in tokenize(text)} - {""}
+
+
 @cache
 def stop_words() -> frozenset[str]:
     """spaCy's English ones, lower case. Their file is run by its path, as importing spaCy takes seconds and torch."""

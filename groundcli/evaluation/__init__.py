@@ -13,15 +13,14 @@ from groundcli.options import ModelOptions, flag_of, option
 
 Protocol = Literal["default", "authors"]
 Encode = Literal["caption", "phrase"]
+DataSet = Literal["flickr30k", "coco", "coco_categories", "referit", "visual_genome", "folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ModelOptions):
     """What `eval` can be told."""
 
-    dataset: Literal["flickr30k", "coco", "coco_categories", "referit", "visual_genome", "folder"] = option(
-        "The data set, in the layout that it is published in; folder: images and a COCO file."
-    )
+    dataset: DataSet = option("The data set, in the layout that it is published in; folder: images and a COCO file.")
     data: Path = option("The data set's folder.")
     split: str = option("Name of a list of images; a folder's NAME.json.", "val")
     compare: str = option("Other weights, to print the paired difference from.", "")
@@ -31,6 +30,9 @@ class EvaluateOptions(ModelOptions):
     protocol: Protocol = option("Which phrases count; `authors` filters as their code does.", "default")
     tolerance: float = option("Pixels that a point may lie outside its box.", 0.0, min=0)
     encode: Encode = option("Whether phrases are read in their caption, or alone.", "caption")
+    absent: bool = option(
+        "Also ask for as many phrases that aren't in the image: does the score tell them apart?", True
+    )
     ablations: bool = option("Also single levels, other fusions, sentences.", False)
     boxes: Literal["sides", "authors"] | None = option(
         "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does. "
@@ -43,18 +45,13 @@ class EvaluateOptions(ModelOptions):
         "Also write the table behind the numbers, a row per phrase and system: a .csv or .parquet file.", None
     )
     report: Path | None = option("Also write a page to look at, with the worst and best cases, to this folder.", None)
-    calibrate: Path | None = option(
-        "Write the weights with a score that is a probability, fitted to these images, to this file.", None
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.boxes is None:
             object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "sides")
-        if self.predictions and (self.ablations or self.calibrate or self.encode == "phrase"):
-            raise UsageError("--predictions: --ablations, --calibrate and --encode phrase need --weights instead")
-        if self.calibrate and self.calibrate.exists():
-            raise UsageError(f"--calibrate {self.calibrate}: exists; name another file")
+        if self.predictions and (self.ablations or self.encode == "phrase"):
+            raise UsageError("--predictions: --ablations and --encode phrase need --weights instead")
         if self.rows and self.rows.suffix not in (".csv", ".parquet"):
             raise UsageError(f"--rows {self.rows}: expected a name that ends in .csv or .parquet")
         if self.rows and self.rows.suffix == ".parquet" and not find_spec("pyarrow"):
@@ -70,3 +67,25 @@ class EvaluateOptions(ModelOptions):
                 values = value if isinstance(value, tuple) else (value,)
                 words += chain.from_iterable([flag] if value is True else [flag, str(value)] for value in values)
         return shlex.join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(ModelOptions):
+    """What `calibrate` can be told."""
+
+    dataset: tuple[DataSet, ...] = option("Name of a data set with boxes, for each folder in turn.")
+    data: tuple[Path, ...] = option("The data set's folder; several to fit to all of them.")
+    split: str = option("Name of a list of images; a folder's NAME.json.", "val")
+    out: Path = option("The .safetensors file to write: the weights, with scores that are probabilities.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.dataset) not in (1, len(self.data)):
+            raise UsageError(f"{len(self.dataset)} --dataset for {len(self.data)} folders; expected one per folder")
+        if self.out.exists():
+            raise UsageError(f"--out {self.out}: exists; name another file")
+
+    @property
+    def sources(self) -> list[tuple[DataSet, Path]]:
+        """Each folder with the name of its data set."""
+        return [*zip(self.dataset * (len(self.data) // len(self.dataset)), self.data, strict=True)]

@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from groundcli.data.sample import Box, Caption, Phrase, Sample
+from groundcli.data.words import content_keys
 from groundcli.evaluation import Protocol
-from groundcli.heat import features, weights
+from groundcli.heat import EVIDENCE, FEATURES, weights
 
 Overlap = Literal["union", "sum"]
 
@@ -22,7 +24,6 @@ IOU = 0.5  # from which on boxes match
 LARGE = 0.9  # share of the image from which on the authors leave a predicted box out
 SMALL = 0.05  # and below which they leave a phrase out: a filter that their paper doesn't mention
 NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
-FEATURES = ("log_peak", "near_peak")  # columns of `heat.features`
 MISSES = {"hit": 0.0, "attention": 0.0, "iou": 0.0, "any_rank": np.inf, "merged_rank": np.inf}
 
 
@@ -39,15 +40,16 @@ class Truth:
     phrases: Sequence[Phrase]  # (P)
     boxes: np.ndarray  # (P, B, 4), of `stacked`
     skipped: Counter[str]  # how many phrases aren't scored, by reason
+    absent: Sequence[Caption] = ()  # captions of other images, each with one phrase that isn't in this one
 
     @classmethod
-    def of(cls, sample: Sample, size: tuple[int, int], protocol: Protocol) -> "Truth":
-        """What a protocol counts of an image of (width, height)."""
+    def of(cls, sample: Sample, size: tuple[int, int], protocol: Protocol, absent: Sequence[Caption] = ()) -> "Truth":
+        """What a protocol counts of an image of (width, height); as many absent phrases at most as are scored."""
         captions = [replace(c, phrases=scored_phrases(c, size, protocol)) for c in sample.captions]
         phrases = [phrase for caption in captions for phrase in caption.phrases]
         reasons = (skip_reason(phrase, size, protocol) for caption in sample.captions for phrase in caption.phrases)
         boxes = stacked([phrase.boxes for phrase in phrases])
-        return cls(sample, size, captions, phrases, boxes, Counter(filter(None, reasons)))
+        return cls(sample, size, captions, phrases, boxes, Counter(filter(None, reasons)), absent[: len(phrases)])
 
 
 def scored_phrases(caption: Caption, size: tuple[int, int], protocol: Protocol) -> tuple[Phrase, ...]:
@@ -72,6 +74,27 @@ def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> st
     return ""
 
 
+def draw_absent(samples: Sequence[Sample], seed: int = 0) -> list[list[Caption]]:
+    """For each image phrases of the others that aren't in it, as many as it has phrases with boxes, drawn evenly.
+
+    A phrase counts as absent where none of its content words is in any caption of the image, in whatever form; it has
+    one at least. Texts come once per image. Each phrase stays in its own caption, as context may matter. Of COCO's
+    categories, which are captions themselves, these are categories without an instance.
+    """
+    draw = np.random.default_rng(seed)
+    known: dict[str, tuple[set[str], Caption]] = {}
+    for caption in (caption for sample in samples for caption in sample.captions):
+        for phrase in (phrase for phrase in caption.phrases if phrase.boxes):
+            known.setdefault(phrase.text.lower(), (content_keys(phrase.text), replace(caption, phrases=(phrase,))))
+    pool, drawn = list(known.values()), []
+    for sample in samples:
+        said = set().union(*(content_keys(caption.text) for caption in sample.captions))
+        wanted = sum(bool(phrase.boxes) for caption in sample.captions for phrase in caption.phrases)
+        order = (pool[i] for i in draw.permutation(len(pool)))
+        drawn.append(list(islice((caption for keys, caption in order if keys and not keys & said), wanted)))
+    return drawn
+
+
 def counted_boxes(boxes: Sequence[Box], size: tuple[int, int], protocol: Protocol) -> list[Box]:
     """The predicted boxes that a protocol measures, in order: "authors" leaves out those of 90 % of the image or more
     (`filter_bbox` in the authors' code)."""
@@ -91,7 +114,9 @@ class Predicted:
     chances: np.ndarray | None = None  # (P), in place of points: how likely each is right, from 0 to 1
     boxes: Sequence[Sequence[Box]] | None = None  # P lists, best first
     heat: np.ndarray | None = None  # (P, M, M), not negative
+    box_scores: Sequence[Sequence[float]] | None = None  # as many, from 0 to 1
     scores: np.ndarray | None = None  # (P); 0 where nothing was found
+    features: np.ndarray | None = None  # (P, F), of `heat.FEATURES` and, where there is any, `heat.EVIDENCE`
     levels: np.ndarray | None = None  # (P), indices of visual levels
 
 
@@ -110,7 +135,6 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
         overlap: Overlap = "sum" if protocol == "authors" else "union"
         pairs = zip(predicted.heat, truth.phrases, strict=True)
         columns["attention"] = np.array([attention_correctness(h, p.boxes, truth.size, overlap) for h, p in pairs])
-        columns |= dict(zip(FEATURES, features(predicted.heat).T, strict=True))
     if predicted.boxes is not None:
         counted = [counted_boxes(boxes, truth.size, protocol) for boxes in predicted.boxes]
         boxes = stacked(counted)
@@ -121,6 +145,8 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
         columns["merged_rank"] = first_match(boxes, enclosing_box(truth.boxes)[:, None], IOU)
     if predicted.levels is not None:
         columns["level"] = predicted.levels
+    if predicted.features is not None:
+        columns |= dict(zip((*FEATURES, *EVIDENCE), predicted.features.T, strict=False))
     if predicted.scores is not None:
         columns["score"] = predicted.scores
         if protocol == "authors":

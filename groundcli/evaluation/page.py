@@ -17,9 +17,10 @@ from PIL import Image, ImageDraw
 
 from groundcli.data.images import decode
 from groundcli.errors import UsageError
-from groundcli.evaluation.summary import confidence, of_group
+from groundcli.evaluation.calibration import confidence
+from groundcli.evaluation.summary import of_group
 from groundcli.evaluation.systems import EVALUATED
-from groundcli.evaluation.tables import CALIBRATIONS, tables, title
+from groundcli.evaluation.tables import CALIBRATIONS, calibrations, tables, title
 from groundcli.files import replacing
 from groundcli.output.overlays import area, color, draw_box, draw_marker, scaled
 from groundcli.output.report import read_style
@@ -59,7 +60,7 @@ def write_page(out: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> Pat
             parts["bars"] = _bars(by_category)
         parts["reliability"] = [
             (CALIBRATIONS[name], f"{100 * numbers['ece']:.1f}", _reliability(numbers["bins"]))
-            for name, numbers in summary.get("calibration", {}).items()
+            for name, numbers in calibrations(summary).items()
         ]
         parts["cases"] = {"Surest misses": surest(rows, False), "Surest hits": surest(rows, True)}
     template = Environment(autoescape=True, trim_blocks=True).from_string(

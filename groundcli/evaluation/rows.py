@@ -15,16 +15,17 @@ import pandas as pd
 import groundcli
 from groundcli import data
 from groundcli.data.images import decode, resize
-from groundcli.data.sample import Sample
+from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import BadInput, GroundcliError
 from groundcli.evaluation import EvaluateOptions
-from groundcli.evaluation.metrics import FEATURES, Truth, measure
+from groundcli.evaluation.metrics import Truth, draw_absent, measure
 from groundcli.evaluation.page import check_report, write_page
 from groundcli.evaluation.predictions import PredictionFile
-from groundcli.evaluation.summary import fit_calibration, summarize
-from groundcli.evaluation.systems import COMPARED, GrounderSystem, Predictions, System, baselines
+from groundcli.evaluation.summary import average_precision, summarize
+from groundcli.evaluation.systems import ABSENT, COMPARED, EVALUATED, GrounderSystem, Predictions, System, baselines
 from groundcli.evaluation.tables import as_markdown
 from groundcli.files import sha256
+from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.parallel import ahead, in_order, lanes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ PHRASE = ["image", "file", "caption", "caption_text", "phrase", "start", "end", 
 SYSTEM = ["group", "system"]
 NUMBERS = [
     *("hit", "attention", "iou", "any_rank", "merged_rank", "score", "x", "y"),
-    *("boxes", "box_x", "box_y", "box_width", "box_height", *FEATURES),
+    *("boxes", "box_x", "box_y", "box_width", "box_height", *FEATURES, *EVIDENCE),
 ]
 
 T = TypeVar("T")
@@ -62,32 +63,51 @@ class Rows:
 
     - of the phrase: `image` (name), `file`, `caption` (number in the image, from 0), `caption_text`, `phrase`, `start`,
       `end` (its span), `category`, `true_boxes` (JSON);
-    - `group` and `system`: who answers;
+    - `group` and `system`: who answers; in the group "absent" the evaluated one, of phrases that aren't in the image:
+      they have no true boxes and no category, their caption is numbered among them, and `hit` is 0;
     - `hit`: 1 where the point lies in a box of the phrase (for a random point, the probability), else 0; `attention`:
       attention correctness; `iou` of the box around all boxes and the one around all true ones; `any_rank`: of the
       first box that matches any true one, from 1, infinite where none does; `merged_rank`: the same for the box around
       all true ones;
     - as the system says: `score`, `x` and `y` of the point, how many `boxes`, the best one (`box_x` to `box_height`),
-      `log_peak` and `near_peak` of its heat (`heat.features`), and `level` (name).
+      `log_peak` and `near_peak` of its heat (`heat.features`), what speaks for the phrase's presence
+      (`heat.EVIDENCE`), and `level` (name).
+
+    Attributes:
+        skipped: how many phrases weren't scored, by reason.
+        detections: of COCO's categories, all boxes, with the image's number, the category's name and the box's score.
     """
 
     def __init__(self, options: EvaluateOptions) -> None:
         self.options = options
-        self.skipped: Counter[str] = Counter()  # how many phrases weren't scored, by reason
-        self._phrases: list[tuple[Any, ...]] = []
+        self.skipped: Counter[str] = Counter()
+        self.detections: list[tuple[int, str, Box, float]] = []
+        self._phrases: dict[bool, list[tuple[Any, ...]]] = {False: [], True: []}  # by whether they are absent
         self._columns: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {}
+        self._images = 0
 
     def add(self, truth: Truth, predictions: Predictions) -> None:
         """Measures what systems, the same each time, and the baselines say of an image."""
         self.skipped += truth.skipped
         protocol, tolerance = self.options.protocol, self.options.tolerance
         for system, predicted in (baselines(truth, tolerance) | predictions).items():
-            self._columns.setdefault(system, []).append(measure(truth, predicted, protocol, tolerance))
-        for number, caption in enumerate(truth.captions):
-            said = truth.sample.name, str(truth.sample.image), number, caption.text
-            for phrase in caption.phrases:
-                boxes = json.dumps(phrase.boxes)
-                self._phrases.append((*said, phrase.text, *phrase.span, phrase.category or None, boxes))
+            if system[0] == ABSENT:
+                missed = {"hit": np.zeros(len(truth.absent))}
+                columns = measure(truth, replace(predicted, points=None, boxes=None, heat=None), protocol, tolerance)
+            else:
+                missed, columns = {}, measure(truth, predicted, protocol, tolerance)
+            self._columns.setdefault(system, []).append(columns | missed)
+            captions = truth.absent if system[0] == ABSENT else truth.captions
+            if self.options.dataset == "coco_categories" and system[0] in (EVALUATED, ABSENT) and predicted.box_scores:
+                for caption, boxes, scores in zip(captions, predicted.boxes or (), predicted.box_scores, strict=True):
+                    self.detections += [(self._images, caption.text, *said) for said in zip(boxes, scores, strict=True)]
+        for absent, captions in ((False, truth.captions), (True, truth.absent)):
+            for number, caption in enumerate(captions):
+                said = truth.sample.name, str(truth.sample.image), number, caption.text
+                for phrase in caption.phrases:
+                    category, boxes = (None, "[]") if absent else (phrase.category or None, json.dumps(phrase.boxes))
+                    self._phrases[absent].append((*said, phrase.text, *phrase.span, category, boxes))
+        self._images += 1
 
     def skip(self, sample: Sample, reason: str) -> None:
         """Counts an image that couldn't be used: all its phrases are skipped for this reason."""
@@ -98,16 +118,17 @@ class Rows:
 
         Texts are categorical: in order of their appearance, categories the largest first, levels in the model's order.
         """
-        phrases = pd.DataFrame(self._phrases, columns=PHRASE)
-        if phrases.empty:
-            return phrases
+        if not self._phrases[False]:
+            return pd.DataFrame(columns=PHRASE)
+        phrases = pd.DataFrame([*self._phrases[False], *self._phrases[True]], columns=PHRASE)
         largest_first = [category for category, _ in Counter(phrases["category"].dropna()).most_common()]
         phrases = phrases.assign(
             category=pd.Categorical(phrases["category"], largest_first),
             **{name: _categorical(phrases[name]) for name in TEXTS},
         )
+        present = len(self._phrases[False])
         parts = [
-            phrases.assign(
+            (phrases[present:] if system[0] == ABSENT else phrases[:present]).assign(
                 **dict(zip(SYSTEM, system, strict=True)),
                 **{name: np.concatenate([image[name] for image in images]) for name in images[0]},
             )
@@ -138,16 +159,19 @@ def collect(
     rows, systems = Rows(options), [system, *([compared] if compared else [])]
     sides = {asked.side for asked in systems if asked.side}
 
-    def read(sample: Sample) -> tuple[Truth, dict[int, np.ndarray]] | Sample:
+    absent = draw_absent(samples) if options.absent else [[] for _ in samples]
+
+    def read(pair: tuple[Sample, list[Caption]]) -> tuple[Truth, dict[int, np.ndarray]] | Sample:
+        sample, missing = pair
         try:
             image = decode(sample.image)
         except BadInput:
             return sample
-        truth = Truth.of(sample, image.size, options.protocol)
+        truth = Truth.of(sample, image.size, options.protocol, missing)
         return truth, {side: resize(image, side) for side in sides}
 
     def scored() -> Iterator[tuple[Truth, dict[int, np.ndarray]]]:
-        for image in ahead(read, progress(samples, len(samples)), 2 * BATCH):
+        for image in ahead(read, zip(progress(samples, len(samples)), absent, strict=True), 2 * BATCH):
             if isinstance(image, Sample):
                 rows.skip(image, "image_failed")
             elif image[0].phrases:
@@ -163,8 +187,9 @@ def collect(
     with lanes(threads) as pool:
         for truths, answers in in_order(lambda batch: pool.submit(answer, batch), _batches(scored()), threads):
             for truth, predictions, *others in zip(truths, *answers, strict=True):
-                for (_, name), predicted in (pair for other in others for pair in other.items()):
-                    predictions[COMPARED, name] = replace(predicted, levels=None)  # they may have other names
+                for (group, name), predicted in (pair for other in others for pair in other.items()):
+                    if group == EVALUATED:
+                        predictions[COMPARED, name] = replace(predicted, levels=None)  # they may have other names
                 rows.add(truth, predictions)
     return rows
 
@@ -227,17 +252,15 @@ def evaluate(
     summary = {
         **{"version": groundcli.__version__, "command": options.command, "date": now},
         **{"dataset": options.dataset, "split": options.split, **about},
-        **summarize(rows, collected.skipped, options, system.calibration),
+        **summarize(rows, collected.skipped, options),
     }
+    if collected.detections:
+        summary["average_precision"] = average_precision(rows, collected.detections)
     if options.compare:
         summary["compared"] |= about_other
     if isinstance(system, PredictionFile):
         summary["predictions"] = {"missing": system.missing, "unused": system.unused}
     _write(options, summary, rows)
-    if options.calibrate and grounder.loaded:
-        from groundcli.weights.imports import write_calibrated
-
-        write_calibrated(grounder.loaded, fit_calibration(rows), options.calibrate)
     return Evaluation(summary, rows)
 
 

@@ -1,39 +1,40 @@
 """All numbers of an evaluation, ready for JSON: every one is a mean over groups of the table's rows (see `rows`)."""
 
+import io
+import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from scipy.stats import bootstrap
 
+from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import EvaluateOptions
-from groundcli.evaluation.metrics import FEATURES, IOU
-from groundcli.evaluation.systems import ABLATIONS, BASELINES, BOX_METHODS, CENTER, COMPARED, EVALUATED, RANDOM
-from groundcli.heat import probability
+from groundcli.evaluation.calibration import calibration_summary, reliability
+from groundcli.evaluation.metrics import IOU
+from groundcli.evaluation.systems import ABLATIONS, ABSENT, BASELINES, BOX_METHODS, CENTER, COMPARED, EVALUATED, RANDOM
 
 RANKS = (1, 5, 10)
 RECALLS = {"box_recall": "any_rank", "box_recall_merged": "merged_rank"}
 METRICS = ["pointing", "attention_correctness", "iou_accuracy", *(f"{name} R@{k}" for name in RECALLS for k in RANKS)]
 RESAMPLES, AT_ONCE = 2000, 1 << 20  # of images; draws that are in memory together
-BINS, FOLDS = 10, 5
 
 Numbers = dict[str, Any]
 
 
-def summarize(
-    rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOptions, calibration: Sequence[float] = ()
-) -> Numbers:
+def summarize(rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOptions) -> Numbers:
     """All numbers; accuracies are fractions from 0 to 1, intervals over images, None is what couldn't be measured.
 
     Args:
         rows: the table.
         skipped: phrases that weren't scored, by reason.
         options: what the numbers depend on.
-        calibration: what the weights carry, if anything.
 
     Returns:
         "protocol", "encode", "images" (with scored phrases), "phrases" (scored), "skipped": {reason: phrases};
@@ -47,7 +48,9 @@ def summarize(
         "attention_correctness", "iou_accuracy", "box_recall", "box_recall_merged", "levels", ...}}, as far as there is
         anything to measure;
         "compared": the same of the other system, and "difference": {metric: {"value", "ci95"}}, ours less theirs;
-        "calibration": {"score", "cross_validated", "weights": {"ece", "bins"}}, see `calibration_summary`.
+        "calibration": {"score", "cross_validated": {"ece", "bins"}}, see `calibration_summary`;
+        "presence": {"auroc", "ci95", "present_above_half", "absent_above_half", "absent", "calibration"}, where absent
+        phrases were asked for, see `presence_summary`.
         Phrases without a category are in none of the numbers by category.
 
     Raises:
@@ -59,7 +62,8 @@ def summarize(
     systems = {key: _with_metrics(table) for key, table in rows.groupby(["group", "system"], observed=True, sort=False)}
     groups: dict[str, Numbers] = {}
     for (group, system), table in systems.items():
-        groups.setdefault(group, {})[system] = _numbers(table)
+        if group != ABSENT:
+            groups.setdefault(group, {})[system] = _numbers(table)
     (name,), others = groups[EVALUATED], groups.get(COMPARED, {})
     evaluated, center = systems[EVALUATED, name], systems[BASELINES, CENTER]
     unknown = {"attention_correctness": None, "iou_accuracy": None, **dict.fromkeys(RECALLS)}
@@ -83,7 +87,9 @@ def summarize(
     for other, numbers in others.items():
         summary["compared"] = numbers | {"difference": _difference(evaluated, systems[COMPARED, other])}
     if evaluated["score"].between(0, 1).all() and evaluated["hit"].notna().all():
-        summary["calibration"] = calibration_summary(evaluated, calibration)
+        summary["calibration"] = calibration_summary(evaluated)
+    if (ABSENT, name) in systems:
+        summary["presence"] = presence_summary(evaluated, systems[ABSENT, name])
     return summary
 
 
@@ -162,82 +168,77 @@ def interval(values: pd.Series, images: pd.Series, seed: int = 0) -> list[float]
     return [float(ends.low), float(ends.high)]
 
 
-# --- Whether scores are probabilities, and how to make them so
+# --- Whether the score tells present things from absent ones
 
 
-def fit(features: np.ndarray, hits: np.ndarray) -> list[float]:
-    """The calibration that makes hits likeliest, with Platt's smoothed targets (1999), which keep it finite.
+def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
+    """How well the score tells phrases of an image, its rows, from as many that aren't in it.
 
-    Of features (P, F), of `heat.features`, and hits (P), 1 or 0: 1 + F numbers for `heat.probability`. Phrases without
-    heat are left out.
+    "auroc" is the area under the ROC curve, the share of all pairs of a present and an absent phrase in which the
+    present one scores higher, with its interval over images; then the shares of either that score above 0.5, and how
+    many absent ones there were. "calibration" is the `reliability` of all together, where an absent phrase is a miss.
     """
-    some = np.isfinite(features).all(1)
-    inputs, right = np.column_stack([np.ones(some.sum()), features[some]]), hits[some] > 0
-    targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    images = {name: number for number, name in enumerate(pd.unique(pd.concat([present["image"], absent["image"]])))}
+    wins = np.zeros((len(images), len(images)))  # of the present phrases of one over the absent ones of another
+    sizes = np.zeros((2, len(images)))
+    scores = [dict([*table.groupby("image", observed=True)["score"]]) for table in (present, absent)]
+    for which, table in enumerate(scores):
+        for name, values in table.items():
+            sizes[which, images[name]] = len(values)
+    for other, theirs in scores[1].items():
+        ordered = np.sort(theirs)
+        for name, ours in scores[0].items():
+            below = np.searchsorted(ordered, ours, "left") + np.searchsorted(ordered, ours, "right")
+            wins[images[name], images[other]] = below.sum() / 2  # an equal score is half a win
 
-    def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = inputs @ factors
-        slope = inputs.T @ (1 / (1 + np.exp(-logits)) - targets)
-        return float((np.logaddexp(0, logits) - targets * logits).sum()), slope
+    def area(drawn: np.ndarray) -> float:
+        weights = np.bincount(drawn, minlength=len(images))
+        return float(weights @ wins @ weights / max(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
 
-    return [float(factor) for factor in minimize(loss, np.zeros(inputs.shape[1]), jac=True).x]
-
-
-def fit_calibration(rows: pd.DataFrame) -> list[float]:
-    """The calibration of a grounder on all phrases of an evaluation. Raises GroundcliError where none has any heat."""
-    features, hits = _inputs(of_group(rows, EVALUATED))
-    if not np.isfinite(features).all(1).any():
-        raise GroundcliError("--calibrate: no phrase has any heat; there is nothing to fit")
-    return fit(features, hits)
-
-
-def confidence(evaluated: pd.DataFrame) -> pd.Series:
-    """How sure a system is of each phrase: the fitted probability where it has heat maps, else its score."""
-    features, hits = _inputs(evaluated)
-    known = not np.isnan(features).any()
-    return pd.Series(probability(features, fit(features, hits))) if known else evaluated["score"]
-
-
-def _inputs(evaluated: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return evaluated[[*FEATURES]].to_numpy(), evaluated["hit"].to_numpy()
-
-
-def cross_validated(features: np.ndarray, hits: np.ndarray, images: np.ndarray) -> np.ndarray | None:
-    """(P) each phrase's probability from a calibration that was fitted on other images; None for fewer than `FOLDS`.
-
-    Features and hits are those of `fit`, images (P) the number of each phrase's image, counted from 0.
-    """
-    count = int(images.max()) + 1
-    if count < FOLDS:
-        return None
-    fold = np.random.default_rng(0).permutation(count)[images] % FOLDS
-    out = np.zeros(len(hits))
-    for left_out in (fold == k for k in range(FOLDS)):
-        out[left_out] = probability(features[left_out], fit(features[~left_out], hits[~left_out]))
-    return out
-
-
-def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:
-    """How often points, hits (P), are right whose scores, (P) from 0 to 1, are alike (Guo et al., ICML 2017).
-
-    {"ece": expected calibration error, the mean distance of score and accuracy over `BINS` bins of equal width,
-    weighted by their phrases, "bins": a list of {"score" (mean), "accuracy", "phrases"} of those that hold any}.
-    """
-    phrases = pd.DataFrame({"score": scores, "hit": hits}).groupby(np.minimum((scores * BINS).astype(int), BINS - 1))
-    bins = phrases.agg(score=("score", "mean"), accuracy=("hit", "mean"), phrases=("hit", "size"))
-    error = (bins["phrases"] * (bins["score"] - bins["accuracy"]).abs()).sum() / len(scores)
-    return {"ece": float(error), "bins": bins.to_dict("records")}
-
-
-def calibration_summary(evaluated: pd.DataFrame, calibration: Sequence[float] = ()) -> Numbers:
-    """Reliability of scores, from 0 to 1: as they are, calibrated on other images, and as the weights calibrate."""
-    features, hits = _inputs(evaluated)
-    summary = {"score": reliability(evaluated["score"].to_numpy(), hits)}
-    if np.isnan(features).any():
-        return summary
-    validated = cross_validated(features, hits, evaluated["image"].cat.codes.to_numpy())
-    if validated is not None:
-        summary["cross_validated"] = reliability(validated, hits)
-    if calibration:
-        summary["weights"] = reliability(probability(features, calibration), hits)
+    everyone, draw = np.arange(len(images)), np.random.default_rng(0)
+    areas = [area(draw.choice(everyone, len(everyone))) for _ in range(RESAMPLES)]
+    summary: Numbers = {
+        "auroc": area(everyone),
+        "ci95": [float(end) for end in np.percentile(areas, (2.5, 97.5))],
+        "present_above_half": float((present["score"] > 0.5).mean()),
+        "absent_above_half": float((absent["score"] > 0.5).mean()),
+        "absent": len(absent),
+    }
+    together = pd.concat([present, absent])
+    if together["score"].between(0, 1).all() and together["hit"].notna().all():
+        summary["calibration"] = reliability(together["score"].to_numpy(), together["hit"].to_numpy())
     return summary
+
+
+def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, Box, float]]) -> Numbers:
+    """pycocotools' average precision of boxes with COCO's category names: {"AP", "AP50"}.
+
+    Asked for are, in each image, its own categories and as many others, so that a box of what isn't there counts
+    against it. `rows` name the true boxes, in the order of the images' numbers in `detections`.
+    """
+    evaluated = of_group(rows, EVALUATED)
+    numbers = {name: number for number, name in enumerate(evaluated["image"].unique())}
+    names = sorted({*evaluated["phrase"], *(name for _, name, *_ in detections)})
+    category = {name: number for number, name in enumerate(names, start=1)}
+    true = [
+        {"image_id": numbers[row.image], "category_id": category[row.phrase], "bbox": box, "iscrowd": 0}
+        for row in evaluated.itertuples()
+        for box in json.loads(row.true_boxes)
+    ]
+    found = [
+        {"image_id": image, "category_id": category[name], "bbox": [float(side) for side in box], "score": float(score)}
+        for image, name, box, score in detections
+    ]
+    with redirect_stdout(io.StringIO()):  # pycocotools prints
+        data = COCO()
+        data.dataset = {
+            "images": [{"id": number} for number in numbers.values()],
+            "categories": [{"id": number} for number in category.values()],
+            "annotations": [{"id": i, "area": t["bbox"][2] * t["bbox"][3], **t} for i, t in enumerate(true, start=1)],
+        }
+        data.createIndex()
+        judge = COCOeval(data, data.loadRes(found), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {"AP": float(judge.stats[0]), "AP50": float(judge.stats[1])}

@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from groundcli.answer import PhraseHeat, Reading
 from groundcli.data.sample import Box, Caption
 from groundcli.evaluation import Encode
 from groundcli.evaluation.metrics import Predicted, Truth, covered_area
 from groundcli.heat import peak
-from groundcli.heat.boxes import METHODS, Method
+from groundcli.heat.boxes import DEFAULT, METHODS, Boxes, Method, find_boxes
 
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
 
 # The groups of systems: what is evaluated, what it is compared with, and what is measured beside it.
-EVALUATED, COMPARED = "evaluated", "compared"
+EVALUATED, COMPARED, ABSENT = "evaluated", "compared", "absent"  # the last: absent phrases, as the first says
 BASELINES, BOX_METHODS, ABLATIONS = "baselines", "box_methods", "ablations"
 CENTER, RANDOM, WHOLE_IMAGE, SENTENCE_REGION = "center", "random", "whole_image", "sentence_region"
 BEST, SENTENCE, ALONE = "best level (the paper's)", "sentence of the caption", "phrase as a sentence"
@@ -36,7 +37,6 @@ class System(Protocol):
     threads: int  # that had best ask at a time
     side: int  # of the pixels that it wants; 0 for none
     levels: Sequence[str]  # names of its visual levels
-    calibration: Sequence[float]  # of its score, where its weights carry one
 
     def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
         """Predictions for each image; pixels are (side, side, 3) uint8 RGB."""
@@ -54,7 +54,7 @@ class GrounderSystem:
         alone: bool = False,
     ):
         """Args:
-        grounder: whose score is taken before calibration.
+        grounder: points.
         name: of its weights.
         encode: whether a phrase is read within its whole caption, or alone.
         ablations: whether to run them.
@@ -67,8 +67,7 @@ class GrounderSystem:
         self.threads = torch.get_num_threads() if grounder.device.type == "cpu" else 1
         self.side: int = config.visual.image_size
         self.levels: Sequence[str] = config.visual.levels
-        self.calibration: Sequence[float] = config.calibration
-        self.grounder = variant(grounder, calibration=())
+        self.grounder = grounder
         self._grounders = {(EVALUATED, name): self.grounder}
         if ablations:
             self._grounders |= {(ABLATIONS, way): other for way, other in fusions(self.grounder).items()}
@@ -80,21 +79,28 @@ class GrounderSystem:
         if self._encode == "phrase":
             captions = [[Caption.of_phrase(phrase.text) for phrase in truth.phrases] for truth in truths]
         images = self.grounder.encode_pixels(pixels, [truth.size for truth in truths])
-        text = self.grounder.encode_captions(chain.from_iterable(captions))
+        text = self.grounder.encode_captions(chain(*captions, *(truth.absent for truth in truths)))
         return [self._image(*each, text) for each in zip(truths, images, captions, strict=True)]
 
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
-        boxes, predictions = _Boxes(truth.size, self.grounder.boxes), {}
+        boxes, predictions = _Boxes(truth.size, self.grounder.reading()), {}
         for system, grounder in self._grounders.items():
-            maps, scores, levels = grounder.phrase_heat(image, captions, text)
-            predictions[system] = replace(boxes.predicted(maps), scores=scores.astype(float), levels=levels)
+            found = grounder.phrase_heat(image, captions, text)
+            predictions[system] = boxes.predicted(found.maps, found)
+        if truth.absent:
+            found = self.grounder.phrase_heat(image, truth.absent, text)
+            predictions[ABSENT, self.name] = boxes.predicted(found.maps, found)
         if self._alone:
             return predictions
         heat = predictions[EVALUATED, self.name].heat
         assert heat is not None
-        predictions |= {(BOX_METHODS, method): Predicted(boxes=boxes.by(method, heat)) for method in METHODS}
+        scores = predictions[EVALUATED, self.name].scores
+        predictions |= {
+            (BOX_METHODS, method): Predicted(boxes=[one[0] for one in boxes.by(method, heat, scores)])
+            for method in METHODS
+        }
         # What whole sentences say of each of their phrases.
         sentences = self.grounder.sentence_heat(image, [caption.text for caption in truth.captions])
         caption_of = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
@@ -111,21 +117,26 @@ class GrounderSystem:
 class _Boxes:
     """Points and boxes of one image's heat maps; equal ones, as of "a man" in two captions, are boxed once."""
 
-    def __init__(self, size: tuple[int, int], method: Method) -> None:
-        self._size, self._method = size, method
-        self._known: dict[tuple[Method, bytes], list[Box]] = {}
+    def __init__(self, size: tuple[int, int], reading: Reading) -> None:
+        self._size, self._reading = size, reading
+        self._known: dict[tuple[Any, ...], Boxes] = {}
 
-    def predicted(self, maps: np.ndarray) -> Predicted:
-        """What heat maps (P, M, M) say; one without heat has no point."""
+    def predicted(self, maps: np.ndarray, found: PhraseHeat | None = None) -> Predicted:
+        """What heat maps (P, M, M) say, and with what else the model said of them; one without heat has no point."""
         points = np.where(maps.max((1, 2), initial=0)[:, None] > 0, peak(maps, self._size), np.nan)
-        return Predicted(points, boxes=self.by(self._method, maps), heat=maps)
+        scores = self._reading.scores(found) if found else None
+        boxed = self.by(self._reading.boxes or DEFAULT, maps, scores)
+        boxes, box_scores = [one[0] for one in boxed], [one[1] for one in boxed]
+        features, levels = (found.features, found.levels) if found else (None, None)
+        return Predicted(points, None, boxes, maps, box_scores, scores, features, levels)
 
-    def by(self, method: Method, maps: np.ndarray) -> list[list[Box]]:
-        """Boxes of each map."""
-        keys = [(method, heat.tobytes()) for heat in maps]
+    def by(self, method: Method, maps: np.ndarray, scores: np.ndarray | None = None) -> list[Boxes]:
+        """Boxes of each map, with their scores."""
+        said = np.zeros(len(maps)) if scores is None else scores
+        keys = [(method, heat.tobytes(), float(score)) for heat, score in zip(maps, said, strict=True)]
         for key, heat in zip(keys, maps, strict=True):
             if key not in self._known:
-                self._known[key] = METHODS[method](heat, self._size)[0]
+                self._known[key] = find_boxes(method, heat, self._size, key[2], self._reading.box_calibration)
         return [self._known[key] for key in keys]
 
 

@@ -15,7 +15,7 @@ NAMES = {
 CALIBRATIONS = {
     "score": "score as the model gives it",
     "cross_validated": "calibrated on other images (5 folds)",
-    "weights": "as the weights are calibrated",
+    "presence": "score, present and absent phrases together",
 }
 METRICS = {
     "pointing": "pointing accuracy",
@@ -59,13 +59,14 @@ def tables(summary: Numbers) -> list[Table]:
         (name, _percent(numbers["accuracy"]), _percent(numbers["center"]), f"{numbers['phrases']:,}")
         for name, numbers in summary["pointing"]["by_category"].items()
     ]
-    errors = [(CALIBRATIONS[name], _percent(found["ece"])) for name, found in summary.get("calibration", {}).items()]
+    errors = [(CALIBRATIONS[name], _percent(found["ece"])) for name, found in calibrations(summary).items()]
     counts = {**summary["skipped"], **{f"prediction {k}": n for k, n in summary.get("predictions", {}).items()}}
     choosing = {"": summary}  # between levels: the system itself, and the paper's way
     if BEST in summary.get("ablations", {}):
         choosing[f", {BEST}"] = summary["ablations"][BEST]
     shown = [
         _overall(summary),
+        _presence(summary.get("presence", {})),
         *(_systems(first, summary[group]) for group, first in GROUPS.items() if group in summary),
         *([_difference(summary, summary["compared"])] if "compared" in summary else []),
         Table(("pointing by category", "%", "centre %", "phrases"), categories),
@@ -107,7 +108,26 @@ def _overall(summary: Numbers) -> Table:
                 interval = f", {_interval(recall['ci95'])}" if rank == "R@1" else ""
                 rows.append((f"box {rank}", _percent(recall[rank]), f"{against}, IoU >= 0.5{interval}"))
             rows.append(("  R@1, mean over categories", _percent(recall["macro"]), ""))
+    for name, value in summary.get("average_precision", {}).items():
+        rows.append((f"box {name}, pycocotools", _percent(value), "names in the image and as many others"))
     return Table(("metric", "%", ""), [row for row in rows if row[1]])
+
+
+def calibrations(summary: Numbers) -> dict[str, Numbers]:
+    """The reliability of every kind of score that was measured, by the keys of `CALIBRATIONS`."""
+    presence = summary.get("presence", {}).get("calibration")
+    return {**summary.get("calibration", {}), **({"presence": presence} if presence else {})}
+
+
+def _presence(numbers: Numbers) -> Table:
+    if not numbers:
+        return Table((), [])
+    rows = [
+        ("area under the ROC curve", _percent(numbers["auroc"]), _interval(numbers["ci95"])),
+        ("absent phrases that score above 0.5", _percent(numbers["absent_above_half"]), f"{numbers['absent']:,} asked"),
+        ("present phrases that score above 0.5", _percent(numbers["present_above_half"]), ""),
+    ]
+    return Table(("present or absent", "%", ""), rows)
 
 
 def _ranks(recall: Numbers) -> list[str]:

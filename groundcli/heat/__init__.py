@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from scipy import ndimage
+
+from groundcli.data.sample import Box
 
 WINDOW = 8  # a window reaches side / WINDOW cells from the hottest cell, to every side
 HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to the phrase
@@ -77,22 +80,51 @@ def _turning(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     return indices, weights(pixels, cells)[indices].astype(np.float32)
 
 
-def mask(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pixels whose heat is at least half of the maximum; none where there is no heat at all.
+def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
+    """The pixels of a box that are as hot as it takes to reach all four of its sides: they fill it from side to side.
+
+    Without a box, the pixels whose heat is at least half of the maximum and that are connected with the hottest one (4
+    neighbours).
 
     Args:
         heatmap: (M, M), non-negative, over the whole image.
         size: (width, height) of the image.
+        box: (x, y, width, height) in pixels of the image; it is taken as whole pixels, one at the least.
 
     Returns:
-        (height, width) bool, in Fortran order, as RLE needs it.
+        (height, width) bool, in Fortran order, as RLE needs it; none where there is no heat at all.
     """
     heat = resize(heatmap, size)
-    top = heat.max()
-    return np.asarray(heat >= HOT * top) if top > 0 else np.zeros_like(heat, dtype=bool)
+    if not heat.max() > 0:
+        return np.zeros_like(heat, dtype=bool)
+    if box is None:
+        regions, _ = ndimage.label(heat >= HOT * heat.max())
+        return np.asarray(regions == regions[np.unravel_index(heat.argmax(), heat.shape)], order="F")
+    out = np.zeros_like(heat, dtype=bool)
+    left, top, right, bottom = whole_pixels(box, size)
+    inside = heat[top:bottom, left:right]
+    sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
+    out[top:bottom, left:right] = inside >= min(side.max() for side in sides)
+    return out
 
 
-# --- How likely a point is right: high heat, in one place, is right more often
+def whole_pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels that a box (x, y, width, height) lies on: the first column and row, and those after the last."""
+    edges = []
+    for start, length, end in zip(box[:2], box[2:], size, strict=True):
+        first = min(max(round(start), 0), end - 1)
+        edges.append((first, max(first + 1, min(round(start + length), end))))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+# --- What tells right points from wrong ones, and present things from absent ones
+
+FEATURES = ("log_peak", "near_peak")  # of `features`
+# Of each phrase's last word that names something, and in the mean over all such words: what
+# `groundcli.model.presence` gives, where the weights have it.
+MEASURES = ("fit", "heat", "scene", "likely")
+EVIDENCE = tuple(f"{which}_{name}" for which in ("head", "mean") for name in MEASURES)
 
 
 def features(heatmaps: np.ndarray) -> np.ndarray:
@@ -117,14 +149,14 @@ def features(heatmaps: np.ndarray) -> np.ndarray:
 
 
 def probability(features: np.ndarray, calibration: Sequence[float]) -> np.ndarray:
-    """Platt's scaling (1999): the logistic function of a constant and one factor a feature.
+    """Platt's scaling (1999): the logistic function of a constant and one factor per feature.
 
     Args:
-        features: (P, 2), of `features`.
+        features: (P, F), of `features`, with evidence beside it where the calibration has factors for it.
         calibration: constant, then the factors.
 
     Returns:
-        (P) probabilities that the point lies in a box of its phrase; 0 where there is no heat.
+        (P) probabilities that the thing is there and the point is in its box; 0 where there is no heat.
     """
     constant, *factors = calibration
     some = np.isfinite(features).all(1)

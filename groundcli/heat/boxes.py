@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from groundcli.data.sample import Box
+from groundcli.heat import probability, whole_pixels
 from groundcli.heat.authors_boxes import authors_boxes
 
 
@@ -38,10 +39,13 @@ def sides_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], 
         size: (width, height) of the image.
 
     Returns:
-        Boxes (x, y, width, height) in pixels of the image, each around the centre of the hottest cell, and as many
-        scores: how often such a box matched on validation data, whatever the phrase. None for a flat heat map.
+        Boxes (x, y, width, height) in whole pixels of the image, each around the centre of the hottest cell, and as
+        many scores: how often such a box matched on validation data, whatever the phrase. None for a flat heat map.
     """
-    boxes = boxes_at(heatmap, size, np.outer([*MULTIPLES], SHARES))
+    boxes = []
+    for box in boxes_at(heatmap, size, np.outer([*MULTIPLES], SHARES)):
+        left, top, right, bottom = whole_pixels(box, size)
+        boxes.append((float(left), float(top), float(right - left), float(bottom - top)))
     return boxes, [*MULTIPLES.values()][: len(boxes)]
 
 
@@ -85,11 +89,42 @@ def _reach(heat: Sequence[float], share: float) -> float:
 
 
 Method = Literal["sides", "authors"]
+Boxes = tuple[list[Box], list[float]]
 DEFAULT: Method = "sides"
 
 # From a heat map (M, M) and the image's size (width, height): boxes (x, y, width, height) in pixels of the image, best
 # first, and as many scores in (0, 1].
-METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], tuple[list[Box], list[float]]]] = {
+METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
     "sides": sides_boxes,
     "authors": authors_boxes,
 }
+
+
+# --- How likely a box matches
+
+
+def find_boxes(
+    method: Method, heatmap: np.ndarray, size: tuple[int, int], score: float = 0.0, calibration: Sequence[float] = ()
+) -> Boxes:
+    """The boxes of a method; those of `sides` with how likely each matches a true one, where weights are calibrated.
+
+    Arguments and result are as of `METHODS`; `score` is the phrase's, `calibration` is of `probability`.
+    """
+    boxes, scores = METHODS[method](heatmap, size)
+    if method == "sides" and calibration and boxes:
+        scores = probability(features(boxes, size, score), calibration).tolist()
+    return boxes, scores
+
+
+def features(boxes: Sequence[Box], size: tuple[int, int], score: float) -> np.ndarray:
+    """What tells boxes that match from those that don't, the boxes of a phrase of a score: (K, 3 + 5) float64.
+
+    Log odds of the score, and logarithm of the first box's share of the image and its square; then 1 for the box's own
+    rank, 0 for the others. All but the rank is the phrase's, so that boxes keep their order: what makes a phrase's
+    boxes likely, as a large thing does, says nothing about which of them is best.
+    """
+    _, _, width, height = boxes[0]
+    large = math.log(max(width * height / (size[0] * size[1]), 1e-6))
+    share = min(max(score, 1e-4), 1 - 1e-4)
+    common = [math.log(share / (1 - share)), large, large * large]
+    return np.concatenate([np.tile(common, (len(boxes), 1)), np.eye(len(MULTIPLES))[: len(boxes)]], axis=1)

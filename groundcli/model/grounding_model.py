@@ -1,18 +1,23 @@
 """The whole model: a frozen backbone and frozen text encoders, mapped into one space."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from groundcli.model.attention import attend, average_levels, best_level
+from groundcli.model.presence import Presence
 from groundcli.model.text import BiLstm, TextEncoders, TextFeatures, TextMappings
 from groundcli.model.visual import Backbone, VisualMapping
 from groundcli.recipe import ModelConfig
 
 
 class GroundingModel(nn.Module):
-    """Image and caption into one space, and from there to heat maps."""
+    """Image and caption into one space, and from there to heat maps.
+
+    Attributes:
+        presence: what tells whether a word is in an image at all, where it was learned.
+    """
 
     def __init__(self, config: ModelConfig, backbone: Backbone, text: TextEncoders):
         super().__init__()
@@ -25,17 +30,28 @@ class GroundingModel(nn.Module):
         copies = len(backbone.channels) if config.text.per_level else 1
         self.word_mapping = TextMappings(copies, words.word_widths, config.text, softmax=True)
         self.sentence_mapping = TextMappings(copies, words.sentence_widths, config.text, softmax=False)
+        self.presence: Presence | None = None
 
     def trained(self) -> dict[str, Tensor]:
         """What training changes: every tensor but those of the frozen backbone and text encoders."""
-        return {k: t for k, t in self.state_dict().items() if not k.startswith(("backbone.", "text."))}
+        tuned = tuple(f"backbone.extractor.{stage}." for stage in self.config.visual.tuned)
+        frozen = ("backbone.", "text.")
+        return {k: t for k, t in self.state_dict().items() if not k.startswith(frozen) or k.startswith(tuned)}
 
     def load_trained(self, tensors: dict[str, Tensor]) -> None:
         """Undoes `trained`. Raises RuntimeError, naming the tensors, where they aren't this model's."""
+        self._make_presence(tensors)
         missing, unexpected = self.trained().keys() - tensors.keys(), tensors.keys() - self.trained().keys()
         if missing or unexpected:
             raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
         self.load_state_dict({**self.state_dict(), **tensors})
+
+    def _make_presence(self, tensors: Mapping[str, Tensor]) -> None:
+        """Makes the part that not every model has, where there are tensors of it."""
+        if any(name.startswith("presence.") for name in tensors):
+            copies, width = len(self.word_mapping.copies), self.config.text.mapping[-1]
+            self.presence = Presence(len(self.visual_mapping.stacks), copies, width).requires_grad_(False)
+            self.presence.to(self.backbone.mean.device)
 
     def encode_text(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         """Tokenised captions, of at least one word each, in context where the recipe has any; always in float32."""

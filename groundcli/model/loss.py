@@ -62,9 +62,10 @@ def loss_terms(
     """The terms whose sum is the loss, each from image to caption and from caption to image. Equations 8 to 11.
 
     Args:
-        both: scores of the images with the captions' words and then sentences (B, U + B, L).
-        index: (B, T), which of the U words stands at each place of the captions; anything valid at padding.
-        mask: (B, T) bool, false at padding.
+        both: scores of the images with the captions' words and then sentences (B, U + C, L), where C is a multiple of
+            B: a caption of each image in their order, then another one of each, ...; their losses are averaged.
+        index: (C, T), which of the U words stands at each place of the captions; anything valid at padding.
+        mask: (C, T) bool, false at padding.
         config: gammas, the treatment of levels, and the weight of the words' own contrast.
         present: (B, U) bool for `word_contrast`, where its weight isn't 0.
 
@@ -73,13 +74,18 @@ def loss_terms(
     """
     if config.levels == "max":
         both = both.amax(-1, keepdim=True)
-    words, sentence = both.split([both.shape[1] - len(both), len(both)], dim=1)
+    words, sentence = both.split([both.shape[1] - len(index), len(index)], dim=1)
     terms = {
         "words": [
-            matching_loss(word_pertinence(level[:, index], mask, config.gamma1), config.gamma2)
+            matching_loss(part, config.gamma2)
             for level in words.unbind(-1)
+            for part in word_pertinence(level[:, index], mask, config.gamma1).split(len(both), dim=1)
         ],
-        "sentence": [matching_loss(level, config.gamma2) for level in sentence.unbind(-1)],
+        "sentence": [
+            matching_loss(part, config.gamma2)
+            for level in sentence.unbind(-1)
+            for part in level.split(len(both), dim=1)
+        ],
     }
     if config.word_weight and present is not None:
         terms["contrast"] = [

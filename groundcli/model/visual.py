@@ -1,7 +1,8 @@
 """The visual half: levels of a frozen backbone, mapped cell by cell into the common space (paper, section 3.1)."""
 
+import copy
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import timm
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from timm.layers import Conv2dSame
 from timm.models import create_feature_extractor
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from groundcli.recipe import Architecture, VisualConfig
@@ -29,7 +30,7 @@ def whole_backbone(architecture: str, output_stride: int = 0) -> nn.Module:
 
 
 class Backbone(nn.Module):
-    """A frozen convolutional network that gives the feature maps of some of its layers.
+    """A convolutional network that gives the feature maps of some of its layers; frozen, but for the tuned stages.
 
     What comes after the last of them is never computed. Raises ValueError where it has no layer of a level's name.
 
@@ -48,7 +49,7 @@ class Backbone(nn.Module):
         for level in config.levels:
             if level not in modules:
                 raise ValueError(f"{config.backbone} has no module named {level!r}")
-        self.levels = config.levels
+        self.levels, self.tuned = config.levels, config.tuned
         self.output_stride = config.output_stride
         self.extractor = create_feature_extractor(whole.eval(), list(config.levels))
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
@@ -76,10 +77,53 @@ class Backbone(nn.Module):
                 self.extractor.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
         for name, conv in modules.items():
             if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
-                self.extractor.set_submodule(name, SameConv(conv))
+                if not self._is_tuned(name):  # whose tensors are those of its convolutions
+                    self.extractor.set_submodule(name, SameConv(conv))
             elif onednn and isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1):
-                self.extractor.set_submodule(name, PointConv(conv))
+                self.extractor.set_submodule(name, like(conv, PointConv))
+            elif type(conv) is nn.Conv2d and 1 < conv.groups == conv.in_channels == conv.out_channels:
+                self.extractor.set_submodule(name, like(conv, DepthwiseConv))
         self.requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def _is_tuned(self, name: str) -> bool:
+        return any(f"{name}.".startswith(f"{stage}.") for stage in self.tuned)
+
+    def tuned_parameters(self) -> list[nn.Parameter]:
+        """What learns of the tuned stages: all but depthwise filters, which take the most time and change little."""
+        return [
+            parameter
+            for name, module in self.extractor.named_modules()
+            if isinstance(module, nn.Conv2d) and self._is_tuned(name) and not isinstance(module, DepthwiseConv)
+            for parameter in module.parameters()
+        ]
+
+    def split(self) -> tuple["Backbone", nn.Module]:
+        """The part before the tuned stages, as a backbone whose one level is what they get; and what follows.
+
+        Raises ValueError where the tuned stages need more than one map, or a level comes before them.
+        """
+        nodes = list(self.extractor.graph.nodes)
+        start = next((i for i, node in enumerate(nodes) if self._is_tuned(str(node.target))), None)
+        if start is None:
+            raise ValueError(f"no level comes after {', '.join(self.tuned) or 'no stage'}")
+        cut = nodes[start].args[0]
+        before, after = fx.Graph(), fx.Graph()
+        kept: dict[fx.Node, fx.Node] = {}
+        for node in nodes[: nodes.index(cut) + 1]:
+            kept[node] = before.node_copy(node, kept.__getitem__)
+        level = f"before {self.tuned[0]}"
+        before.output({level: kept[cut]})
+        kept = {cut: after.placeholder("maps")}
+        try:
+            for node in nodes[nodes.index(cut) + 1 :]:
+                kept[node] = after.node_copy(node, kept.__getitem__)
+        except KeyError:
+            raise ValueError(f"{self.tuned[0]} must come no later than the first level") from None
+        part = copy.copy(self)
+        part._modules = {**self._modules, "extractor": fx.GraphModule(self.extractor, before)}
+        part.levels, part.tuned = (level,), ()
+        part.channels = [part(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=self.mean.device))[0].shape[1]]
+        return part, Rest(fx.GraphModule(self.extractor, after), self.levels)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -95,6 +139,39 @@ class Backbone(nn.Module):
         x = images.contiguous(memory_format=torch.channels_last).to(self.mean.dtype)
         out = self.extractor(x.div_(255).sub_(self.mean).div_(self.std))
         return [out[level] for level in self.levels]
+
+
+class Rest(nn.Module):
+    """The tuned stages: what they get (B, C, H, W) -> one feature map (B, C_l, H_l, W_l) per level.
+
+    A few images at a time on a CPU: what they need, and their gradients, stay in its caches.
+    """
+
+    AT_ONCE = 8
+
+    def __init__(self, stages: nn.Module, levels: Sequence[str]):
+        super().__init__()
+        self.stages, self.levels = stages, levels
+        for module in stages.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False  # in place of a view, as `PointConv` gives, autograd copies all of it
+
+    def forward(self, maps: Tensor) -> list[Tensor]:
+        """See above."""
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        parts = [self.stages(part) for part in maps.split(self.AT_ONCE if maps.device.type == "cpu" else len(maps))]
+        return [torch.cat([part[level] for part in parts]) for level in self.levels]
+
+
+Conv = TypeVar("Conv", bound=nn.Conv2d)
+
+
+def like(conv: nn.Conv2d, kind: type[Conv]) -> Conv:
+    """The same convolution, computed in another way."""
+    kernel: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    other = kind(conv.in_channels, conv.out_channels, *kernel, conv.groups, conv.bias is not None, device="meta")
+    other.weight, other.bias = conv.weight, conv.bias
+    return other
 
 
 class SameConv(nn.Module):
@@ -118,20 +195,51 @@ class SameConv(nn.Module):
         return F.conv2d(x, self.weight, self.conv.bias, 2, self.conv.kernel_size[0] // 2, 1, self.conv.groups)
 
 
-class PointConv(nn.Module):
-    """A convolution of single cells by oneDNN, whose sums are the same with any number of threads.
+class PointConv(nn.Conv2d):
+    """A convolution of single cells.
 
-    With one thread torch wouldn't use it there, unless the convolution is dilated, which means nothing to single cells.
+    At inference by oneDNN, whose sums are the same with any number of threads: with one thread torch wouldn't use it
+    there, unless the convolution is dilated, which means nothing to single cells. In training on a CPU a matrix
+    product, as its gradients are quicker.
     """
-
-    def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) -> (B, D, H, W)."""
-        conv, dilation = self.conv, 2 if x.device.type == "cpu" else 1
-        return F.conv2d(x, conv.weight, conv.bias, padding=conv.padding, dilation=dilation, groups=conv.groups)
+        cpu = x.device.type == "cpu"
+        if cpu and self.weight.requires_grad and self.groups == 1 and self.padding == (0, 0):
+            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        dilation = 2 if cpu else 1
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding, dilation=dilation, groups=self.groups)
+
+
+class DepthwiseConv(nn.Conv2d):
+    """A convolution of each channel by itself, whose filters are frozen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> (B, C, H', W')."""
+        if x.device.type == "cpu" and x.requires_grad and self.stride == (1, 1):
+            return cast(Tensor, _Depthwise.apply(x, self.weight, self.bias, self.padding, self.dilation))
+        return super().forward(x)
+
+
+class _Depthwise(torch.autograd.Function):
+    """Its gradient is a convolution too, with the filters turned round: torch's own takes ten times as long on CPUs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Any, dilation: Any) -> Tensor:
+        """With stride 1."""
+        out = F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
+        ctx.save_for_backward(weight.to(out.dtype))  # in bf16 where autocast says so
+        reach = [d * (k - 1) - p for k, p, d in zip(weight.shape[2:], padding, dilation, strict=True)]
+        ctx.how, ctx.dtype = (reach, dilation), x.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the maps alone."""
+        (weight,), (padding, dilation) = ctx.saved_tensors, ctx.how
+        back = F.conv2d(gradient, weight.flip(2, 3), None, padding=padding, dilation=dilation, groups=len(weight))
+        return back.to(ctx.dtype), None, None, None, None
 
 
 class VisualMapping(nn.Module):

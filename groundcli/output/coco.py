@@ -18,11 +18,10 @@ INFO = {"description": "Phrases of captions, pointed at by groundcli", "version"
 def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
     """Writes `annotations.json` (a COCO data set) and `results.json` (COCO detections), each at once.
 
-    In `annotations.json`, ids count from 1 in the order of the records. One annotation per phrase: bbox is its best box
-    (where none was found, the hot region around its point); segmentation is the compressed RLE of the pixels whose
-    heat is at least half of the maximum, area their number; keypoints are its point; boxes are all its boxes with
-    scores. `results.json` has every box. Coordinates are pixels of the upright image, x before y. Nothing but the
-    categories is kept in memory. Equal records give equal bytes.
+    In `annotations.json`, ids count from 1 in the order of the records. One annotation per phrase, of what
+    `groundcli.output.record` has; boxes are all its boxes with scores. `results.json` has every box. Coordinates are
+    pixels of the upright image, x before y. Nothing but the categories is kept in memory. Equal records give equal
+    bytes.
 
     (pycocotools' `loadRes` fails on an empty list of results, whoever wrote it.)
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 
-from groundcli.data.sample import Box
 from groundcli.files import replacing
 
 if TYPE_CHECKING:
@@ -27,9 +25,10 @@ def record_of(name: str, answers: Sequence[Answer], size: tuple[int, int]) -> Re
 
     A phrase that was not found has its text, span, score and reason under "not_found", and nothing else.
 
-    Of a phrase: bbox is its best box (where none was found, the hot region around its point); segmentation is the
-    compressed RLE of the pixels whose heat is at least half of the maximum, area their number; keypoints are its
-    point, 2 for visible; boxes are all its boxes, best first; heat is its heat map in steps of 1/255 of the maximum.
+    Of a phrase: segmentation is the compressed RLE of its mask, the pixels of its best box that belong to it (where no
+    box was found, the hot region around its hottest pixel), bbox the box around them, in whole pixels, and area their
+    number; keypoints are its point, 2 for visible; boxes are all its boxes, best first; heat is its heat map in steps
+    of 1/255 of the maximum.
     Coordinates are pixels of the upright image, x before y, boxes (x, y, width, height).
 
     Args:
@@ -69,9 +68,8 @@ def _phrase(phrase: GroundedPhrase) -> Record:
     assert hot is not None
     assert point is not None
     rle = coco_mask.encode(np.asfortranarray(hot, dtype=np.uint8))
-    best = phrase.boxes[0] if phrase.boxes else _box_around(point, hot)
     return {
-        "bbox": _rounded(best),
+        "bbox": coco_mask.toBbox(rle).tolist(),
         "area": int(coco_mask.area(rle)),
         "segmentation": {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")},
         "iscrowd": 0,
@@ -87,17 +85,6 @@ def _phrase(phrase: GroundedPhrase) -> Record:
         ],
         "heat": quantised(phrase.heatmap),
     }
-
-
-def _box_around(point: tuple[float, float], hot: np.ndarray) -> Box:
-    """The box of the hot region that holds the point; one pixel where it is in none."""
-    height, width = hot.shape
-    x, y = (min(max(int(value), 0), end - 1) for value, end in zip(point, (width, height), strict=True))
-    regions, _ = ndimage.label(hot)
-    if not regions[y, x]:
-        return (x, y, 1, 1)
-    rows, columns = ndimage.find_objects(regions)[regions[y, x] - 1]
-    return (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
 
 
 def quantised(heatmap: np.ndarray) -> Record:

@@ -168,28 +168,30 @@ class Pairs:
         return sum(round(weight * len(indices)) for weight, indices in self.sets.items())
 
     def batches(self, settings: TrainingConfig, epoch: int, first: int, ranks: Ranks) -> Iterator[Batch]:
-        """An epoch: every image as often as its weight says, in random order, each time with one of its captions.
+        """An epoch: every image as often as its weight says, in random order, each time with some of its captions.
 
         The incomplete last batch is left out. Images that can't be decoded, and one that comes twice in a batch, leave
         it smaller.
 
         Args:
             settings: pairs per batch, parts of this rank's images in a batch, whether half of the images are mirrored
-                (but never one with a caption that tells left from right), and the seed.
+                (but never one with a caption that tells left from right), and the seed; in epochs of tuning, its
+                mirroring and captions per image.
             epoch: with the seed all that order and captions depend on.
             first: the batch to begin with.
             ranks: who computes the maps of the other images.
         """
-        size, parts = settings.batch_size, settings.accumulate
+        size, parts, tuning = settings.batch_size, settings.accumulate, epoch >= settings.epochs
+        mirror, more = (settings.tuning.mirror, settings.tuning.captions) if tuning else (settings.mirror, 1)
         draw = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
         order = self._order(draw)
         drawn = torch.rand(len(order), generator=draw).tolist()
-        pairs = [(i, self.captions[i][int(x * len(self.captions[i]))]) for i, x in zip(order, drawn, strict=True)]
+        pairs = [(i, self._some(i, x, more)) for i, x in zip(order, drawn, strict=True)]
         groups = [dict(pairs[i : i + size]) for i in range(0, len(pairs) - size + 1, size)][first:]
         # Every rank draws all batches alike and reads its share of each: neither order nor captions depend on how many
         # ranks there are. A share is read in parts as it is mapped in parts, where memory is short: see `gradient`.
         split = [Ranks(i, parts).share(ranks.share(list(group))) for group in groups for i in range(parts)]
-        maps = self.features.read(split, self._mirrored(draw) if settings.mirror else ())
+        maps = self.features.read(split, self._mirrored(draw) if mirror else ())
         for captions in groups:
             mine = list(islice(maps, parts))
             # Only now is it known which images could be decoded. All ranks have to agree on the pairs, and on whose
@@ -198,11 +200,17 @@ class Pairs:
             indices = list(chain.from_iterable(by_rank))
             yield Batch(
                 [self.names[index] for index in indices],
-                [captions[index] for index in indices],
+                [captions[index][number] for number in range(more) for index in indices],
                 [self.content[index] for index in indices],
                 [part.maps for part in mine if part.indices],
                 list(map(len, by_rank)),
             )
+
+    def _some(self, index: int, drawn: float, count: int) -> list[list[str]]:
+        """So many captions of an image, from a drawn one on; again from the first where it has no more."""
+        captions = self.captions[index]
+        first = int(drawn * len(captions))
+        return [captions[(first + number) % len(captions)] for number in range(count)]
 
     def _order(self, draw: torch.Generator) -> list[int]:
         """Indices of an epoch: those of each set in a random order, again and again until its weight is reached."""

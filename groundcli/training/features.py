@@ -4,6 +4,7 @@
     CACHE/KIND/ab/abcdef....npy      an image's maps, by the hash of the image's file: a record of numpy with `crc32`
                                      (of all that follows), `size` (width, height) and each level by its name, float16
                                      (rows, columns, channels)
+    CACHE/KIND/ab/abcdef...m.npy     those of the mirrored image
 
 An image is known by its content, so a copy, another name or another data set finds it again. A file becomes visible
 when it is whole: any number of runs may write at once, and one that is killed leaves nothing half. A damaged file is as
@@ -96,14 +97,14 @@ class LiveFeatures:
     @property
     def failures(self) -> list[tuple[str, str]]:
         """(image, reason), in the order of the list."""
-        return [(self.samples[index].name, reason) for index, reason in sorted(self.failed.items())]
+        return list(dict.fromkeys((self.samples[i].name, reason) for i, reason in sorted(self.failed.items())))
 
     def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
         """The maps of each batch of indices, without the images that can't be used.
 
         Args:
             batches: indices.
-            mirrored: those whose images are mirrored; none where maps are kept.
+            mirrored: those whose images are mirrored.
         """
         batches = list(batches)
         early = 2 * max(map(len, batches), default=0)
@@ -136,10 +137,19 @@ class LiveFeatures:
 
 
 class CachedFeatures(LiveFeatures):
-    """The same, of which each image is computed once; see `complete`."""
+    """The same, of which each image is computed once; see `complete`.
+
+    Within, the mirrored image of each is one more: the list is twice as long.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], backbone: Backbone, how: Preparation, weights: str, cache: Path
+        self,
+        samples: Sequence[Sample],
+        backbone: Backbone,
+        how: Preparation,
+        weights: str,
+        cache: Path,
+        mirrored: bool = False,
     ) -> None:
         """Looks the images up.
 
@@ -149,8 +159,10 @@ class CachedFeatures(LiveFeatures):
             how: size of images and maps.
             weights: hash of the backbone's weights.
             cache: the folder of all caches.
+            mirrored: whether images can be had mirrored, too.
         """
-        super().__init__(samples, backbone, how)
+        super().__init__([*samples, *samples] if mirrored else samples, backbone, how)
+        self.count = len(samples)
         kind = {
             "weights": weights,
             "levels": backbone.levels,
@@ -173,13 +185,15 @@ class CachedFeatures(LiveFeatures):
             write_json(self.folder / "kind.json", kind)
         with ThreadPoolExecutor(THREADS) as pool:
             keys = list(pool.map(lambda sample: _content(sample.image), samples))
+        keys += [f"{key}m" for key in keys if mirrored]
         self.files = [self.folder / key[:2] / f"{key}.npy" for key in keys]
         self._look()
 
     def _look(self) -> None:
         """Takes in what is there by now."""
-        self.indices = [index for index, file in enumerate(self.files) if file.exists()]
-        there = set(self.indices)
+        there = {index for index, file in enumerate(self.files) if file.exists()}
+        alike = range(0, len(self.files), self.count or 1)  # an image, and its mirrored one
+        self.indices = [index for index in range(self.count) if all(index + more in there for more in alike)]
         first = {file: index for index, file in reversed(list(enumerate(self.files))) if index not in there}
         self.missing = sorted(first.values())  # one of each content
 
@@ -221,7 +235,7 @@ class CachedFeatures(LiveFeatures):
 
     def _make(self, batches: Iterable[Sequence[int]]) -> Iterator[dict[int, np.void]]:
         """Computes the maps of each batch, and keeps them; what can't be decoded is left out."""
-        for batch in super().read(batches):
+        for batch in super().read(batches, range(self.count, len(self.files))):
             records = np.zeros(len(batch.indices), self.record)
             for level, maps in zip(self.backbone.levels, batch.maps, strict=False):  # there are none of no image
                 records[level] = resize_maps(maps, self.how.grid).permute(0, 2, 3, 1).half().cpu().numpy()
@@ -233,9 +247,13 @@ class CachedFeatures(LiveFeatures):
                     file.write(self.header + record.tobytes())
             yield dict(zip(batch.indices, records, strict=True))
 
-    def _load(self, batch: Sequence[int], known: Collection[int]) -> dict[int, np.void | None]:
+    def _load(
+        self, batch: Sequence[int], known: Collection[int], mirrored: Collection[int]
+    ) -> dict[int, np.void | None]:
         """What is kept of each image; None where it is damaged."""
-        return {index: self._kept(self.files[index]) for index in batch if index in known}
+        there = [index for index in batch if index in known]
+        chosen = (index + self.count if index in mirrored else index for index in there)
+        return {index: self._kept(self.files[index]) for index in chosen}
 
     def _kept(self, file: Path) -> np.void | None:
         try:
@@ -249,10 +267,10 @@ class CachedFeatures(LiveFeatures):
         return kept if kept["crc32"] == _crc32(record) else None
 
     def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
-        """See `LiveFeatures`. Raises ValueError where images should be mirrored: their maps aren't kept."""
-        if mirrored:
-            raise ValueError("kept maps can't be mirrored")
-        load = partial(self._load, known=set(self.indices))
+        """See `LiveFeatures`. Raises ValueError where images should be mirrored that aren't kept so."""
+        if mirrored and len(self.files) == self.count:
+            raise ValueError("these maps aren't kept mirrored")
+        load = partial(self._load, known=set(self.indices), mirrored=mirrored)
         for loaded in self._timed(ahead(load, batches, 2)):
             damaged = [index for index, record in loaded.items() if record is None]
             again: Mapping[int, np.void] = {}
@@ -267,7 +285,7 @@ class CachedFeatures(LiveFeatures):
             kept = torch.from_numpy(np.stack([record[level] for record in records.values()]))  # (R, H, W, C)
             maps.append(kept.to(self.backbone.mean.device).float().permute(0, 3, 1, 2))
         sizes = [(int(width), int(height)) for width, height in (record["size"] for record in records.values())]
-        return MapBatch(list(records), sizes, maps)
+        return MapBatch([index % self.count for index in records], sizes, maps)
 
 
 def _content(path: Path) -> str:

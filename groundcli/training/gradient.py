@@ -1,7 +1,7 @@
 """The gradient of a loss over all pairs of a batch, whose images may be spread over ranks and taken in parts.
 
 Every pair of a batch counts: a loss of each part by itself would have fewer negatives, and be another loss. But the
-mappings enter it through the scores of every image with every word and sentence alone, (B, U + B, L), which are small:
+mappings enter it through the scores of every image with every word and sentence alone, (B, U + C, L), which are small:
 a few MB where the cells behind them are gigabytes. So
 
 1. every part of the images is scored against all of the batch's captions, without keeping what made the scores,
@@ -15,7 +15,7 @@ ranks of the parameters' gradients is then that of one rank with the whole batch
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -105,10 +105,10 @@ class Batch:
 
     Attributes:
         names: of the images.
-        captions: tokenised, one per image.
+        captions: tokenised, one per image in their order; then another one per image, ...
         content: of each image, what all words of all its captions share with their other forms.
         parts: this rank's images, in order, to be taken one part after the other: of each part the feature maps
-            (b, C_l, H_l, W_l) of every level.
+            (b, C_l, H_l, W_l) of every level, or what the tuned stages get.
         by_rank: how many of the images each rank has.
     """
 
@@ -125,7 +125,12 @@ class Batch:
 
 
 def add_gradient(
-    model: GroundingModel, batch: Batch, grid: int, ranks: Ranks, precision: Precision
+    model: GroundingModel,
+    batch: Batch,
+    grid: int,
+    ranks: Ranks,
+    precision: Precision,
+    stages: Callable[[Tensor], list[Tensor]] | None = None,
 ) -> dict[str, float]:
     """Adds the gradient of the batch's loss to the parameters' `grad`, and returns the terms of the loss.
 
@@ -135,17 +140,19 @@ def add_gradient(
         grid: cells per side, M.
         ranks: who has the other images.
         precision: of convolutions and matrix products.
+        stages: the tuned ones, which make feature maps of a batch's maps, where they learn.
     """
     device = model.backbone.mean.device
     with autocast(device, precision):
         text = model.encode_text(batch.captions)
         words = torch.cat([model.word_mapping(text.words), model.sentence_mapping(text.sentences)], dim=1)
     # Cut off from what made it: the parts add up their gradients here, and the text is gone back through once.
-    held = words.detach().requires_grad_(words.requires_grad)  # (K, U + B, D)
+    held = words.detach().requires_grad_(words.requires_grad)  # (K, U + C, D)
 
     def score(maps: list[Tensor]) -> Tensor:
         with autocast(device, precision):
-            return pairwise_scores(model.visual_mapping(maps, grid), held)  # (b, U + B, L)
+            levels = stages(*maps) if stages else maps
+            return pairwise_scores(model.visual_mapping(levels, grid), held)  # (b, U + C, L)
 
     several = len(batch.parts) > 1
     with torch.set_grad_enabled(not several):
@@ -153,7 +160,7 @@ def add_gradient(
     levels = len(model.visual_mapping.stacks)
     none = held.new_zeros(0, held.shape[1], levels)  # a rank may have lost all of its images
     mine = torch.cat([none, *(part.detach() for part in scored)])
-    scores = ranks.gather_tensor(mine, batch.by_rank).requires_grad_()  # (B, U + B, L)
+    scores = ranks.gather_tensor(mine, batch.by_rank).requires_grad_()  # (B, U + C, L)
     present = batch.present(text.tokens).to(device) if model.config.loss.word_weight else None
     terms = loss_terms(scores, text.index, text.mask, model.config.loss, present)
     (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), scores)

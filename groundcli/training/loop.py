@@ -6,10 +6,11 @@ groundcli train ... --resume                                                    
 groundcli finetune photos/ --from lite --out runs/mine                                 from trained weights on
 """
 
+import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,17 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from torch import nn
+from rich.progress import track
+from torch import Tensor, nn
 
 import groundcli
+from groundcli import checkpoint
 from groundcli.data.sample import Sample
 from groundcli.devices import torch_device
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked
 from groundcli.model.grounding_model import GroundingModel
+from groundcli.model.visual import Backbone
 from groundcli.parallel import Stopped, interruptible
 from groundcli.recipe import Recipe, load_recipe, override, recipe_from
 from groundcli.training import FinetuneOptions, LearningOptions, TrainOptions
@@ -32,9 +36,10 @@ from groundcli.training.data import Data, Pairs, load, unseen_words, vocabulary
 from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation
 from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
 from groundcli.training.preflight import check
+from groundcli.training.presence import learn_presence
 from groundcli.training.progress import Reporter, plot, report
 from groundcli.training.state import LAST, RunState, check_folder, choose_trained, describe, has_state, keep_metrics
-from groundcli.training.validation import judge_by
+from groundcli.training.validation import Judge, judge_by
 from groundcli.weights.load import UNTRAINED, Loaded, load_model, new_model
 from groundcli.weights.store import BEST
 
@@ -94,7 +99,7 @@ def finetune(options: FinetuneOptions, console: Console) -> Outcome:
     loaded = load_model(options.start, options.settings)
     trained = recipe_from(loaded.metadata["recipe"], str(loaded.path))
     rate = f"training.learning_rate={trained.training.learning_rate / GENTLER}"
-    recipe = override(trained, [rate, *options.settings], str(loaded.path))
+    recipe = override(trained, [rate, "training.tuning.epochs=0", *options.settings], str(loaded.path))
     data = load(options, tell, aside=recipe.training.seed)
     check(data, options, "kept aside to compare by", tell)
     unseen = unseen_words(data.samples, vocabulary(loaded))
@@ -128,6 +133,7 @@ def _run(
                 describe(options, run.state, run.counts, device, ranks)
             with report(console, out, run.steps, run.step, run.settings.batch_size, ranks.first) as reporter:
                 run.learn(reporter)
+            run.learn_presence()
             if ranks.first:
                 plot(out)
     best, before = (math.nan if v is None else float(v) for v in (run.state.values[key] for key in ("best", "before")))
@@ -152,8 +158,9 @@ class _Run:
         """Makes the model, its optimizer, and the features of all images, which are computed here if they are kept."""
         self.options, self.ranks, self.stopped, self.validation = options, ranks, stopped, data.validation
         settings, visual = recipe.training, recipe.model.visual
-        cache = options.cache_features or (options.out / "features" if settings.cache_features else None)
-        if settings.mirror and cache:
+        self.samples, self.console = data.samples, console
+        self.cache = options.cache_features or (options.out / "features" if settings.cache_features else None)
+        if settings.mirror and self.cache:
             raise UsageError(
                 "training.mirror needs the backbone in every epoch: add --set training.cache_features=false, and leave "
                 "out --cache-features"
@@ -164,20 +171,16 @@ class _Run:
         else:
             model, frozen = new_model(recipe.model, settings.seed if untrained else None)
         model.to(device)
-
-        def features(samples: Sequence[Sample], how: Preparation) -> LiveFeatures:
-            if not cache:
-                return LiveFeatures(samples, model.backbone, how)
-            kept = CachedFeatures(samples, model.backbone, how, frozen[visual.weights], cache)
-            kept.complete(ranks, stopped, console)
-            return kept
-
-        in_use = Preparation(visual.image_size, visual.grid)
-        learning = Preparation(settings.image_size or in_use.image_size, settings.grid or in_use.grid)
+        self.weights = frozen[visual.weights]
+        self.stages: Callable[[Tensor], list[Tensor]] | None = None  # those that are tuned, once they learn
+        self.in_use = Preparation(visual.image_size, visual.grid)
+        learning = Preparation(settings.image_size or visual.image_size, settings.grid or visual.grid)
         self.grid = learning.grid  # cells per side, in training
-        self.pairs = Pairs(data.samples, data.weights, features(data.samples, learning))
-        judged = data.validation and settings.validate_every
-        self.judge = judge_by(data.validation, features(data.validation, in_use)) if judged else None
+        tuned = _digest_of_stages(model) if start else ""  # they give other maps than the frozen weights
+        self.pairs = Pairs(data.samples, data.weights, self._features(data.samples, model.backbone, learning, tuned))
+        self.judge: Judge | None = None
+        if data.validation and settings.validate_every:
+            self.judge = judge_by(data.validation, self._features(data.validation, model.backbone, self.in_use, tuned))
         recipe = _with_fitting_batch(recipe, self.pairs, console)
         self.settings = recipe.training
         if not start and not has_state(options.out):
@@ -196,6 +199,30 @@ class _Run:
         self.saved = time.monotonic()
         self.told: set[tuple[str, str]] = set()  # images that can't be used
 
+    def _features(
+        self, samples: Sequence[Sample], backbone: Backbone, how: Preparation, tuned: str, mirrored: bool = False
+    ) -> LiveFeatures:
+        """Features of images, all computed by now where they are kept; `tuned` is the hash of tuned stages."""
+        if not self.cache:
+            return LiveFeatures(samples, backbone, how)
+        kept = CachedFeatures(samples, backbone, how, self.weights + tuned, self.cache, mirrored)
+        kept.complete(self.ranks, self.stopped, self.console)
+        return kept
+
+    def _begin_tuning(self) -> None:
+        """From now on the last stages of the backbone learn: what they get is read, and validation runs all of it."""
+        backbone, settings = self.state.model.backbone, self.settings
+        before, self.stages = backbone.split()
+        size = settings.image_size or self.in_use.image_size
+        side = before(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=before.mean.device))[0].shape[-1]
+        self.pairs.features = self._features(
+            self.samples, before, Preparation(size, side), "", mirrored=settings.tuning.mirror
+        )
+        if self.judge:
+            self.judge = judge_by(self.validation, LiveFeatures(self.validation, backbone, self.in_use))
+        if not self.state.tuning:
+            self.state.begin(tuning=True)
+
     @property
     def per_epoch(self) -> int:
         """Steps of an epoch."""
@@ -204,7 +231,12 @@ class _Run:
     @property
     def steps(self) -> int:
         """Of the whole run."""
-        return self.per_epoch * self.settings.epochs
+        return self.per_epoch * self.epochs
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole run."""
+        return self.settings.epochs + self.settings.tuning.epochs
 
     @property
     def step(self) -> int:
@@ -233,18 +265,53 @@ class _Run:
             done = f"after {values['epoch']} epochs and {values['batch']} of {self.per_epoch} steps"
             raise Interrupted(f"{error} {done}; go on with the same command and --resume") from None
 
+    def learn_presence(self) -> None:
+        """What comes last: the best epoch's model learns which words are in an image, where it doesn't know yet.
+
+        Raises Interrupted; the run has its `best.safetensors` by then, and `--resume` comes back to here.
+        """
+        best, model, options = self.options.out / BEST, self.state.model, self.options
+        self.ranks.gather(None)  # the first rank has written it
+        tensors, values = checkpoint.load_trained(best)
+        model.load_trained(tensors)
+        if model.presence or model.config.calibration:  # which was fitted without it
+            return
+        model.eval()
+        features = LiveFeatures(self.samples, model.backbone, self.in_use)
+
+        def shown(items: Iterable[int], total: int) -> Iterable[int]:
+            return track(items, "what absent words look like", total, console=self.console)
+
+        try:
+            learned = learn_presence(
+                model,
+                features,
+                self.pairs.captions,
+                self.settings.seed,
+                self.ranks,
+                options.precision,
+                self.stopped,
+                *([shown] if self.ranks.first else []),
+            )
+        except Interrupted as error:
+            raise Interrupted(f"{error} after the last epoch; go on with the same command and --resume") from None
+        if learned and self.ranks.first:
+            checkpoint.save(best, checkpoint.prefixed("model", model.trained()), values)
+
     def _loop(self, reporter: Reporter) -> None:
         settings, values, features = self.settings, self.state.values, self.pairs.features
-        rate_at = SCHEDULES[settings.schedule]
-        while values["epoch"] < settings.epochs:
+        while values["epoch"] < self.epochs:
+            if self.stages is None and values["epoch"] >= settings.epochs:
+                self._begin_tuning()
+                features = self.pairs.features
             if settings.patience and values["stale"] >= settings.patience:
                 reporter.line(f"stopped early: {values['stale']} validations without a better one")
                 break
             self.state.model.train()
             arrived, waited = time.perf_counter(), features.waited
             for batch in self.pairs.batches(settings, values["epoch"], values["batch"], self.ranks):
-                rate = rate_at(self.step, self.steps, settings.learning_rate, settings.warmup)
-                terms = self._update(batch, rate) if len(batch.names) > 1 else {}  # an image alone has no negatives
+                rate = self._set_rates()
+                terms = self._update(batch) if len(batch.names) > 1 else {}  # an image alone has no negatives
                 sums = Counter(values["sums"])
                 sums.update({**terms, "steps": 1} if terms else {})
                 values["sums"] = dict(sums)
@@ -259,13 +326,20 @@ class _Run:
             self._tell_failures(reporter)
             self._validate(reporter)
 
-    def _update(self, batch: Batch, rate: float) -> dict[str, float]:
-        """One step of the optimizer, at a learning rate; returns the terms of the loss."""
+    def _set_rates(self) -> float:
+        """Sets the learning rates of the next step; returns that of the mappings. Tuning has a schedule of its own."""
+        settings, groups = self.settings, self.state.optimizer.param_groups
+        first, epochs = (settings.epochs, settings.tuning.epochs) if self.stages else (0, settings.epochs)
+        step, steps = self.step - first * self.per_epoch, epochs * self.per_epoch
+        for group in groups:
+            group["lr"] = SCHEDULES[settings.schedule](step, steps, group["peak"], settings.warmup)
+        return float(groups[0]["lr"])
+
+    def _update(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimizer; returns the terms of the loss."""
         model, optimizer = self.state.model, self.state.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         optimizer.zero_grad()
-        terms = add_gradient(model, batch, self.grid, self.ranks, self.options.precision)
+        terms = add_gradient(model, batch, self.grid, self.ranks, self.options.precision, self.stages)
         _check_finite(terms, batch, self.state.values["epoch"], self.options.out)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), self.settings.clip_norm)
@@ -286,7 +360,7 @@ class _Run:
         """Ends an epoch: measures the model where that is due, and saves it."""
         values, settings = self.state.values, self.settings
         sums, epoch, step = values["sums"], values["epoch"] + 1, self.step
-        due = bool(self.judge) and (epoch % settings.validate_every == 0 or epoch == settings.epochs)
+        due = bool(self.judge) and (epoch % settings.validate_every == 0 or epoch == self.epochs)
         with self.state.average.in_place(self.state.model):
             accuracy = self._measure() if due else None
             best = -1 if values["best"] is None else values["best"]
@@ -333,6 +407,15 @@ def _with_fitting_batch(recipe: Recipe, pairs: Pairs, console: Console) -> Recip
         return recipe
     console.print(f"batches of {count}, not {recipe.training.batch_size}: there are no more images", markup=False)
     return override(recipe, [f"training.batch_size={count}"], "the recipe")
+
+
+def _digest_of_stages(model: GroundingModel) -> str:
+    """Hash of the backbone's tuned stages; empty where it has none."""
+    tensors = [tensor for name, tensor in sorted(model.trained().items()) if name.startswith("backbone.")]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest() if tensors else ""
 
 
 def _check_finite(terms: dict[str, float], batch: Batch, epoch: int, out: Path) -> None:

@@ -2,14 +2,14 @@
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
@@ -88,6 +88,7 @@ class RunState:
         model: whose trained parts are kept.
         optimizer: Adam.
         average: of the weights.
+        tuning: whether the tuned stages of the backbone learn by now.
         values: what the run was made of ("recipe", "frozen", "data", ...), and how far it is: "epoch", the whole ones,
             validation included; "batch", those of the next epoch that are done, with the "sums" of the loss's terms
             over them; "accuracy", what the last validation gave, "best", the best one, "before", the one before
@@ -95,10 +96,19 @@ class RunState:
     """
 
     def __init__(self, model: GroundingModel, settings: TrainingConfig, made_of: Mapping[str, Any]):
-        self.model = model
-        self.optimizer = _optimizer(model, settings.weight_decay)
-        self.average = Average(model, settings.ema)
+        self.model, self.settings = model, settings
         self.values: dict[str, Any] = {**made_of, **BEGINNING}
+        self.begin(tuning=False)
+
+    def begin(self, tuning: bool) -> None:
+        """Begins one of the two parts of training, with a new optimizer and average."""
+        settings, stages = self.settings, self.model.backbone.tuned_parameters()
+        for parameter in stages:
+            parameter.requires_grad_(tuning)
+        self.tuning = tuning
+        rates = (settings.tuning.learning_rate, settings.tuning.stage_rate) if tuning else (settings.learning_rate, 0)
+        self.optimizer = _optimizer(self.model, settings.weight_decay, stages if tuning else [], *rates)
+        self.average = Average(self.model, settings.ema)
 
     def save(self, out: Path) -> None:
         """Writes all that going on takes; the state before stays as `previous.safetensors`. Raises GroundcliError."""
@@ -132,6 +142,7 @@ class RunState:
         for key, what in SAME.items():
             if values[key] != self.values[key]:
                 raise UsageError(f"{out}: was trained {what}; name another folder")
+        self.begin(tuning=values["epoch"] + bool(values["batch"]) > self.settings.epochs)
         self.model.load_trained(checkpoint.part("model", tensors))
         for name, tensor in checkpoint.part("average", tensors).items():
             self.average.tensors[name].copy_(tensor)
@@ -163,12 +174,16 @@ def _load(out: Path, tell: Tell) -> tuple[dict[str, Tensor], dict[str, Any]] | N
     return None
 
 
-def _optimizer(model: GroundingModel, weight_decay: float) -> torch.optim.Optimizer:
-    """Adam; L2 on the mapping's convolutions alone, as in the paper."""
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+def _optimizer(
+    model: GroundingModel, weight_decay: float, stages: Sequence[nn.Parameter], rate: float, stage_rate: float
+) -> torch.optim.Optimizer:
+    """Adam; L2 on the mapping's convolutions alone, as in the paper. Each group's "peak" is its highest rate."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("backbone.")}
     decayed = [p for n, p in named.items() if n.startswith("visual_mapping.") and n.endswith("weight")]
     others = [p for n, p in named.items() if not (n.startswith("visual_mapping.") and n.endswith("weight"))]
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": weight_decay, "peak": rate}]
+    groups += [{"params": others, "peak": rate}]
+    groups += [{"params": stages, "peak": stage_rate}] if stages else []
     return torch.optim.Adam(groups)
 
 

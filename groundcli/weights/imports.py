@@ -384,18 +384,18 @@ def _way(part: str, digest: str) -> str:
     return f"send it too, with groundcli weights import: {find(part)}"
 
 
-def write_calibrated(loaded: Loaded, calibration: Sequence[float], out: Path) -> None:
-    """Writes a checkpoint anew with a calibration in its recipe: its score becomes a probability, its tensors stay.
+def write_calibrated(loaded: Loaded, calibration: Sequence[float], box_calibration: Sequence[float], out: Path) -> None:
+    """Writes a checkpoint anew with calibrations in its recipe: its scores become probabilities, its tensors stay.
 
     Args:
         loaded: the model, and where its checkpoint is.
-        calibration: see `ModelConfig`.
+        calibration, box_calibration: see `ModelConfig`.
         out: a .safetensors file.
 
     Raises:
         GroundcliError: it can't be written.
     """
     tensors, metadata = checkpoint.load(loaded.path)
-    metadata["recipe"]["model"]["calibration"] = list(calibration)
+    metadata["recipe"]["model"] |= {"calibration": list(calibration), "box_calibration": list(box_calibration)}
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(out, tensors, metadata)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
@@ -77,6 +78,9 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
     except RuntimeError as error:
         raise GroundcliError(f"{path}: its tensors don't fit its recipe: {first_line(error)}") from None
     check_finite(path, tensors)
+    calibration, known = recipe.model.calibration, 1 + len(FEATURES) + (len(EVIDENCE) if model.presence else 0)
+    if calibration and len(calibration) != known:
+        raise GroundcliError(f"{path}: its calibration has {len(calibration)} numbers, not {known}; calibrate it again")
     return Loaded(model.eval(), recipe, metadata, path)
 
 

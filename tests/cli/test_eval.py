@@ -20,7 +20,11 @@ XML = """<annotation><filename>{id}.jpg</filename><size><width>240</width><heigh
 @pytest.fixture
 def flickr30k(tmp_path: Path) -> Path:
     """Two images in the data set's own layout."""
-    root = tmp_path / "flickr30k"
+    return make_flickr30k(tmp_path / "flickr30k", {"11": ("red", "ball", (20, 30)), "12": ("blue", "ball", (150, 100))})
+
+
+def make_flickr30k(root: Path, balls: dict[str, tuple[str, str, tuple[int, int]]]) -> Path:
+    """Images with a circle each, by their ids: its colour, what the sentence calls it, and its upper left corner."""
     for folder in (
         "Flickr30k_Images",
         "Flickr30k_Entities/Annotations",
@@ -28,13 +32,13 @@ def flickr30k(tmp_path: Path) -> Path:
         "Flickr30k_Splits",
     ):
         (root / folder).mkdir(parents=True)
-    for name, colour, (x, y) in (("11", "red", (20, 30)), ("12", "blue", (150, 100))):
+    for name, (colour, thing, (x, y)) in balls.items():
         draw_shape(colour, "circle", (x, y)).save(root / "Flickr30k_Images" / f"{name}.jpg")
         xml = XML.format(id=name, x=x, y=y, right=x + 60, bottom=y + 60)
         (root / "Flickr30k_Entities/Annotations" / f"{name}.xml").write_text(xml)
-        sentence = f"[/EN#7/other A {colour} ball] on [/EN#0/notvisual the whole] .\n"
+        sentence = f"[/EN#7/other A {colour} {thing}] on [/EN#0/notvisual the whole] .\n"
         (root / "Flickr30k_Entities/Sentences" / f"{name}.txt").write_text(sentence)
-    (root / "Flickr30k_Splits" / "val.txt").write_text("11\n12\n")
+    (root / "Flickr30k_Splits" / "val.txt").write_text("".join(f"{name}\n" for name in balls))
     return root
 
 
@@ -99,20 +103,30 @@ def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Ru
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
-def test_weights_whose_score_is_a_probability(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+def test_weights_whose_scores_are_probabilities(groundcli: Run, tmp_path: Path) -> None:
+    things = ("ball", "orange", "plate", "sun", "clock", "wheel")
+    balls = {str(i): ("red" if i % 2 else "blue", thing, (20 * i, 10 * i)) for i, thing in enumerate(things)}
+    flickr30k = make_flickr30k(tmp_path / "flickr30k", balls)
     out = tmp_path / "calibrated.safetensors"
-    common = ("eval", "--dataset", "flickr30k", "--data", flickr30k)
-    groundcli(*common, "--calibrate", out)
+    common = ("calibrate", "--dataset", "flickr30k", "--data", flickr30k, "--out", out)
+    done = groundcli(*common)
+    assert "area under the ROC curve" in done.stdout
+    assert "keeps 99 % of the right points" in done.stdout
     tensors, metadata = checkpoint.load(out)
     before, _ = checkpoint.load(SHIPPED / "lite.safetensors")
     assert {name: t.numpy().tobytes() for name, t in tensors.items()} == {
         name: t.numpy().tobytes() for name, t in before.items()
     }
-    assert len(metadata["recipe"]["model"]["calibration"]) == 3
+    assert (len(metadata["recipe"]["model"]["calibration"]), len(metadata["recipe"]["model"]["box_calibration"])) == (
+        11,
+        9,
+    )
     file = tmp_path / "numbers.json"
-    groundcli(*common, "--weights", out, "--json", file)
-    assert 0 <= json.loads(file.read_text())["calibration"]["weights"]["ece"] <= 1
-    done = groundcli(*common, "--calibrate", out, code=2)
+    groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--weights", out, "--json", file)
+    found = json.loads(file.read_text())
+    assert 0 <= found["presence"]["auroc"] <= 1
+    assert 0 <= found["calibration"]["score"]["ece"] <= 1
+    done = groundcli(*common, code=2)
     assert "exists; name another file" in done.stderr
 
 

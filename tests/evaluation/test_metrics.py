@@ -1,17 +1,20 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from groundcli.data.sample import Box, Caption, Phrase
+from groundcli.data.phrases import parse
+from groundcli.data.sample import Box, Caption, Phrase, Sample
 from groundcli.evaluation import Protocol
 from groundcli.evaluation.metrics import (
     attention_correctness,
     box_iou,
     counted_boxes,
     covered_area,
+    draw_absent,
     enclosing_box,
     enclosing_iou,
     first_match,
@@ -195,3 +198,28 @@ def test_authors_metrics(oracles: Path) -> None:
 
 def test_no_phrases_stack_to_nothing() -> None:
     assert stacked([]).shape == (0, 1, 4)
+
+
+def test_absent_phrases_share_no_content_word_with_the_captions() -> None:
+    def sample(name: str, *texts: str) -> Sample:
+        captions = tuple(
+            replace(parse(text), phrases=tuple(replace(p, boxes=((0, 0, 9, 9),)) for p in parse(text).phrases))
+            for text in texts
+        )
+        return Sample(name, Path(name), captions)
+
+    samples = [
+        sample("a", "[a man] with [two dogs]", "[a man] runs"),
+        sample("b", "[the dog] on [a sofa]"),
+        sample("c", "[women] by [a red car]", "there is a sofa"),
+        sample("d", "[the] [!]"),
+    ]
+    drawn = draw_absent(samples)
+    assert drawn == draw_absent(samples)
+    texts = [{caption.text[slice(*caption.phrases[0].span)] for caption in captions} for captions in drawn]
+    assert all(len(caption.phrases) == 1 for captions in drawn for caption in captions)
+    assert texts[0] == {"a sofa", "women", "a red car"}  # three phrases with boxes; no dog, no man
+    assert texts[1] <= {"a man", "women", "a red car"}
+    assert len(texts[1]) == 2
+    assert texts[2] <= {"a man", "two dogs", "the dog"}
+    assert not texts[3] & {"the", "!"}  # which have no content word

@@ -28,8 +28,6 @@ def test_the_command_gives_the_same_options() -> None:
     ("told", "message"),
     [
         ({"predictions": Path("p"), "ablations": True}, "--predictions: --ablations"),
-        ({"predictions": Path("p"), "calibrate": Path("c")}, "--predictions: .*--calibrate"),
-        ({"calibrate": Path(__file__)}, "exists; name another file"),
         ({"rows": Path("rows.json")}, "--rows rows.json: expected a name that ends in .csv or .parquet"),
         ({"tolerance": -1}, "--tolerance -1: expected 0 or more"),
     ],

@@ -26,7 +26,7 @@ SYSTEMS = [
 class Anywhere:
     """A system that points at the same place in all images."""
 
-    name, levels, calibration = "anywhere", (), ()
+    name, levels = "anywhere", ()
 
     def __init__(self, side: int = 8, threads: int = 2) -> None:
         self.side, self.threads = side, threads

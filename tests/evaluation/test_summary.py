@@ -5,22 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import mannwhitneyu
 
 from groundcli.data.sample import Caption, Sample
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import Protocol
-from groundcli.evaluation.metrics import FEATURES
+from groundcli.evaluation.calibration import calibration_summary, confidence, cross_validated, fit, reliability
 from groundcli.evaluation.rows import Rows
-from groundcli.evaluation.summary import (
-    calibration_summary,
-    confidence,
-    cross_validated,
-    fit,
-    interval,
-    reliability,
-    summarize,
-)
-from groundcli.heat import features, probability
+from groundcli.evaluation.summary import average_precision, interval, presence_summary, summarize
+from groundcli.heat import EVIDENCE, FEATURES, features, probability
 from tests.evaluation.fixtures import DOG, LEFT, MAN, RIGHT, SAMPLE, TEXT, options, predicted, summary_of
 
 COIN = pd.Series(np.repeat([0.0, 1.0], 200))
@@ -218,13 +211,13 @@ def test_calibration_lowers_the_error_of_images_that_it_has_not_seen() -> None:
     found, hits = drawn(4000)
     images = np.repeat(np.arange(400), 10)
     rows = pd.DataFrame(found, columns=[*FEATURES]).assign(hit=hits, score=0.99, image=pd.Categorical(images))
-    summary = calibration_summary(rows, TRUE)
+    rows = rows.assign(**dict.fromkeys(EVIDENCE, np.nan))
+    summary = calibration_summary(rows)
     assert summary["cross_validated"]["ece"] < 0.05 < summary["score"]["ece"]
-    assert summary["weights"]["ece"] < 0.05
     assert cross_validated(found[:20], hits[:20], images[:20]) is None  # too few images
     assert confidence(rows).to_numpy() == pytest.approx(probability(found, TRUE), abs=0.05)
     unknown = rows.assign(**dict.fromkeys(FEATURES, np.nan))
-    assert calibration_summary(unknown, TRUE).keys() == {"score"}
+    assert calibration_summary(unknown).keys() == {"score"}
     assert (confidence(unknown) == 0.99).all()
 
 
@@ -236,3 +229,48 @@ def test_heat_in_one_place_is_told_from_heat_everywhere() -> None:
     assert found[1] == pytest.approx([np.log(0.5), 9 / 256])  # 3 x 3 cells at a corner
     assert found[2].tolist() == [-np.inf, 0]
     assert probability(found, [0, 1, 1])[2] == 0
+
+
+# --- Presence
+
+
+def scored(scores: list[float], images: list[int], hits: list[float] | None = None) -> pd.DataFrame:
+    return pd.DataFrame({"score": scores, "image": pd.Categorical(images), "hit": hits or [0.0] * len(scores)})
+
+
+def test_the_area_is_the_share_of_pairs_in_their_order() -> None:
+    present, absent = scored([0.9, 0.6, 0.3], [0, 0, 1], [1, 1, 0]), scored([0.6, 0.1], [0, 1])
+    found = presence_summary(present, absent)
+    # Of six pairs 0.9 wins two, 0.6 one and a half, 0.3 one.
+    assert found["auroc"] == pytest.approx(4.5 / 6)
+    assert (found["absent"], found["present_above_half"], found["absent_above_half"]) == (2, 2 / 3, 0.5)
+    low, high = found["ci95"]
+    assert low <= found["auroc"] <= high
+    together = reliability(np.array([0.9, 0.6, 0.3, 0.6, 0.1]), np.array([1, 1, 0, 0, 0]))
+    assert found["calibration"] == together
+
+
+def test_the_area_is_that_of_a_mann_whitney_test() -> None:
+    draw = np.random.default_rng(0)
+    present, absent = (scored([*draw.normal(m, 1, 300)], [*draw.integers(0, 40, 300)]) for m in (1, 0))
+    expected = mannwhitneyu(present["score"], absent["score"]).statistic / 300**2
+    found = presence_summary(present, absent)
+    assert found["auroc"] == pytest.approx(expected)
+    assert found["ci95"][0] < expected < found["ci95"][1]
+    assert "calibration" not in found  # no probabilities
+
+
+def test_average_precision_counts_boxes_of_what_is_not_there() -> None:
+    rows = pd.DataFrame(
+        {
+            "group": ["evaluated"] * 2,
+            "image": ["a.jpg", "b.jpg"],
+            "phrase": ["dog", "cat"],
+            "true_boxes": ["[[0, 0, 10, 10]]", "[[5, 5, 20, 20]]"],
+        }
+    )
+    right = [(0, "dog", (0.0, 0.0, 10.0, 10.0), 0.9), (1, "cat", (5.0, 5.0, 20.0, 20.0), 0.8)]
+    assert average_precision(rows, right) == pytest.approx({"AP": 1, "AP50": 1})
+    invented = [*right, (1, "dog", (0.0, 0.0, 10.0, 10.0), 0.95)]  # surer than the dog that is there
+    assert average_precision(rows, invented)["AP50"] == pytest.approx(0.75)
+    assert average_precision(rows, [(0, "dog", (2.0, 0.0, 10.0, 10.0), 0.9)])["AP50"] == pytest.approx(0.5)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
-from groundcli.heat import mask, peak, resize, turning, weights
+from groundcli.heat import mask, peak, resize, turning, weights, whole_pixels
 
 CELLS_AND_SIZES = pytest.mark.parametrize(
     ("cells", "size"),
@@ -107,20 +108,47 @@ def test_authors_hits(oracles: Path) -> None:
 
 
 @CELLS_AND_SIZES
-def test_mask_is_what_has_half_of_the_most_heat(cells: int, size: tuple[int, int]) -> None:
+def test_without_a_box_the_mask_is_the_region_with_half_of_the_most_heat(cells: int, size: tuple[int, int]) -> None:
     heat = np.random.default_rng(1).random((cells, cells)).astype(np.float32)
     (full,) = torch_has_it(heat[None], size)
-    hot = mask(heat, size)
+    hot = mask(heat, size, None)
     assert hot.dtype == bool
     assert hot.flags.f_contiguous
-    assert np.array_equal(hot, full >= full.max() / 2)
+    regions, _ = ndimage.label(full >= full.max() / 2)
+    assert np.array_equal(hot, regions == regions[np.unravel_index(full.argmax(), full.shape)])
+
+
+@CELLS_AND_SIZES
+def test_the_mask_of_a_box_fills_it_from_side_to_side(cells: int, size: tuple[int, int]) -> None:
+    heat = np.random.default_rng(2).random((cells, cells)).astype(np.float32)
+    width, height = size
+    for box in ((0, 0, width, height), (width / 3, height / 4, width / 2, height / 2), (width - 1, 0, 5, 0)):
+        hot = mask(heat, size, box)
+        rows, columns = np.nonzero(hot)
+        left, top, right, bottom = whole_pixels(box, size)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (left, top, right, bottom)
+        inside = resize(heat, size)[top:bottom, left:right]
+        assert inside[~hot[top:bottom, left:right]].max(initial=0) < inside[hot[top:bottom, left:right]].min()
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((1.4, 2.6, 3.0, 4.0), (1, 3, 4, 7)),  # each side to the nearest
+        ((-3, -1, 5, 3), (0, 0, 2, 2)),  # inside the image only
+        ((4, 4, 0.2, 0.2), (4, 4, 5, 5)),  # one pixel at the least
+        ((20, 9.9, 5, 5), (9, 7, 10, 8)),  # and never outside
+    ],
+)
+def test_whole_pixels(box: tuple[float, ...], pixels: tuple[int, ...]) -> None:
+    assert whole_pixels(box, (10, 8)) == pixels
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (640, 480)])
 def test_mask_covers_the_image(size: tuple[int, int]) -> None:
-    everywhere = mask(np.ones((9, 9), dtype=np.float32), size)
+    everywhere = mask(np.ones((9, 9), dtype=np.float32), size, None)
     assert everywhere.shape == size[::-1]
     assert everywhere.all()
-    nowhere = mask(np.zeros((9, 9), dtype=np.float32), size)
+    nowhere = mask(np.zeros((9, 9), dtype=np.float32), size, (0, 0, 1, 1))
     assert nowhere.shape == size[::-1]
     assert not nowhere.any()
