@@ -42,6 +42,10 @@ class AnnotateOptions(ModelOptions):
     )
     format: tuple[Format, ...] = option("A format beside COCO; repeatable.", (), decides=True)
     overlays: bool = option("Draw one picture per image.", True, decides=True)
+    overlay_style: Literal["compact", "detailed"] = option(
+        "compact: the photograph once; detailed: for each caption, and with heat maps.", "compact", decides=True
+    )
+    overlay_size: int = option("Longer side of a compact overlay's photograph, in pixels.", 960, min=64, decides=True)
     report: bool = option("Make report.html, to look through.", True, decides=True)
     save_heatmaps: bool = option("Keep the heat maps, one .npz file per image.", False, decides=True)
     on_existing: Literal["resume", "overwrite", "error"] = option("What to do where OUT holds a run already.", "resume")
