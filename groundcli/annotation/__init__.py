@@ -9,6 +9,7 @@ from groundcli.errors import UsageError
 from groundcli.options import ModelOptions, Options, option
 
 Format = Literal["jsonl", "csv", "yolo", "labelstudio"]
+Categories = Literal["phrase", "head", "single"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,8 @@ class AnnotateOptions(ModelOptions):
     min_score: float = option(
         "Phrases with a lower score are not found: they stand in not_found.jsonl alone.", 0.0, min=0, decides=True
     )
-    categories: Literal["phrase", "head", "single"] = option(
-        "What an annotation's category is: head is its noun.", "phrase", decides=True
-    )
-    format: tuple[Format, ...] = option("A format beside COCO; repeatable.", (), decides=True)
+    categories: Categories = option("What an annotation's category is: head is its noun.", "phrase", decides=True)
+    format: tuple[Format, ...] = option("A format beside COCO, as export makes it; repeatable.", ())
     overlays: bool = option("Draw one picture per image.", True, decides=True)
     overlay_style: Literal["compact", "detailed"] = option(
         "compact: the photograph once; detailed: for each caption, and with heat maps.", "compact", decides=True
@@ -80,6 +79,23 @@ class MergeOptions(Options):
 
     shards: tuple[Path, ...] = option("The folders of all shards, in any order.", argument=True)
     out: Path = option("Folder for the whole.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Options):
+    """What `export` can be told."""
+
+    out: Path = option("Folder of a finished run of annotate.", argument=True)
+    format: tuple[Literal["coco", "jsonl", "csv", "yolo", "labelstudio"], ...] = option("What to make; repeatable.")
+    categories: Categories | None = option(
+        "What a label or class is. Default: as in the run; of YOLO, where those are phrases, their heads.", None
+    )
+    merge_captions: bool = option(
+        "Phrases of one label in one place, as of an image's several captions, are one.", False
+    )
+    image_prefix: str = option("What Label Studio finds the images by: http://host/photos/, s3://bucket/ ...", "")
+    images: tuple[Path, ...] = option("Where the images for YOLO are now, if not where the run found them.", ())
+    copy_images: bool = option("Copy YOLO's images, rather than link to them.", False)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import groundcli
 from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.export import export_again
 from groundcli.annotation.folder import (
     JOURNAL,
     POSITIONS,
@@ -148,7 +149,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
         "torch": version("torch"),
         "weights": _weights(options.weights),
         "arguments": options.arguments(),
-        "files": files_of(options.format, options.overlays, options.report, options.save_heatmaps),
+        "files": files_of(options.overlays, options.report, options.save_heatmaps),
     }
     _admit(look(options.out), options.on_existing, about)
     return found, about
@@ -193,6 +194,8 @@ def _run(
             if options.on_existing == "overwrite":
                 before.clear()
                 before = RunFolder(out)
+            files = dict.fromkeys([*about["files"], *before.run.get("files", ())])  # an earlier run's are ours too
+            about = {**about, "files": [*files], "exports": before.run.get("exports", {})}
             write_json(out / RUN, {**about, "finished": False})
             names = [sample.name for sample in found.samples]
             positions = {"listing": found.listing, "positions": found.positions, "images": names}
@@ -217,13 +220,15 @@ def _run(
             journal.close(keys)
             before.remove(kept=keys.keys() - journal.failed)
             write_json(out / POSITIONS, positions)
-            problems, missing = write_outputs(out, found.failures, options.categories, options.format, options.report)
+            problems, missing = write_outputs(out, found.failures, options.categories, options.report)
             usable = len(keys) - len(journal.failed & keys.keys())
             kept = len(resumed - again)
             count = Count(found.images, usable - kept, kept, found.images - usable)
             totals = {"counts": vars(count), "problems": problems, "not_found": missing, "damaged": journal.damaged}
             seconds = round(time.time() - started, 1)
-            write_json(out / RUN, {**about, **totals, "seconds": seconds, "finished": True})
+            about = {**about, **totals, "seconds": seconds, "finished": True}
+            write_json(out / RUN, about)
+            export_again(RunFolder(out, about), options.format)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
     return Outcome(count, problems, missing, journal.damaged)

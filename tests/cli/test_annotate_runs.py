@@ -270,7 +270,7 @@ def test_all_formats_and_pictures(photos: Path, groundcli: Run, tmp_path: Path) 
     tasks = json.loads((tmp_path / "labelstudio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [f"{name}.png" for name in names]
     assert '<Label value="circle"/>' in (tmp_path / "labelstudio.xml").read_text()
-    assert (tmp_path / "data.yaml").read_text().splitlines()[2:] == ["names:", '  0: "circle"']
+    assert (tmp_path / "data.yaml").read_text().splitlines()[3:] == ["names:", '  0: "circle"']
     for name in names:
         number, cx, _, width, _ = map(float, (tmp_path / f"labels/{name}.txt").read_text().split())
         assert number == 0
