@@ -260,9 +260,13 @@ def merge(options: MergeOptions) -> tuple[Count, int, int]:
     shards, out = options.shards, options.out
     runs = [finished(shard).run for shard in shards]
     parts = [run["arguments"]["shard"] for run in runs]
-    wanted = [f"{i}/{len(shards)}" for i in range(1, len(shards) + 1)]
-    if sorted(map(str, parts)) != sorted(wanted):
-        raise UsageError(f"these folders are shards {', '.join(map(str, parts))}; expected {', '.join(wanted)}")
+    if None in parts:
+        raise UsageError(f"{shards[parts.index(None)]}: a whole run, not a shard of one; it needs no merging")
+    wanted = [f"{i}/{count}" for count in {part.split("/")[1] for part in parts} for i in range(1, int(count) + 1)]
+    missing = [part for part in wanted if part not in parts]
+    if missing or len(parts) != len(wanted):
+        lacks = f"missing: {', '.join(missing)}" if missing else "each is needed once"
+        raise UsageError(f"these folders are shards {', '.join(parts)}; {lacks}")
     first = runs[0]
     for shard, run in zip(shards, runs, strict=True):
         differs = [key for key in ("version", "weights") if run[key] != first[key]]

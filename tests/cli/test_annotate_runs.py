@@ -199,9 +199,10 @@ def test_shards_that_are_no_whole_are_not_merged(
     (unfinished / "run.json").write_text(json.dumps({**run, "finished": False}))
     first, second, third = shards
     for given, code, said in (
-        ([second, third], 2, "these folders are shards 2/3, 3/3; expected 1/2, 2/2"),
-        ([first, first, third], 2, "these folders are shards 1/3, 1/3, 3/3; expected 1/3, 2/3, 3/3"),
-        ([whole], 2, "these folders are shards None; expected 1/1"),
+        ([second, third], 2, "these folders are shards 2/3, 3/3; missing: 1/3"),
+        ([first, first, third], 2, "these folders are shards 1/3, 1/3, 3/3; missing: 2/3"),
+        ([whole], 2, f"{whole}: a whole run, not a shard of one; it needs no merging"),
+        ([first, second, third, third], 2, "these folders are shards 1/3, 2/3, 3/3, 3/3; each is needed once"),
         ([first, other, third], 2, f"{other} was run with other phrases than {first}"),
         ([first, unfinished, third], 3, f"{unfinished}: its run isn't finished; run its command again"),
         ([first, photos.parent / "nowhere"], 3, f"{photos.parent / 'nowhere'}: holds no run of `groundcli annotate`"),
