@@ -6,21 +6,20 @@ from pathlib import Path
 from typing import Literal
 
 from groundcli.errors import UsageError
-from groundcli.options import ModelOptions, Options, option
+from groundcli.options import CaptionOptions, ModelOptions, Options, option
 
 Format = Literal["jsonl", "csv", "yolo", "labelstudio"]
 Categories = Literal["phrase", "head", "single"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnnotateOptions(ModelOptions):
+class AnnotateOptions(ModelOptions, CaptionOptions):
     """What `annotate` can be told."""
 
     images: tuple[Path, ...] = option(
         "Folders, image files, lists of files (.txt, .lst) and quoted patterns.", argument=True, decides=True
     )
     out: Path = option("Folder for all results; a new one, or one that an earlier run made.")
-    captions: Path | None = option("File or folder of captions. Default: found beside the images.", None, decides=True)
     phrase: tuple[str, ...] = option("A phrase to look for in every image; repeatable.", (), decides=True)
     phrases: Literal["auto", "marked", "noun", "words", "caption"] = option(
         "auto: those marked in brackets, else noun phrases.", "auto", decides=True

@@ -57,12 +57,14 @@ class Outcome(NamedTuple):
         problems: lines of `failures.jsonl`.
         not_found: phrases that were not found.
         damaged: lines of an earlier run's journal that were set aside, and their images done again.
+        notes: about captions, a line each.
     """
 
     counts: Count
     problems: int
     not_found: int
     damaged: int
+    notes: tuple[str, ...]
 
 
 def annotate(
@@ -109,6 +111,7 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     yield f"{len(found.failures)} images or captions can't be used" + (
         f", the first: {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
     )
+    yield from found.notes
     if not found.samples:
         return
     first = [sample.captions[0] for sample in found.samples[:SHOWN]]
@@ -135,6 +138,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
         options.images,
         options.captions,
         options.phrase,
+        columns=options.columns,
         recursive=options.recursive,
         limit=options.limit,
         shard=options.part,
@@ -231,7 +235,7 @@ def _run(
             export_again(RunFolder(out, about), options.format)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return Outcome(count, problems, missing, journal.damaged)
+    return Outcome(count, problems, missing, journal.damaged, found.notes)
 
 
 def _work(

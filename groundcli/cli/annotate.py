@@ -20,9 +20,11 @@ def annotate(options: AnnotateOptions) -> None:
         for line in run.plan(options):
             console.output().print(line)
         return
-    count, problems, missing, damaged = run.annotate(
-        options, console.shower("annotating"), console.warn_untrained
-    )
+    with console.waiting("loading the model") as loaded:
+        shown = console.shower("annotating", loaded)
+        count, problems, missing, damaged, notes = run.annotate(options, shown, console.warn_untrained)
+    for note in notes:
+        console.messages().print(note)
     if damaged:
         console.messages().print(f"{damaged} damaged lines of the journal were set aside, and their images done again")
     if options.report:
