@@ -87,12 +87,12 @@ class ExportOptions(Options):
     out: Path = option("Folder of a finished run of annotate.", argument=True)
     format: tuple[Literal["coco", "jsonl", "csv", "yolo", "labelstudio"], ...] = option("What to make; repeatable.")
     categories: Categories | None = option(
-        "What a label or class is. Default: as in the run; of YOLO, where those are phrases, their heads.", None
+        "What a label or class is. Default: as in the run, but heads of phrases for YOLO.", None
     )
     merge_captions: bool = option(
-        "Phrases of one label in one place, as of an image's several captions, are one.", False
+        "Of phrases of one label in one place, as several captions name it, keep the best.", False
     )
-    image_prefix: str = option("What Label Studio finds the images by: http://host/photos/, s3://bucket/ ...", "")
+    image_prefix: str = option("For Label Studio, before each image's name: http://host/photos/, s3://bucket/ ...", "")
     images: tuple[Path, ...] = option("Where the images for YOLO are now, if not where the run found them.", ())
     copy_images: bool = option("Copy YOLO's images, rather than link to them.", False)
 
