@@ -10,7 +10,7 @@ cat <<END
      npx http-server "$photos" --cors -p 8000
 2. In Label Studio (pip install label-studio; label-studio start) make a project; Settings, Labeling Interface, Code:
    paste $out/labelstudio.xml
-3. Import $out/labelstudio.json. Correct the boxes, and export as COCO.
-4. Put that file beside the photographs as $photos/mine.json, and measure:
-     groundcli eval --dataset folder --data $photos --split mine
+3. Import $out/labelstudio.json. Correct the boxes. Export as "COCO with images", and unpack it as corrected/.
+4. Measure against what people say:
+     groundcli eval --dataset folder --data corrected --split result
 END

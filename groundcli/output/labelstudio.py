@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -22,8 +21,8 @@ def labelstudio(out: Path, label: Label = str.lower, prefix: str = "") -> Iterat
     has of each phrase a rectangle, the best box (where none was found, the hot region around its point), and a
     keypoint: x and width in per cent of the image's width, y and height in per cent of its height, from the upper left
     corner of the upright image on. x and y of a rectangle are its upper left corner; width of a keypoint is only how
-    large it is drawn. Both have the phrase as `meta.text`, its label, its score in [0, 1] as `score`; the prediction's
-    own score is the mean of these. Numbers in the ids of results count phrases from 1.
+    large it is drawn. A rectangle has the phrase's label. Both have the phrase as `meta.text` and its score in [0, 1]
+    as `score`; the prediction's own score is the mean of these. Numbers in the ids of results count phrases from 1.
 
     Args:
         out: the run's folder.
@@ -57,11 +56,10 @@ def labelstudio(out: Path, label: Label = str.lower, prefix: str = "") -> Iterat
         tasks.end()
     with replacing(out / "labelstudio.xml") as file:
         file.write('<View>\n  <Text name="caption" value="$caption"/>\n  <Image name="image" value="$image"/>\n')
-        for tag, name in (("RectangleLabels", "box"), ("KeyPointLabels", "point")):
-            file.write(f'  <{tag} name="{name}" toName="image">\n')
-            file.writelines(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
-            file.write(f"  </{tag}>\n")
-        file.write("</View>\n")
+        # Points without labels: with KeyPointLabels of these names, Label Studio's COCO calls all boxes "default".
+        file.write('  <KeyPoint name="point" toName="image"/>\n  <RectangleLabels name="box" toName="image">\n')
+        file.writelines(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
+        file.write("  </RectangleLabels>\n</View>\n")
 
 
 def _address(prefix: str, name: str) -> str:
@@ -88,14 +86,11 @@ def _results(record: Record, phrase: Record, label: str, number: int) -> list[Re
         "score": phrase["score"],
         "meta": {"text": [phrase["phrase"]]},
     }
+    value = {**box, "rotation": 0, "rectanglelabels": [label]}
     return [
-        _result("rectanglelabels", "box", number, {**box, "rotation": 0}, label) | common,
-        _result("keypointlabels", "point", number, point, label) | common,
+        {"id": f"box{number}", "type": "rectanglelabels", "from_name": "box", "value": value, **common},
+        {"id": f"point{number}", "type": "keypoint", "from_name": "point", "value": point, **common},
     ]
-
-
-def _result(kind: str, name: str, number: int, value: dict[str, Any], label: str) -> Record:
-    return {"id": f"{name}{number}", "type": kind, "from_name": name, "value": {**value, kind: [label]}}
 
 
 def _percent(value: float, whole: int) -> float:

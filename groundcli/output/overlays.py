@@ -559,9 +559,12 @@ def _font_of(size: int, signs: str) -> Font:
 
 @lru_cache(maxsize=1024)
 def _faces(signs: str) -> list[str]:
-    """Files of fonts that have any of these signs, those with most of them first."""
+    """Files of fonts that have any of these signs: those with most of them first, then those that look like ours."""
     having = {path: sum(ord(char) in known for char in signs) for path, known in _system_fonts().items()}
-    return sorted((path for path, count in having.items() if count), key=lambda path: (-having[path], path))
+    order = {
+        path: (-count, "Sans" not in path, "Mono" in path, len(path), path) for path, count in having.items() if count
+    }
+    return sorted(order, key=order.__getitem__)
 
 
 @cache

@@ -283,6 +283,7 @@ def test_label_studios_own_reader(out: Path, groundcli: Run, tmp_path: Path) -> 
     converter.convert_to_coco(str(tmp_path / "tasks"), str(tmp_path / "coco"), output_image_dir=str(tmp_path / "i"))
     coco = json.loads((tmp_path / "coco/result.json").read_text())
     names = {category["id"]: category["name"] for category in coco["categories"]}
-    boxes = {(names[a["category_id"]], *np.round(a["bbox"], 1)) for a in coco["annotations"] if a["bbox"]}
+    assert sorted(names.values()) == ["dog", "man", "truck"]
+    boxes = {(names[a["category_id"]], *np.round(a["bbox"], 1)) for a in coco["annotations"]}
     assert ("truck", 30, 10, 24, 16) in boxes
     assert ("dog", 1, 2, 30, 30) in boxes
