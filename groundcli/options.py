@@ -94,6 +94,25 @@ class DeviceOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionOptions(Options):
+    """Where the captions of images are."""
+
+    captions: Path | None = option("File or folder of captions. Default: found beside the images.", None, decides=True)
+    image_column: str | None = option("Of a table of captions: the column that names the image.", None, decides=True)
+    caption_column: str | None = option("Of a table of captions: the column with the caption.", None, decides=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.captions is None and (self.image_column or self.caption_column):
+            raise UsageError("--image-column, --caption-column: of which file? Name it with --captions")
+
+    @property
+    def columns(self) -> tuple[str | None, str | None]:
+        """Of a table: that of the image and that of the caption."""
+        return self.image_column, self.caption_column
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions(DeviceOptions):
     """Which trained model a command uses, and how."""
 

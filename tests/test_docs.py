@@ -1,14 +1,19 @@
 """What the documentation says can be done: links lead somewhere, commands, options and recipe keys exist."""
 
+import importlib.util
+import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
+from groundcli import evaluate
 from groundcli.cli import app
 from groundcli.recipe import load_recipe
 
@@ -155,3 +160,38 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert printed[:2] == ["a woman (0, 7", "an orange suit (11, 25"]
     assert printed[2].startswith("<Answer 'a cat' on ")
     assert (tmp_path / "overlay.jpg").stat().st_size
+
+
+# --- The scripts of docs/howto
+
+
+SCRIPTS = sorted((ROOT / "docs/howto").glob("*.sh"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_commands_of_a_script(script: Path) -> None:
+    text = re.sub(r"\$\{?(\w+)\}?", r"\1", script.read_text("utf-8"))
+    lines = [given for line in text.splitlines() if (given := arguments(line.strip())) is not None]
+    assert lines
+    assert not [wrong for given in lines if (wrong := wrong_in(given, whole=True))]
+    assert subprocess.run(["sh", "-n", str(script)], check=False).returncode == 0
+
+
+def test_the_other_model_of_the_script_is_read(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("compare", ROOT / "docs/howto/compare.py")
+    assert spec
+    assert spec.loader
+    compare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compare)
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg")
+    truth = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [15, 10, 30, 20], "phrase": "a dog"}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(truth))
+    compare.main(tmp_path, "mine.json", tmp_path / "theirs.jsonl")
+    options = {"dataset": "folder", "data": tmp_path, "split": "mine", "predictions": tmp_path / "theirs.jsonl"}
+    summary = evaluate(**options).summary
+    assert summary["predictions"] == {"missing": 0, "unused": 0}
+    assert summary["box_recall"]["R@1"] == 1

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Literal
 
 from groundcli.errors import UsageError
-from groundcli.options import ModelOptions, Options, option
+from groundcli.options import CaptionOptions, ModelOptions, Options, option
 
 Format = Literal["jsonl", "csv", "yolo", "labelstudio"]
+Categories = Literal["phrase", "head", "single"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnnotateOptions(ModelOptions):
+class AnnotateOptions(ModelOptions, CaptionOptions):
     """What `annotate` can be told."""
 
     images: tuple[Path, ...] = option(
         "Folders, image files, lists of files (.txt, .lst) and quoted patterns.", argument=True, decides=True
     )
     out: Path = option("Folder for all results; a new one, or one that an earlier run made.")
-    captions: Path | None = option("File or folder of captions. Default: found beside the images.", None, decides=True)
     phrase: tuple[str, ...] = option("A phrase to look for in every image; repeatable.", (), decides=True)
     phrases: Literal["auto", "marked", "noun", "words", "caption"] = option(
         "auto: those marked in brackets, else noun phrases.", "auto", decides=True
@@ -37,11 +37,13 @@ class AnnotateOptions(ModelOptions):
     min_score: float = option(
         "Phrases with a lower score are not found: they stand in not_found.jsonl alone.", 0.0, min=0, decides=True
     )
-    categories: Literal["phrase", "head", "single"] = option(
-        "What an annotation's category is: head is its noun.", "phrase", decides=True
-    )
-    format: tuple[Format, ...] = option("A format beside COCO; repeatable.", (), decides=True)
+    categories: Categories = option("What an annotation's category is: head is its noun.", "phrase", decides=True)
+    format: tuple[Format, ...] = option("A format beside COCO, as export makes it; repeatable.", ())
     overlays: bool = option("Draw one picture per image.", True, decides=True)
+    overlay_style: Literal["compact", "detailed"] = option(
+        "compact: the photograph once; detailed: for each caption, and with heat maps.", "compact", decides=True
+    )
+    overlay_size: int = option("Longer side of a compact overlay's photograph, in pixels.", 960, min=64, decides=True)
     report: bool = option("Make report.html, to look through.", True, decides=True)
     save_heatmaps: bool = option("Keep the heat maps, one .npz file per image.", False, decides=True)
     on_existing: Literal["resume", "overwrite", "error"] = option("What to do where OUT holds a run already.", "resume")
@@ -76,6 +78,23 @@ class MergeOptions(Options):
 
     shards: tuple[Path, ...] = option("The folders of all shards, in any order.", argument=True)
     out: Path = option("Folder for the whole.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Options):
+    """What `export` can be told."""
+
+    out: Path = option("Folder of a finished run of annotate.", argument=True)
+    format: tuple[Literal["coco", "jsonl", "csv", "yolo", "labelstudio"], ...] = option("What to make; repeatable.")
+    categories: Categories | None = option(
+        "What a label or class is. Default: as in the run, but heads of phrases for YOLO.", None
+    )
+    merge_captions: bool = option(
+        "Of phrases of one label in one place, as several captions name it, keep the best.", False
+    )
+    image_prefix: str = option("For Label Studio, before each image's name: http://host/photos/, s3://bucket/ ...", "")
+    images: tuple[Path, ...] = option("Where the images for YOLO are now, if not where the run found them.", ())
+    copy_images: bool = option("Copy YOLO's images, rather than link to them.", False)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -17,18 +17,21 @@ from typing import Any
 from groundcli.data.images import IMAGE_SUFFIXES
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.files import LOCK, is_partial
+from groundcli.output.yolo import image_name, label_name
 
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
-OVERLAYS, HEATMAPS, THUMBNAILS, LABELS = "overlays/", "heatmaps/", "report/thumbnails/", "labels/"
+OVERLAYS, HEATMAPS, THUMBNAILS = "overlays/", "heatmaps/", "report/thumbnails/"
+LABELS, IMAGES = "labels/", "images/"  # YOLO's
 PAGES = "report/"  # `index.js`, `data-0001.js` and so on
 SHARDS = "shards/"  # journals of several devices, while they are at work
 DAMAGED = "annotations.damaged.jsonl"  # lines of the journal that can't be read any more
 TRACEBACKS = "tracebacks.txt"  # of errors that nobody foresaw, for a report
 ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json", "not_found.jsonl")
 BY_FORMAT: Mapping[str, Sequence[str]] = {
+    "coco": (),
     "jsonl": ("phrases.jsonl",),
     "csv": ("phrases.csv",),
-    "yolo": (LABELS, "data.yaml"),
+    "yolo": (LABELS, IMAGES, "data.yaml", "train.txt", "val.txt"),
     "labelstudio": ("labelstudio.json", "labelstudio.xml"),
 }
 SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave
@@ -49,14 +52,14 @@ PER_IMAGE: Mapping[str, Callable[[str], str]] = {
     OVERLAYS: overlay_name,
     HEATMAPS: lambda name: f"{name}.npz",
     THUMBNAILS: lambda name: f"{name}.jpg",
-    LABELS: lambda name: f"{name.rsplit('.', 1)[0]}.txt",
+    LABELS: label_name,
+    IMAGES: image_name,
 }
 
 
-def files_of(formats: Iterable[str], overlays: bool, report: bool, heatmaps: bool) -> list[str]:
-    """The files that a run with these outputs writes, as `run.json` lists them."""
-    pictures = pictures_of(overlays, report, heatmaps) + ["report.html", PAGES] * report
-    return [*ALWAYS, SHARDS, *(name for chosen in formats for name in BY_FORMAT[chosen]), *pictures]
+def files_of(overlays: bool, report: bool, heatmaps: bool) -> list[str]:
+    """The files that a run with these outputs writes, as `run.json` lists them; formats add theirs."""
+    return [*ALWAYS, SHARDS, *pictures_of(overlays, report, heatmaps), *(["report.html", PAGES] * report)]
 
 
 def pictures_of(overlays: bool, report: bool, heatmaps: bool) -> list[str]:
@@ -147,6 +150,16 @@ def look(out: Path) -> RunFolder:
             "name a new folder, or move them elsewhere"
         )
     return RunFolder(out, run, images, files, empty)
+
+
+def finished(out: Path) -> RunFolder:
+    """A folder with a finished run. Raises GroundcliError where it holds none, and as `look`."""
+    folder = look(out) if out.is_dir() else RunFolder(out)
+    if not folder.run:
+        raise GroundcliError(f"{out}: holds no run of `groundcli annotate`")
+    if not folder.run.get("finished"):
+        raise GroundcliError(f"{out}: its run isn't finished; run its command again")
+    return folder
 
 
 def check_inputs(out: Path, inputs: Iterable[Path]) -> None:

@@ -14,7 +14,8 @@ from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
-from groundcli.output import FORMATS, label_by
+from groundcli.output import label_by
+from groundcli.output.coco import coco
 from groundcli.output.phrases import not_found
 from groundcli.output.record import Record
 from groundcli.output.report import report
@@ -156,16 +157,13 @@ class Count:
         return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
 
 
-def write_outputs(
-    out: Path, failures: Iterable[Failure], categories: str, formats: Iterable[str], pages: bool
-) -> tuple[int, int]:
-    """Makes all files of a closed journal in one pass over it, and `failures.jsonl` in the order of the paths.
+def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages: bool) -> tuple[int, int]:
+    """Makes a run's own files of a closed journal in one pass, and `failures.jsonl` in the order of the paths.
 
     Args:
         out: the run's folder.
         failures: what couldn't be used from the start, beside what the journal knows.
         categories: what a phrase's label is, see `label_by`.
-        formats: of `FORMATS`, beside COCO.
         pages: whether to make the page to look through.
 
     Returns:
@@ -175,8 +173,7 @@ def write_outputs(
     label = label_by(categories)
     missing = 0
     with ExitStack() as files:
-        writers = [files.enter_context(FORMATS[name](out, label)) for name in ("coco", *formats)]
-        writers.append(files.enter_context(not_found(out)))
+        writers = [files.enter_context(coco(out, label)), files.enter_context(not_found(out))]
         if pages:
             writers.append(files.enter_context(report(out, problems, out.resolve().name)))
         for record in read(out / JOURNAL):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import groundcli
 from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.export import export_again
 from groundcli.annotation.folder import (
     JOURNAL,
     POSITIONS,
@@ -56,12 +57,14 @@ class Outcome(NamedTuple):
         problems: lines of `failures.jsonl`.
         not_found: phrases that were not found.
         damaged: lines of an earlier run's journal that were set aside, and their images done again.
+        notes: about captions, a line each.
     """
 
     counts: Count
     problems: int
     not_found: int
     damaged: int
+    notes: tuple[str, ...]
 
 
 def annotate(
@@ -108,6 +111,7 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     yield f"{len(found.failures)} images or captions can't be used" + (
         f", the first: {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
     )
+    yield from found.notes
     if not found.samples:
         return
     first = [sample.captions[0] for sample in found.samples[:SHOWN]]
@@ -134,6 +138,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
         options.images,
         options.captions,
         options.phrase,
+        columns=options.columns,
         recursive=options.recursive,
         limit=options.limit,
         shard=options.part,
@@ -148,7 +153,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
         "torch": version("torch"),
         "weights": _weights(options.weights),
         "arguments": options.arguments(),
-        "files": files_of(options.format, options.overlays, options.report, options.save_heatmaps),
+        "files": files_of(options.overlays, options.report, options.save_heatmaps),
     }
     _admit(look(options.out), options.on_existing, about)
     return found, about
@@ -193,6 +198,8 @@ def _run(
             if options.on_existing == "overwrite":
                 before.clear()
                 before = RunFolder(out)
+            files = dict.fromkeys([*about["files"], *before.run.get("files", ())])  # an earlier run's are ours too
+            about = {**about, "files": [*files], "exports": before.run.get("exports", {})}
             write_json(out / RUN, {**about, "finished": False})
             names = [sample.name for sample in found.samples]
             positions = {"listing": found.listing, "positions": found.positions, "images": names}
@@ -217,16 +224,18 @@ def _run(
             journal.close(keys)
             before.remove(kept=keys.keys() - journal.failed)
             write_json(out / POSITIONS, positions)
-            problems, missing = write_outputs(out, found.failures, options.categories, options.format, options.report)
+            problems, missing = write_outputs(out, found.failures, options.categories, options.report)
             usable = len(keys) - len(journal.failed & keys.keys())
             kept = len(resumed - again)
             count = Count(found.images, usable - kept, kept, found.images - usable)
             totals = {"counts": vars(count), "problems": problems, "not_found": missing, "damaged": journal.damaged}
             seconds = round(time.time() - started, 1)
-            write_json(out / RUN, {**about, **totals, "seconds": seconds, "finished": True})
+            about = {**about, **totals, "seconds": seconds, "finished": True}
+            write_json(out / RUN, about)
+            export_again(RunFolder(out, about), options.format)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return Outcome(count, problems, missing, journal.damaged)
+    return Outcome(count, problems, missing, journal.damaged, found.notes)
 
 
 def _work(

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -20,7 +20,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
-from groundcli.annotation.folder import FAILURES, JOURNAL, PER_IMAGE, POSITIONS, RUN, SHARDS, look
+from groundcli.annotation.export import export_again
+from groundcli.annotation.folder import (
+    FAILURES,
+    JOURNAL,
+    POSITIONS,
+    RUN,
+    SHARDS,
+    RunFolder,
+    files_of,
+    finished,
+    look,
+    pictures_of,
+)
 from groundcli.annotation.journal import Count, Line, opened, write_outputs
 from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.data.sample import Failure
@@ -246,11 +258,15 @@ def merge(options: MergeOptions) -> tuple[Count, int, int]:
         UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
     """
     shards, out = options.shards, options.out
-    runs = [_finished(shard) for shard in shards]
+    runs = [finished(shard).run for shard in shards]
     parts = [run["arguments"]["shard"] for run in runs]
-    wanted = [f"{i}/{len(shards)}" for i in range(1, len(shards) + 1)]
-    if sorted(map(str, parts)) != sorted(wanted):
-        raise UsageError(f"these folders are shards {', '.join(map(str, parts))}; expected {', '.join(wanted)}")
+    if None in parts:
+        raise UsageError(f"{shards[parts.index(None)]}: a whole run, not a shard of one; it needs no merging")
+    wanted = [f"{i}/{count}" for count in {part.split("/")[1] for part in parts} for i in range(1, int(count) + 1)]
+    missing = [part for part in wanted if part not in parts]
+    if missing or len(parts) != len(wanted):
+        lacks = f"missing: {', '.join(missing)}" if missing else "each is needed once"
+        raise UsageError(f"these folders are shards {', '.join(parts)}; {lacks}")
     first = runs[0]
     for shard, run in zip(shards, runs, strict=True):
         differs = [key for key in ("version", "weights") if run[key] != first[key]]
@@ -269,10 +285,11 @@ def merge(options: MergeOptions) -> tuple[Count, int, int]:
 
 
 def _merge(
-    shards: Sequence[Path], runs: Sequence[dict[str, Any]], listings: Sequence[dict[str, Any]], out: Path
+    shards: Sequence[Path], runs: Sequence[Mapping[str, Any]], listings: Sequence[dict[str, Any]], out: Path
 ) -> tuple[Count, int, int]:
     arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
-    about = {**runs[0], "arguments": arguments}
+    pictures = arguments["overlays"], arguments["report"], arguments["save_heatmaps"]
+    about = {**runs[0], "arguments": arguments, "files": files_of(*pictures), "exports": {}}
     write_json(out / RUN, {**about, "finished": False})
     placed = heapq.merge(*(zip(listing["positions"], listing["images"], strict=True) for listing in listings))
     positions, images = map(list, zip(*placed, strict=True)) if any(x["images"] for x in listings) else ([], [])
@@ -286,24 +303,17 @@ def _merge(
         for line in (shard / FAILURES).read_text("utf-8").split("\n")
         if line
     ]
-    for folder in PER_IMAGE:
+    for folder in pictures_of(*pictures):
         for shard in shards:
             _link(shard / folder, out / folder)
-    problems, missing = write_outputs(out, failures, arguments["categories"], arguments["format"], arguments["report"])
+    problems, missing = write_outputs(out, failures, arguments["categories"], arguments["report"])
     count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
     seconds = sum(run["seconds"] for run in runs)
     totals = {"counts": vars(count), "problems": problems, "not_found": missing, "seconds": seconds}
-    write_json(out / RUN, {**about, **totals, "finished": True})
+    about = {**about, **totals, "finished": True}
+    write_json(out / RUN, about)
+    export_again(RunFolder(out, about), arguments["format"])
     return count, problems, missing
-
-
-def _finished(shard: Path) -> dict[str, Any]:
-    run = look(shard).run if shard.is_dir() else {}
-    if not run:
-        raise GroundcliError(f"{shard}: holds no run of `groundcli annotate`")
-    if not run.get("finished"):
-        raise GroundcliError(f"{shard}: its run isn't finished; run its command again")
-    return dict(run)
 
 
 def _positions(shard: Path) -> dict[str, Any]:

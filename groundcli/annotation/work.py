@@ -283,7 +283,8 @@ def write_down(task: Task, answers: Sequence[Answer], options: AnnotateOptions, 
     if options.overlays or options.report:
         image = decode(task.sample.image) if image is None else image  # it may be gone since the model saw it
         if options.overlays:
-            _save(draw(image, answers), _picture(options.out, OVERLAYS, name), quality=88)
+            picture = draw(image, answers, options.overlay_style, options.overlay_size)
+            _save(picture, _picture(options.out, OVERLAYS, name), quality=88)
         if options.report:
             _save(thumbnail(image), _picture(options.out, THUMBNAILS, name), quality=80)
     if options.save_heatmaps:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import groundcli
-from groundcli.annotation import AnnotateOptions, MergeOptions
+from groundcli.annotation import AnnotateOptions, ExportOptions, MergeOptions
 from groundcli.cli import annotate, evaluate, train, weights
 from groundcli.cli.options import add_command
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
@@ -36,6 +36,7 @@ def _main(
 
 add_command(app, "annotate", AnnotateOptions, annotate.annotate)
 add_command(app, "merge", MergeOptions, annotate.merge)
+add_command(app, "export", ExportOptions, annotate.export)
 add_command(app, "eval", EvaluateOptions, evaluate.evaluate)
 add_command(app, "calibrate", CalibrateOptions, evaluate.calibrate)
 add_command(app, "train", TrainOptions, train.train)

@@ -1,11 +1,11 @@
-"""`groundcli annotate` and `groundcli merge`: the main job, and its shards made one."""
+"""`groundcli annotate`, `merge` and `export`: the main job, its shards made one, and other formats of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from groundcli.annotation import AnnotateOptions, MergeOptions
+from groundcli.annotation import AnnotateOptions, ExportOptions, MergeOptions
 from groundcli.cli import console
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ def annotate(options: AnnotateOptions) -> None:
         for line in run.plan(options):
             console.output().print(line)
         return
-    count, problems, missing, damaged = run.annotate(options, console.shower("annotating"), console.warn_untrained)
+    with console.waiting("loading the model") as loaded:
+        shown = console.shower("annotating", loaded)
+        count, problems, missing, damaged, notes = run.annotate(options, shown, console.warn_untrained)
+    for note in notes:
+        console.messages().print(note)
     if damaged:
         console.messages().print(f"{damaged} damaged lines of the journal were set aside, and their images done again")
     if options.report:
@@ -33,6 +37,17 @@ def merge(options: MergeOptions) -> None:
     from groundcli.annotation.shards import merge as run
 
     _tell(options.out, *run(options))
+
+
+def export(options: ExportOptions) -> None:
+    """Makes other formats of a finished run, any number of times: the model isn't needed.
+
+    Files go into the run's folder. Runs that go on there make them anew.
+    """
+    from groundcli.annotation.export import export as run
+
+    for name in run(options):
+        console.output().print(str(options.out / name))
 
 
 def _tell(out: Path, count: "Count", problems: int, missing: int) -> None:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
@@ -22,14 +21,15 @@ def messages() -> Console:
 
 
 @contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """A spinner until the block ends, where somebody looks at stderr."""
-    console = messages()
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(text):
-        yield
+def waiting(text: str) -> Iterator[Callable[[], None]]:
+    """A spinner, where somebody looks at stderr, until the block ends or what it gives is called."""
+    status = messages().status(text)
+    if status.console.is_terminal:
+        status.start()
+    try:
+        yield status.stop
+    finally:
+        status.stop()
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -48,9 +48,14 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             bar.advance(task)
 
 
-def shower(what: str) -> Callable[[Iterable[T], int], Iterator[T]]:
-    """`progress` of a named work, as functions that know nothing of consoles take it."""
-    return partial(progress, what=what)
+def shower(what: str, begin: Callable[[], None] = lambda: None) -> Callable[[Iterable[T], int], Iterator[T]]:
+    """`progress` of a named work, as functions that know nothing of consoles take it; calls `begin` before."""
+
+    def show(items: Iterable[T], total: int) -> Iterator[T]:
+        begin()
+        return progress(items, total, what)
+
+    return show
 
 
 def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:

@@ -23,8 +23,9 @@ def evaluate(options: EvaluateOptions) -> None:
     from groundcli.evaluation import rows
     from groundcli.evaluation.tables import tables, title
 
-    shown = console.shower(f"{options.dataset} {options.split}")
-    summary = rows.evaluate(options, shown, console.warn_untrained).summary
+    with console.waiting("loading the model") as loaded:
+        shown = console.shower(f"{options.dataset} {options.split}", loaded)
+        summary = rows.evaluate(options, shown, console.warn_untrained).summary
     wide = Console(width=max(Console().width, WIDE))
     wide.print(for_terminal(title(summary), tables(summary)))
     if options.report:

@@ -16,8 +16,10 @@ from functools import lru_cache, partial
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+from groundcli.data.images import IMAGE_SUFFIXES, is_image
 from groundcli.data.sample import Failure
 from groundcli.errors import BadInput, first_line
 
@@ -37,6 +39,7 @@ class NamedCaption(NamedTuple):
 
 
 Captions = Iterator[NamedCaption | Failure]
+Columns = tuple[str | None, str | None]  # of a table: what the user calls that of the image and that of the caption
 
 
 class Format(NamedTuple):
@@ -218,7 +221,47 @@ def _read_table(path: Path, head: Sequence[str]) -> Captions | None:
         if columns and fields_of(tuple(columns)):
             items = islice(_items(numbered_lines(path), delimiter), 1, None)
             return _read_all(path, items, partial(_of_cells, columns))
+        if columns and (bare := _columns_of(columns)):
+            return _read_all(path, _items(numbered_lines(path), delimiter), partial(_of_bare_cells, bare, delimiter))
     return None
+
+
+def _columns_of(cells: list[str]) -> list[str] | None:
+    """Names for the columns of a table without a header: the one that looks like an image's name, and the last other.
+
+    Numbers, as Flickr's of the caption, are passed over.
+    """
+    image = next((i for i, cell in enumerate(cells) if is_image(cell.strip())), None)
+    caption = next((i for i in reversed(range(len(cells))) if i != image and not cells[i].strip().isdigit()), None)
+    if image is None or caption is None:
+        return None
+    return ["file_name" if i == image else "caption" if i == caption else f"column {i}" for i in range(len(cells))]
+
+
+def _of_bare_cells(columns: list[str], delimiter: str, cells: list[str] | None) -> list[NamedCaption]:
+    """As `_of_cells`; without a header nobody quoted the commas of captions, if the caption comes last."""
+    if cells and len(cells) > len(columns) and columns[-1] == "caption":
+        joint = ", " if delimiter == "," else delimiter
+        cells = [*cells[: len(columns) - 1], joint.join(cells[len(columns) - 1 :])]
+    return _of_cells(columns, cells)
+
+
+def open_table(path: Path, columns: Columns) -> Captions:
+    """The captions of a table with a header, of the columns that are named. Raises BadInput."""
+    head = _head_of(path)
+    for delimiter in DELIMITERS:
+        names = _cells(head[0], delimiter) if head else None
+        if names and {*columns} - {None} <= {*names}:
+            known = fields_of(tuple(names)) or ("", [""])
+            image, caption = columns[0] or known[0], columns[1] or known[1][0]
+            renamed = ["file_name" if n == image else "caption" if n == caption else f"other {n}" for n in names]
+            if fields_of(tuple(renamed)):
+                items = islice(_items(numbered_lines(path), delimiter), 1, None)
+                return _read_all(path, items, partial(_of_cells, renamed))
+    wanted = " and ".join(repr(name) for name in columns if name)
+    raise BadInput(
+        f"{path}: no table with columns {wanted}; its first line is {shorten(head[0], 80) if head else ''!r}"
+    )
 
 
 def _of_cells(columns: list[str], cells: list[str] | None) -> list[NamedCaption]:
@@ -295,6 +338,7 @@ def _json(line: str) -> object:
 
 
 # Annotations without captions can be large: they aren't parsed.
+NAMED_KEY = re.compile(rf'\s*\{{\s*"[^"]*(?:{"|".join(map(re.escape, IMAGE_SUFFIXES))})"\s*:', re.IGNORECASE)
 CAPTION_KEY = re.compile(rf'"(?:{"|".join(CAPTION_FIELDS)})"\s*:', re.IGNORECASE)
 
 
@@ -303,7 +347,7 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
         return None
     with _open_text(path) as file:
         text = file.read()
-    if not CAPTION_KEY.search(text):
+    if not CAPTION_KEY.search(text) and not NAMED_KEY.match(text):
         return None
     try:
         content = json.loads(text)
@@ -313,11 +357,30 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
         return _read_all(path, _places("", content), captions_of)
     if isinstance(content, dict) and _is_coco(content):
         return _of_coco(path, content)
+    if isinstance(content, dict) and _is_karpathy(content):
+        return _read_all(path, _places("images", content["images"]), _of_karpathy)
+    if isinstance(content, dict) and NAMED_KEY.match(text):
+        items = ((f"[{name!r}]", {"file_name": name, "captions": said}) for name, said in content.items())
+        return _read_all(path, items, captions_of)
     return None
 
 
 def _places(name: str, items: list[object]) -> Iterator[tuple[str, object]]:
     return ((f"{name}[{index}]", item) for index, item in enumerate(items))
+
+
+def _is_karpathy(content: dict[str, Any]) -> bool:
+    """Of Karpathy's splits: {"images": [{"filename": ..., "sentences": [{"raw": ...}]}]}."""
+    images = content.get("images")
+    return isinstance(images, list) and any(isinstance(image, dict) and "sentences" in image for image in images)
+
+
+def _of_karpathy(image: object) -> list[NamedCaption]:
+    try:
+        name = "/".join(filter(None, (image.get("filepath"), image["filename"])))  # type: ignore[attr-defined,index]
+        return captions_of({"file_name": name, "captions": [one["raw"] for one in image["sentences"]]})  # type: ignore[index]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("not of the form {filename, sentences: [{raw}]}") from None
 
 
 def _is_coco(content: dict[str, Any]) -> bool:
@@ -348,7 +411,7 @@ def _of_coco(path: Path, content: dict[str, Any]) -> Captions:
 FORMATS = (
     Format("a Flickr token file (name.jpg#0<tab>caption per line)", frozenset({".token", ".txt"}), _read_token),
     Format(
-        "a table with a header that names an image and a caption column (image,caption)",
+        "a table of images and captions, with a header (image,caption) or without",
         frozenset({".csv", ".tsv", ".txt"}),
         _read_table,
     ),
@@ -357,6 +420,10 @@ FORMATS = (
         frozenset({".jsonl", ".ndjson", ".json"}),
         _read_json_lines,
     ),
-    Format("COCO captions or a list of such items as JSON", frozenset({".json"}), _read_json),
+    Format(
+        'COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON',
+        frozenset({".json"}),
+        _read_json,
+    ),
 )
 SUFFIXES = frozenset().union(*(known.suffixes for known in FORMATS))

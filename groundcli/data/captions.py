@@ -7,7 +7,16 @@ from itertools import takewhile
 from pathlib import Path
 from posixpath import basename, dirname, join, normpath, splitext
 
-from groundcli.data.caption_files import FORMATS, SUFFIXES, Captions, is_unicode, numbered_lines, open_captions
+from groundcli.data.caption_files import (
+    FORMATS,
+    SUFFIXES,
+    Captions,
+    Columns,
+    is_unicode,
+    numbered_lines,
+    open_captions,
+    open_table,
+)
 from groundcli.data.images import is_image
 from groundcli.data.sample import Failure
 from groundcli.errors import BadInput, GroundcliError
@@ -70,7 +79,9 @@ def match_captions(
     return matcher.matched
 
 
-def match_named(path: Path, images: Sequence[str], wanted: Collection[str] | None = None) -> Matched:
+def match_named(
+    path: Path, images: Sequence[str], wanted: Collection[str] | None = None, columns: Columns = (None, None)
+) -> Matched:
     """As `match_captions`, of one file that was asked for, whatever its suffix.
 
     Where it doesn't name its images itself, it belongs to the only image of its name, or to the only image.
@@ -79,7 +90,7 @@ def match_named(path: Path, images: Sequence[str], wanted: Collection[str] | Non
         GroundcliError: it is no captions file, or can't be read.
     """
     matcher = _Matcher(images, wanted)
-    captions = open_captions(path, any_suffix=True)
+    captions = open_table(path, columns) if any(columns) else open_captions(path, any_suffix=True)
     if captions is not None:
         matcher.add_captions(captions, path, path.name)
         return matcher.matched

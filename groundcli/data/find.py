@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
 from posixpath import basename, dirname, splitext
+from textwrap import shorten
 from typing import NamedTuple
 
-from groundcli.data.caption_files import SUFFIXES, is_unicode, numbered_lines
+from groundcli.data.caption_files import SUFFIXES, Columns, is_unicode, numbered_lines
 from groundcli.data.captions import Matched, match_captions, match_named
 from groundcli.data.images import is_image
 from groundcli.data.phrases import parse
@@ -20,6 +21,7 @@ from groundcli.errors import GroundcliError, UsageError
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 WILDCARD = re.compile(r"[*?\[]")
+UNMARKED = re.compile(r"[\[\]]")  # what `parse` leaves in a caption
 HIDDEN = re.compile(r"(^|/)\.")
 ANNOTATED = {"run.json", "annotations.jsonl"}  # a folder that holds these is what annotate made of others
 MISSING, A_FOLDER = "no such file", "a folder, not an image"
@@ -31,10 +33,12 @@ class Found(NamedTuple):
     Attributes:
         samples: the images that have captions, in order.
         failures: what can't be used: images without captions or without a file, folders and captions that can't be
-            read and, for whole folders, captions whose image is missing.
+            read.
         images: how many images there are, with captions or without.
         positions: the place of each sample among all images that were found, whatever the shard.
         listing: hash of the names of all images that were found, whatever the shard.
+        notes: what is odd about captions and spoils nothing, a line each: for whole folders those whose image is
+            missing, and brackets that mark nothing.
         read: files that were read for all that, and folders whose files were: images and captions lie there.
     """
 
@@ -44,6 +48,7 @@ class Found(NamedTuple):
     positions: list[int]
     listing: str
     read: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -51,6 +56,7 @@ def load(
     captions: Path | None = None,
     phrases: Sequence[str] = (),
     *,
+    columns: Columns = (None, None),
     recursive: bool = True,
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
@@ -71,6 +77,7 @@ def load(
         captions: a captions file or a folder of them. Without it, captions are looked for beside the images, unless
             there are phrases.
         phrases: given to every image, each as a caption of its own that is one phrase.
+        columns: of the image and of the caption, where `captions` is a table; by their names in it.
         recursive: whether folders are searched to the bottom.
         limit: take the first images only, at least 1.
         shard: (i, n), the i-th of n parts of these images: every n-th chunk of them, from the i-th on. What is wrong
@@ -78,7 +85,8 @@ def load(
         chunk: how many images are one chunk.
 
     Raises:
-        GroundcliError: an input or `captions` doesn't exist or can't be read, or an input holds no images.
+        GroundcliError: an input or `captions` doesn't exist or can't be read, an input holds no images, or no image
+            has a caption.
         UsageError: a phrase is blank.
     """
     everywhere = [_as_caption(phrase) for phrase in phrases]
@@ -90,7 +98,7 @@ def load(
     places = {name: place for place, name in enumerate(islice(named, limit)) if place // chunk % parts == part - 1}
     chosen = {name: named[name] for name in places}
     if captions is not None:
-        matched = _captions_named(captions, list(named), chosen)
+        matched = _captions_named(captions, list(named), chosen, columns)
         if not any(root.whole for root in asked.roots.values()):
             matched.orphans.clear()
     elif phrases:
@@ -98,6 +106,8 @@ def load(
     else:
         matched = _captions_beside(asked.roots.values(), named, chosen)
     samples, failures = _samples(chosen, matched, everywhere)
+    if parts == 1 and not (matched.captions or matched.failures or everywhere):
+        raise GroundcliError(_no_captions(captions or inputs[0], len(chosen), matched))
     listing = hashlib.sha256("\n".join(islice(named, limit)).encode(errors="surrogateescape")).hexdigest()
     folders = dict.fromkeys((image.root.path / image.name).parent for image in named.values())
     return Found(
@@ -107,6 +117,7 @@ def load(
         [places[sample.name] for sample in samples],
         listing,
         (*folders, *([captions] if captions else [])),
+        _notes(samples, matched.orphans) if chosen else (f"this shard has no images: there are too few for {parts}",),
     )
 
 
@@ -335,9 +346,9 @@ def _as_caption(phrase: str) -> Caption:
     return Caption.of_phrase(text)
 
 
-def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str]) -> Matched:
+def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str], columns: Columns) -> Matched:
     if os.path.isfile(path):  # noqa: PTH113 - as below
-        return match_named(path, images, chosen)
+        return match_named(path, images, chosen, columns)
     if not _is_folder(path):
         raise GroundcliError(f"--captions {path}: no such file or folder; check the path")
     files = [file for file in _Files(path).texts if splitext(file)[1].lower() in SUFFIXES]
@@ -380,7 +391,28 @@ def _samples(
             sidecar = basename(splitext(image.name)[0]) + ".txt"
             hint = f"put them in {sidecar} beside it, or give --captions or --phrase"
             failures.append(Failure(name, f"no caption: {hint}"))
-    return samples, list(dict.fromkeys(failures + matched.orphans))
+    return samples, list(dict.fromkeys(failures))
+
+
+def _no_captions(path: Path, images: int, matched: Matched) -> str:
+    other = f" ({matched.orphans[0].path}: {matched.orphans[0].reason})" if matched.orphans else ""
+    return (
+        f"{path}: no caption for any of the {images} images{other}; "
+        "put NAME.txt beside NAME.jpg, a caption per line, or give --captions or --phrase"
+    )
+
+
+def _notes(samples: Iterable[Sample], orphans: Sequence[Failure]) -> tuple[str, ...]:
+    notes = []
+    if orphans:
+        first = _legible(orphans[0])
+        others = len({orphan.path for orphan in orphans}) - 1
+        notes.append(f"{first.path}: {first.reason}" + (f"; and {others} more" if others else ""))
+    odd = [(s.name, caption.text) for s in samples for caption in s.captions if UNMARKED.search(caption.text)]
+    if odd:
+        count = "1 caption has" if len(odd) == 1 else f"{len(odd)} captions have"
+        notes.append(f"{count} a bracket that marks no phrase: {odd[0][0]}: {shorten(odd[0][1], 80)}")
+    return tuple(notes)
 
 
 def _legible(failure: Failure) -> Failure:

@@ -59,6 +59,7 @@ class PredictionFile:
         self._missing: list[int] = []  # by image: several threads may append at a time
         self._phrases: dict[Key, _Phrase] = defaultdict(lambda: _Phrase([], [], []))
         self._used: set[Key] = set()
+        self._asked: tuple[str, str] | None = None  # an image and a phrase, for an error to name
         for number, said in enumerate(_objects(path), start=1):
             try:
                 self._take(said)
@@ -70,7 +71,14 @@ class PredictionFile:
 
     @property
     def missing(self) -> int:
-        """Phrases that were asked for so far and aren't in the file."""
+        """Phrases that were asked for so far and aren't in the file. Raises GroundcliError where none is."""
+        if not self._used and self._asked:
+            theirs = next(iter(self._phrases), None)
+            first = f"its first is {theirs[-1]!r} of {theirs[0]!r}" if theirs else "it is empty"
+            raise GroundcliError(
+                f"{self.name}: speaks of no phrase of these images: {first}; "
+                f"what is asked for is like {self._asked[1]!r} of {self._asked[0]!r}"
+            )
         return sum(self._missing)
 
     @property
@@ -104,6 +112,7 @@ class PredictionFile:
             for phrase in caption.phrases
         ]
         self._missing.append(phrases.count(None))
+        self._asked = next(((truth.sample.name, p.text) for c in truth.captions for p in c.phrases), self._asked)
         boxes = [[box for _, box in sorted(p.boxes, key=lambda b: -b[0])] if p else [] for p in phrases]
         points = [_point(phrase, best_first) for phrase, best_first in zip(phrases, boxes, strict=True)]
         scores = [max(phrase.scores, default=np.nan) if phrase else 0.0 for phrase in phrases]

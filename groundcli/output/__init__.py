@@ -7,7 +7,6 @@ the files; list it in `FORMATS`, and its files in `groundcli.annotation.folder.B
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
-from pathlib import Path
 
 from groundcli.data.words import tokenize
 from groundcli.output.coco import coco
@@ -16,7 +15,8 @@ from groundcli.output.phrases import csv_table, json_lines
 from groundcli.output.record import Label, Writer
 from groundcli.output.yolo import yolo
 
-FORMATS: Mapping[str, Callable[[Path, Label], AbstractContextManager[Writer]]] = {
+# Each takes the run's folder, what labels a phrase, and what it alone is told.
+FORMATS: Mapping[str, Callable[..., AbstractContextManager[Writer]]] = {
     "coco": coco,
     "jsonl": json_lines,
     "csv": csv_table,

@@ -3,31 +3,31 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from groundcli.files import replacing
 from groundcli.output.coco import JsonList
-from groundcli.output.record import Label, Record, Writer
+from groundcli.output.record import Label, Record, Writer, phrases_of
 
 POINT_SIZE = 0.5  # per cent of the image's width that a point is drawn with
 
 
 @contextmanager
-def labelstudio(out: Path, label: Label = str.lower) -> Iterator[Writer]:
+def labelstudio(out: Path, label: Label = str.lower, prefix: str = "") -> Iterator[Writer]:
     """Writes `labelstudio.json`, pre-annotated tasks to import, and `labelstudio.xml`, the labelling interface for it.
 
-    One task per caption: `data` has the image's relative path in `image` (Label Studio wants an address: put its own
-    before each) and the text in `caption`. Its prediction has of each phrase a rectangle, the best box (where none
-    was found, the hot region around its point), and a keypoint: x and width in per cent of the image's width, y and
-    height in per cent of its height, from the upper left corner of the upright image on. x and y of a rectangle are
-    its upper left corner; width of a keypoint is only how large it is drawn. Both have the phrase as `meta.text`, its
-    label, its score in [0, 1] as `score`; the prediction's own score is the mean of these. Numbers in the ids of
-    results are those of COCO's annotations.
+    One task per image: `data` has its address in `image` and its captions, a line each, in `caption`. Its prediction
+    has of each phrase a rectangle, the best box (where none was found, the hot region around its point), and a
+    keypoint: x and width in per cent of the image's width, y and height in per cent of its height, from the upper left
+    corner of the upright image on. x and y of a rectangle are its upper left corner; width of a keypoint is only how
+    large it is drawn. A rectangle has the phrase's label. Both have the phrase as `meta.text` and its score in [0, 1]
+    as `score`; the prediction's own score is the mean of these. Numbers in the ids of results count phrases from 1.
 
     Args:
         out: the run's folder.
         label: the label of a phrase; a space stands for what can't be printed in it.
+        prefix: what makes an address of an image's name, `http://localhost:8080/photos/`; see `_address`.
 
     Raises:
         OSError: the folder can't be written to.
@@ -39,28 +39,35 @@ def labelstudio(out: Path, label: Label = str.lower) -> Iterator[Writer]:
 
         def write(record: Record) -> None:
             nonlocal number
-            for caption in record["captions"]:
-                results = []
-                for phrase in caption["phrases"]:
-                    number += 1
-                    name = "".join(char if char.isprintable() else " " for char in label(phrase["phrase"]))
-                    labels[name] = None
-                    results += _results(record, phrase, name, number)
-                scores = [phrase["score"] for phrase in caption["phrases"]]
-                score = round(sum(scores) / max(len(scores), 1), 6)
-                prediction = {"model_version": "groundcli", "score": score, "result": results}
-                data = {"image": record["file_name"], "caption": caption["caption"]}
-                tasks.add({"data": data, "predictions": [prediction] if results else []})
+            results, scores = [], []
+            for _, phrase in phrases_of(record):
+                number += 1
+                name = "".join(char if char.isprintable() else " " for char in label(phrase["phrase"]))
+                labels[name] = None
+                results += _results(record, phrase, name, number)
+                scores.append(phrase["score"])
+            score = round(sum(scores) / max(len(scores), 1), 6)
+            prediction = {"model_version": "groundcli", "score": score, "result": results}
+            captions = "\n".join(caption["caption"] for caption in record["captions"])
+            data = {"image": _address(prefix, record["file_name"]), "caption": captions}
+            tasks.add({"data": data, "predictions": [prediction] if results else []})
 
         yield write
         tasks.end()
     with replacing(out / "labelstudio.xml") as file:
         file.write('<View>\n  <Text name="caption" value="$caption"/>\n  <Image name="image" value="$image"/>\n')
-        for tag, name in (("RectangleLabels", "box"), ("KeyPointLabels", "point")):
-            file.write(f'  <{tag} name="{name}" toName="image">\n')
-            file.writelines(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
-            file.write(f"  </{tag}>\n")
-        file.write("</View>\n")
+        # Points without labels: with KeyPointLabels of these names, Label Studio's COCO calls all boxes "default".
+        file.write('  <KeyPoint name="point" toName="image"/>\n  <RectangleLabels name="box" toName="image">\n')
+        file.writelines(f"    <Label value={quoteattr(label)}/>\n" for label in labels)
+        file.write("  </RectangleLabels>\n</View>\n")
+
+
+def _address(prefix: str, name: str) -> str:
+    """An image's address: quoted where it is a URL or a path of Label Studio's own server, not in a bucket."""
+    if not prefix:
+        return name
+    slash = "" if prefix.endswith(("/", "=")) else "/"
+    return prefix + slash + (quote(name) if prefix.startswith(("http://", "https://", "/")) else name)
 
 
 def _results(record: Record, phrase: Record, label: str, number: int) -> list[Record]:
@@ -79,14 +86,11 @@ def _results(record: Record, phrase: Record, label: str, number: int) -> list[Re
         "score": phrase["score"],
         "meta": {"text": [phrase["phrase"]]},
     }
+    value = {**box, "rotation": 0, "rectanglelabels": [label]}
     return [
-        _result("rectanglelabels", "box", number, {**box, "rotation": 0}, label) | common,
-        _result("keypointlabels", "point", number, point, label) | common,
+        {"id": f"box{number}", "type": "rectanglelabels", "from_name": "box", "value": value, **common},
+        {"id": f"point{number}", "type": "keypoint", "from_name": "point", "value": point, **common},
     ]
-
-
-def _result(kind: str, name: str, number: int, value: dict[str, Any], label: str) -> Record:
-    return {"id": f"{name}{number}", "type": kind, "from_name": name, "value": {**value, kind: [label]}}
 
 
 def _percent(value: float, whole: int) -> float:

@@ -1,13 +1,19 @@
-"""One picture per image for people to look at: each caption, where its phrases are, and the heat that says so."""
+"""One picture per image for people to look at: its captions, and where their phrases are.
+
+Compact: the photograph once, the captions beneath it. Detailed: it comes with each caption, and with the heat of each
+phrase.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import groupby
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,9 +24,12 @@ if TYPE_CHECKING:
     from groundcli.answer import Answer, GroundedPhrase
 
 Color = tuple[int, int, int]
+Style = Literal["compact", "detailed"]
 Area = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the page, the last two excluded
 
-WIDTH = 1120  # of the page, in pixels
+SIZE = 960  # a compact picture's photograph: its longer side in pixels, if nothing is said
+SMALLEST = 480  # to which it is enlarged; and the least width of captions
+WIDTH = 1120  # of a detailed page, in pixels
 MAX_HEIGHT = 30_000  # captions that would make the page higher are counted, not drawn; JPEG ends at 65,535
 MARGIN = 24
 GAP = 14
@@ -29,6 +38,9 @@ WIDE = 1.9  # photographs wider than this many heights have their panels below
 MIN_PANEL = 130  # a panel's least width
 TITLE = 24  # height of a panel's title
 LINE = 32  # height of a line of the caption
+TEXT, SMALL = 22, 15  # size of its letters, and of the scores in it
+RADIUS = 11  # of a point's marker
+OWN_SIGNS = frozenset("©«°±´·»‘’“”…‹›⁄™")  # that Pillow's own font has beside ASCII
 MAX_LINES = 8
 
 PAGE: Color = (250, 250, 248)
@@ -50,23 +62,72 @@ COLORS: tuple[Color, ...] = (
 )
 
 
-def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
+def draw(photo: Image.Image, answers: Sequence[Answer], style: Style = "compact", size: int = SIZE) -> Image.Image:
     """Draws what was found on an image; what was not found is left out.
 
-    Each caption is a block: its text with the phrases in their colours, the photograph with every phrase's best box
-    and point, and one panel per phrase with its heat. Captions that are one phrase each share a block.
+    Every phrase's best box and point are drawn on the photograph, in the colour that it has in its caption. Captions
+    that are one phrase each are written as one.
 
     Args:
         photo: upright, of mode RGB: the image that the answers' points and boxes refer to.
         answers: in the order to show them; may be empty.
+        style: compact: the photograph once, all captions beneath (beside it, where it is high and narrow), with scores.
+            detailed: a block per caption, `WIDTH` pixels wide, with a panel per phrase for its heat.
+        size: of a compact picture: the photograph's longer side in pixels; smaller ones are enlarged to `SMALLEST` at
+            most.
 
     Returns:
-        RGB picture, `WIDTH` pixels wide; small images are enlarged, large ones reduced.
+        RGB picture.
     """
-    answers = [replace(answer, phrases=tuple(p for p in answer.phrases if p.found)) for answer in answers]
+    found = [replace(answer, phrases=tuple(p for p in answer.phrases if p.found)) for answer in answers]
+    joined = _joined(found)
+    return _compact(photo, joined, size) if style == "compact" else _detailed(photo, [*joined] or [None])
+
+
+def _compact(photo: Image.Image, answers: Sequence[Answer], size: int) -> Image.Image:
+    """Phrases of the same words at the same place, as of several captions, have one colour and one mark."""
+    marks: list[GroundedPhrase] = []
+    colors = [[_mark(phrase, marks) for phrase in answer.phrases] for answer in answers]
+    longer = min(max(*photo.size, SMALLEST), size)
+    shown = _marked(_resized(photo, _fit(photo.size, (longer, longer))), marks, photo.size, crowded=True)
+    beside = 2 * shown.width < shown.height
+    width = max(SMALLEST, 0 if beside else shown.width)
+    left, top = MARGIN + (shown.width + MARGIN if beside else 0), MARGIN + (0 if beside else shown.height + GAP)
+    captions: list[tuple[int, list[list[_Piece]]]] = []
+    for answer, numbers in zip(answers, colors, strict=True):
+        if top > MAX_HEIGHT:
+            break
+        names = [f"{number + 1}: " if len(marks) > len(COLORS) else "" for number in numbers]
+        scores = [f"{name}{p.score:.2f}" for name, p in zip(names, answer.phrases, strict=True)]
+        lines = _lines(answer, width, numbers, scores)
+        captions.append((top, lines))
+        top += len(lines) * LINE + GAP // 2
+    left_out = len(answers) - len(captions)
+    high = max(top + (LINE if left_out else 0), MARGIN + shown.height)
+    page = Image.new("RGB", (left + width + MARGIN, high + MARGIN // 2), PAGE)
+    page.paste(shown, (MARGIN, MARGIN))
+    for at, lines in captions:
+        _write_caption(page, lines, (left, at))
+    if left_out:
+        ImageDraw.Draw(page).text((left, top), f"and {left_out} more captions", FAINT, _font(18))
+    return page
+
+
+def _mark(phrase: GroundedPhrase, marks: list[GroundedPhrase]) -> int:
+    """The number of the mark that a phrase shares, or of its own, which is added."""
+    for i, other in enumerate(marks):
+        assert phrase.point is not None
+        assert other.point is not None
+        near = math.dist(phrase.point, other.point) < math.hypot(*phrase.size) / 50
+        if near and phrase.text.casefold() == other.text.casefold():
+            return i
+    marks.append(phrase)
+    return len(marks) - 1
+
+
+def _detailed(photo: Image.Image, groups: Sequence[Answer | None]) -> Image.Image:
     height = MARGIN
     blocks: list[Image.Image] = []
-    groups: list[Answer | None] = [*_joined(answers)] or [None]
     for group in groups:
         block = _block(photo, group)
         if blocks and height + block.height > MAX_HEIGHT:
@@ -161,13 +222,13 @@ def _block(photo: Image.Image, answer: Answer | None) -> Image.Image:
     width = WIDTH - 2 * MARGIN
     count = len(answer.phrases) if answer else 0
     layout = _layout(photo.size, count, width)
-    lines = _lines(answer, width) if answer else []
+    lines = _lines(answer, width, range(count), [""] * count) if answer else []
     top = len(lines) * LINE + (GAP if lines else 0)
     block = Image.new("RGB", (width, top + layout.height(count)), PAGE)
     shown = _resized(photo, layout.photo)
     if answer:
-        _write_caption(block, lines)
-        shown = _marked(shown, answer)
+        _write_caption(block, lines, (0, 0))
+        shown = _marked(shown, answer.phrases, answer.size)
         small = _panel_photo(photo, layout.panel)
         for i, phrase in enumerate(answer.phrases):
             left, down = layout.corner(i)
@@ -185,35 +246,57 @@ def _resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A word of the caption on a line: where it starts, how wide it is, and its phrase's number, or -1."""
+    """A word of the caption on a line: where it starts, how wide it is, and its phrase's colour, or -1.
+
+    What follows its phrase, the score, is a piece too, `height` pixels high as all text.
+    """
 
     text: str
     x: float
     width: float
-    phrase: int
+    color: int
+    height: int = TEXT
 
 
-def _lines(answer: Answer, width: int) -> list[list[_Piece]]:
-    """The caption, broken into lines of whole words; at most MAX_LINES."""
-    font = _font(22)
-    space = font.getlength(" ") + 3  # room for the bands of two phrases
+def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[str]) -> list[list[_Piece]]:
+    """The caption, broken into lines of whole words; at most MAX_LINES.
+
+    Args:
+        answer: the caption.
+        width: of a line.
+        colors: numbers of its phrases' colours.
+        scores: what is written after each phrase.
+    """
+    space = _font(TEXT).getlength(" ") + 3  # room for the bands of two phrases
     lines: list[list[_Piece]] = []
     x = float(width)
-    for text, phrase, spaced in _pieces(answer):
-        advance = font.getlength(text)
-        if not lines or x + advance > width - space:
+    pieces = _pieces(answer)
+    for i, (text, phrase, spaced) in enumerate(pieces):
+        last = phrase >= 0 and (i + 1 == len(pieces) or pieces[i + 1][1] != phrase)
+        score = scores[phrase] if last else ""
+        parts = [(word, height) for word, height in ((text, TEXT), (score, SMALL)) if word]
+        widths = [_font(height, word).getlength(word) for word, height in parts]
+        if not lines or x + sum(widths) > width - space:
             if len(lines) == MAX_LINES:
-                lines[-1].append(_Piece("…", min(x, width - 2 * space), font.getlength("…"), -1))
+                lines[-1].append(_Piece("…", min(x, width - 2 * space), _font(TEXT).getlength("…"), -1))
                 break
             lines.append([])
             x = 3.0
-        lines[-1].append(_Piece(text, x, advance, phrase))
-        x += advance + (space if spaced else 3)
+        for (word, height), advance in zip(parts, widths, strict=True):
+            lines[-1].append(_Piece(word, x, advance, colors[phrase] if phrase >= 0 else -1, height))
+            x += advance + 5
+        x += (space if spaced else 3) - 5
+    strong = (unicodedata.bidirectional(char) for char in answer.caption)
+    if next((kind for kind in strong if kind in ("L", "R", "AL")), "L") != "L":  # read from right to left
+        return [[replace(piece, x=width - piece.x - piece.width) for piece in line[::-1]] for line in lines]
     return lines
 
 
 def _pieces(answer: Answer) -> list[tuple[str, int, bool]]:
-    """Words, the numbers of their phrases, and whether a space follows; words longer than a line are cut."""
+    """Words, the numbers of their phrases, and whether a space follows.
+
+    Words longer than a line are cut, and so is Chinese or Japanese, which has no spaces, after each sign.
+    """
     owner = np.full(len(answer.caption), -1)
     for i in reversed(range(len(answer.phrases))):  # of phrases that overlap, the first has the word
         owner[slice(*answer.phrases[i].span)] = i
@@ -221,7 +304,8 @@ def _pieces(answer: Answer) -> list[tuple[str, int, bool]]:
     start = 0
     for end in range(1, len(owner) + 1):
         spaced = answer.caption[end : end + 1].isspace()
-        if spaced or end == len(owner) or owner[end] != owner[start] or end - start == 60:
+        wide = unicodedata.east_asian_width(answer.caption[start]) in "WF"
+        if spaced or end == len(owner) or owner[end] != owner[start] or end - start == 60 or wide:
             text = answer.caption[start:end].strip()
             if text:
                 pieces.append((text, int(owner[end - 1]), spaced))
@@ -229,54 +313,116 @@ def _pieces(answer: Answer) -> list[tuple[str, int, bool]]:
     return pieces
 
 
-def _write_caption(block: Image.Image, lines: Sequence[Sequence[_Piece]]) -> None:
+def _write_caption(page: Image.Image, lines: Sequence[Sequence[_Piece]], corner: tuple[int, int]) -> None:
     """Dark text; a phrase lies on a band of its colour, made light, and is underlined in it."""
-    canvas = ImageDraw.Draw(block)
-    font = _font(22)
-    for row, pieces in enumerate(lines):
-        top = row * LINE
+    canvas = ImageDraw.Draw(page)
+    left, top = corner
+    for pieces in lines:
         for i, piece in enumerate(pieces):
-            if piece.phrase < 0:
+            if piece.color < 0:
                 continue
-            joined = i + 1 < len(pieces) and pieces[i + 1].phrase == piece.phrase
-            end = pieces[i + 1].x if joined else piece.x + piece.width + 3
-            tint = _mixed(color(piece.phrase), PAGE, 0.28)
-            canvas.rectangle((piece.x - 3, top + 1, end, top + LINE - 5), tint)
-            canvas.rectangle((piece.x - 3, top + LINE - 6, end, top + LINE - 4), color(piece.phrase))
+            joined = i + 1 < len(pieces) and pieces[i + 1].color == piece.color
+            start, end = left + piece.x - 3, left + (pieces[i + 1].x if joined else piece.x + piece.width + 3)
+            tint = _mixed(color(piece.color), PAGE, 0.28)
+            canvas.rectangle((start, top + 1, end, top + LINE - 5), tint)
+            canvas.rectangle((start, top + LINE - 6, end, top + LINE - 4), color(piece.color))
         for piece in pieces:
-            canvas.text((piece.x, top + LINE - 10), piece.text, INK, font, anchor="ls")
+            font = _font(piece.height, piece.text)
+            canvas.text((left + piece.x, top + LINE - 10), piece.text, INK, font, anchor="ls")
+        top += LINE
 
 
 # --- The photograph with all phrases
 
 
-def _marked(shown: Image.Image, answer: Answer) -> Image.Image:
-    """The photograph, drawn upon: every phrase's best box, its point and its label."""
-    scale = shown.width / answer.size[0], shown.height / answer.size[1]
+def _marked(
+    shown: Image.Image, phrases: Sequence[GroundedPhrase], size: tuple[int, int], crowded: bool = False
+) -> Image.Image:
+    """The photograph, drawn upon: every phrase's best box, its point and its label.
+
+    A point that would hide another one stands beside its place, with a line to it. Where there are more phrases than
+    colours, they are numbered.
+
+    Args:
+        shown: the photograph as it is shown.
+        phrases: of the image.
+        size: the image's own.
+        crowded: whether labels that would hide others, or points, are left out: the captions name them too.
+    """
+    scale = shown.width / size[0], shown.height / size[1]
     canvas = ImageDraw.Draw(shown)
-    boxes = [area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in answer.phrases]
-    points = [_place(phrase, scale, shown.size) for phrase in answer.phrases]
+    radius = max(4, min(RADIUS, min(shown.size) // 10))
+    boxes = [area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in phrases]
+    places = [_place(phrase, scale, shown.size) for phrase in phrases]
+    points = spread(places, radius, shown.size)
     for i, box in enumerate(boxes):
         if box:
-            draw_box(canvas, box, color(i), 3)
+            draw_box(canvas, box, color(i), 3 if radius == RADIUS else 2)
+    for i, (place, point) in enumerate(zip(places, points, strict=True)):
+        if math.dist(place, point) > radius / 2:
+            canvas.line((*place, *point), (20, 20, 20), 4)
+            canvas.line((*place, *point), color(i), 2)
+            draw_marker(shown, place, color(i), radius // 3)
     for i, point in enumerate(points):
-        draw_marker(shown, point, color(i), 11)
-    taken = [(x - 12, y - 12, x + 12, y + 12) for x, y in points]
-    for i, phrase in enumerate(answer.phrases):
-        _draw_label(shown, phrase.text, color(i), boxes[i], points[i], taken)
+        draw_marker(shown, point, color(i), radius)
+        if len(phrases) > len(COLORS):
+            canvas.text(point, str(i + 1), INK, _font(radius), anchor="mm")
+    reach = radius + 1
+    taken = [(x - reach, y - reach, x + reach, y + reach) for x, y in points]
+    for i, phrase in enumerate(phrases):
+        _draw_label(shown, phrase.text, color(i), boxes[i], points[i], taken, crowded)
     return shown
 
 
+def spread(places: Iterable[tuple[int, int]], radius: int, room: tuple[int, int]) -> list[tuple[int, int]]:
+    """Where markers of a radius go, so that each is seen as a whole: at its place, or at the nearest that is free.
+
+    In a picture without room for them all, the last ones lie on others.
+    """
+    taken: list[tuple[int, int]] = []
+    for place in places:
+        ways = (_within(way, radius, room) for way in chain([place], _around(place, 2 * radius + 1)))
+        free = (way for way in ways if all(math.dist(way, other) > 2 * radius for other in taken))
+        taken.append(next(free, _within(place, radius, room)))
+    return taken
+
+
+def _around(place: tuple[int, int], step: int) -> Iterator[tuple[int, int]]:
+    """Places in rings around one, from the inside."""
+    for ring in range(1, 7):
+        for turn in range(6 * ring):
+            angle = 2 * math.pi * turn / (6 * ring)
+            across, down = ring * step * math.cos(angle), ring * step * math.sin(angle)
+            yield place[0] + round(across), place[1] + round(down)
+
+
+def _within(place: tuple[int, int], radius: int, room: tuple[int, int]) -> tuple[int, int]:
+    x, y = (
+        min(max(at, radius), side - 1 - radius) if side > 2 * radius else side // 2
+        for at, side in zip(place, room, strict=True)
+    )
+    return x, y
+
+
 def _draw_label(
-    shown: Image.Image, text: str, fill: Color, box: Area | None, point: tuple[int, int], taken: list[Area]
+    shown: Image.Image,
+    text: str,
+    fill: Color,
+    box: Area | None,
+    point: tuple[int, int],
+    taken: list[Area],
+    crowded: bool,
 ) -> None:
     """Puts a phrase's label at its box, or point, where it hides the least of the labels and points in `taken`."""
-    pill = _pill(_shortened(text, _font(16), min(260, shown.width - 24)), fill)
+    pill = _pill(_shortened(text, 16, min(260, shown.width - 24)), fill)
     if pill.width > shown.width or pill.height > shown.height:
         return
     places = [_inside(place, pill.size, shown.size) for place in _label_places(box, point, pill.size)]
     areas = [(x, y, x + pill.width, y + pill.height) for x, y in places]
-    best = min(areas, key=lambda area: sum(_overlap(area, other) for other in taken))
+    hidden = [sum(_overlap(area, other) for other in taken) for area in areas]
+    best = areas[hidden.index(min(hidden))]
+    if crowded and min(hidden) > pill.width * pill.height / 10:
+        return
     taken.append(best)
     shown.paste(pill, best[:2], pill)
 
@@ -330,7 +476,7 @@ def _draw_panel(
     scale = panel.width / size[0], panel.height / size[1]
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
-    draw_marker(panel, _place(phrase, scale, panel.size), fill, 7)
+    draw_marker(panel, _within(_place(phrase, scale, panel.size), 7, panel.size), fill, 7)
     _draw_title(ImageDraw.Draw(block), phrase, fill, corner, panel.width)
     block.paste(panel, (corner[0], corner[1] + TITLE))
 
@@ -339,12 +485,11 @@ def _draw_title(
     canvas: ImageDraw.ImageDraw, phrase: GroundedPhrase, fill: Color, corner: tuple[int, int], width: int
 ) -> None:
     left, top = corner
-    font = _font(15)
     score = f"{phrase.score:.2f}"
-    room = width - 18 - int(font.getlength(score)) - 8
+    text = _shortened(phrase.text, 15, width - 18 - int(_font(15).getlength(score)) - 8)
     canvas.rounded_rectangle((left, top + 4, left + 11, top + 15), 3, fill)
-    canvas.text((left + 18, top + 15), _shortened(phrase.text, font, room), INK, font, anchor="ls")
-    canvas.text((left + width, top + 15), score, FAINT, font, anchor="rs")
+    canvas.text((left + 18, top + 15), text, INK, _font(15, text), anchor="ls")
+    canvas.text((left + width, top + 15), score, FAINT, _font(15), anchor="rs")
 
 
 def _heat(heatmap: np.ndarray, size: tuple[int, int]) -> Image.Image:
@@ -383,7 +528,7 @@ def _marker(fill: Color, radius: int) -> Image.Image:
 @lru_cache(maxsize=256)
 def _pill(text: str, fill: Color) -> Image.Image:
     """A label with round ends: RGBA."""
-    font = _font(16)
+    font = _font(16, text)
     width, height = int(font.getlength(text)) + 20, 25
     large = Image.new("L", (width * 4, height * 4))
     ImageDraw.Draw(large).rounded_rectangle((0, 0, width * 4 - 1, height * 4 - 1), height * 2, 255)
@@ -394,14 +539,53 @@ def _pill(text: str, fill: Color) -> Image.Image:
     return pill
 
 
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _font(size: int, text: str = "") -> Font:
+    """A font for a text: Pillow's own where it is English, else of the system's the one that has most of its signs."""
+    signs = "" if text.isascii() else "".join(sorted({char for char in text if char > "\x7f"} - OWN_SIGNS))
+    return _font_of(size, signs)
+
+
+@lru_cache(maxsize=1024)
+def _font_of(size: int, signs: str) -> Font:
+    if signs:
+        for path in _faces(signs):
+            with suppress(OSError):  # a font of pictures in sizes of its own
+                return ImageFont.truetype(path, size)
     return ImageFont.load_default(size)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of it as fits, and an ellipsis."""
+@lru_cache(maxsize=1024)
+def _faces(signs: str) -> list[str]:
+    """Files of fonts that have any of these signs: those with most of them first, then those that look like ours."""
+    having = {path: sum(ord(char) in known for char in signs) for path, known in _system_fonts().items()}
+    order = {
+        path: (-count, "Sans" not in path, "Mono" in path, len(path), path) for path, count in having.items() if count
+    }
+    return sorted(order, key=order.__getitem__)
+
+
+@cache
+def _system_fonts() -> dict[str, frozenset[int]]:
+    """Upright fonts of this machine, each with the characters that it has; read once, when a text needs one."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    fonts = {}
+    for path in sorted(font_manager.findSystemFonts()):
+        with suppress(Exception):  # whatever is wrong with somebody's font, others will do
+            font = FT2Font(path)
+            if font.style_name in ("Regular", "Book", "Medium", "Normal"):
+                fonts[path] = frozenset(font.get_charmap())
+    return fonts
+
+
+def _shortened(text: str, size: int, width: int) -> str:
+    """The text in a size, or as much of it as fits, and an ellipsis."""
     text = text[:200]
+    font = _font(size, text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

@@ -1,78 +1,110 @@
 """Boxes as YOLO is trained on."""
 
-from collections.abc import Iterable, Iterator
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from groundcli.errors import GroundcliError
-from groundcli.files import replacing
+from groundcli.files import partial_of, replacing
 from groundcli.output.record import Label, Record, Writer, phrases_of
 
-LABELS = "labels"
+VALIDATION = 10  # of so many images one is for validation
 
 
 @contextmanager
-def yolo(out: Path, label: Label = str.lower) -> Iterator[Writer]:
-    """Writes `labels/PATH.txt` for each image and `data.yaml`.
+def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False) -> Iterator[Writer]:
+    """Writes `labels/PATH.txt` and `images/PATH` for each image, `train.txt`, `val.txt` and `data.yaml`.
 
     One line per phrase: `class cx cy width height`, of its best box (where none was found, of the hot region around its
-    point). (cx, cy) is the middle of the box; cx and width are shares of the image's width, cy and height of its
-    height, from the upper left corner of the upright image on. Classes are numbered from 0 as they appear, in
-    `names` of `data.yaml`: the id of COCO's category less one. An image without phrases has an empty file.
+    point); equal lines are one. (cx, cy) is the middle of the box; cx and width are shares of the image's width, cy and
+    height of its height, from the upper left corner of the upright image on. Classes are numbered from 0 as they
+    appear, in `names` of `data.yaml`. An image without phrases has an empty file.
 
-    `data.yaml` has its images in `images` beside `labels`, for training and validation alike: copy them there, folders
-    and all. YOLO finds the labels of `images/a/b.jpg` in `labels/a/b.txt`, but not of a folder of yours that is called
-    `images` itself.
+    A tenth of the images, at least one, is for validation: the same ones in every run.
 
     Args:
         out: the run's folder.
         label: the name of a phrase's class.
+        images: the images' files, by their names.
+        copy: whether to copy them; links suffice where they stay where they are.
 
     Raises:
         GroundcliError: two images differ in nothing but their suffix, so that YOLO would read the labels of one for
-            both.
+            both; or an image isn't there.
         OSError: the folder can't be written to.
     """
     numbers: dict[str, int] = {}
-    taken: dict[Path, str] = {}
+    taken: dict[str, str] = {}
 
     def write(record: Record) -> None:
-        path = _claimed(label_path(out, record["file_name"]), record["file_name"], taken)
+        name = record["file_name"]
+        if name not in images:
+            raise GroundcliError(f"{name}: this image is gone; say with --images where the run's images are now")
+        path = out / "labels" / _claimed(name, taken)
         path.parent.mkdir(parents=True, exist_ok=True)
+        lines = {
+            f"{numbers.setdefault(label(phrase['phrase']), len(numbers))} "
+            f"{_normalised(phrase['bbox'], record['width'], record['height'])}\n": None
+            for _, phrase in phrases_of(record)
+        }
         with replacing(path) as file:
-            for _, phrase in phrases_of(record):
-                number = numbers.setdefault(label(phrase["phrase"]), len(numbers))
-                file.write(f"{number} {_normalised(phrase['bbox'], record['width'], record['height'])}\n")
+            file.writelines(lines)
+        _put(images[name], out / "images" / image_name(name), copy)
 
     yield write
+    order = sorted(taken.values(), key=lambda name: (zlib.crc32(os.fsencode(name)), name))
+    aside = {*order[: max(1, len(order) // VALIDATION)]}
+    train = [name for name in taken.values() if name not in aside]
+    for file_name, names in (("train.txt", train or order), ("val.txt", sorted(aside))):
+        with replacing(out / file_name) as file:
+            file.writelines(f"./images/{image_name(name)}\n" for name in names)
     with replacing(out / "data.yaml") as file:
-        file.write("train: images\nval: images\n")
+        file.write(f"path: {_quoted(str(out.resolve()))}\ntrain: train.txt\nval: val.txt\n")
         file.write("names:\n" if numbers else "names: {}\n")
         file.writelines(f"  {number}: {_quoted(name)}\n" for name, number in numbers.items())
 
 
+def image_name(name: str) -> str:
+    """An image's path in `images/`: its name; but YOLO looks for labels by the last folder called "images"."""
+    *folders, base = name.split("/")
+    return "/".join([*("images_" if folder == "images" else folder for folder in folders), base])
+
+
+def label_name(name: str) -> str:
+    """The path of an image's labels in `labels/`."""
+    return f"{image_name(name).rsplit('.', 1)[0]}.txt"
+
+
 def check_names(names: Iterable[str]) -> None:
     """Raises GroundcliError where two images would have one file of labels."""
-    taken: dict[Path, str] = {}
+    taken: dict[str, str] = {}
     for name in names:
-        _claimed(label_path(Path(), name), name, taken)
+        _claimed(name, taken)
 
 
-def label_path(out: Path, name: str) -> Path:
-    """Where an image's labels are.
-
-    Args:
-        out: the run's folder.
-        name: the image's relative path with forward slashes.
-    """
-    return out / LABELS / f"{name.rsplit('.', 1)[0]}.txt"
-
-
-def _claimed(path: Path, name: str, taken: dict[Path, str]) -> Path:
+def _claimed(name: str, taken: dict[str, str]) -> str:
+    path = label_name(name)
     other = taken.setdefault(path, name)
     if other != name:
         raise GroundcliError(f"{other} and {name}: YOLO can't tell them apart; rename one of them")
     return path
+
+
+def _put(image: Path, path: Path, copy: bool) -> None:
+    """Links to an image, or copies it where that is wanted or links can't be made; writes through no link."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_of(path)
+    partial.unlink(missing_ok=True)
+    try:
+        if copy:
+            raise OSError
+        partial.symlink_to(image.absolute())
+    except OSError:
+        shutil.copyfile(image, partial)
+    partial.replace(path)
 
 
 def _normalised(box: list[float], width: int, height: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from groundcli.errors import UsageError
-from groundcli.options import DeviceOptions, Precision, option
+from groundcli.options import CaptionOptions, DeviceOptions, Precision, option
 from groundcli.recipe import check_settings, load_recipe
 
 FOLDER = "folder"  # what stands for a data set's name where images come from a folder of one's own
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningOptions(DeviceOptions):
+class LearningOptions(DeviceOptions, CaptionOptions):
     """What `train` and `finetune` can be told."""
 
     dataset: tuple[str, ...] = option("Name of a data set, or folder: images with captions.")
@@ -58,6 +58,8 @@ class LearningOptions(DeviceOptions):
         for name in self.dataset:
             if name not in DATASETS:
                 raise UsageError(f"--dataset {name}: expected {', '.join(sorted(DATASETS))}")
+        if self.captions and FOLDER not in self.dataset:
+            raise UsageError("--captions: data sets have their own; it goes with --dataset folder")
         folders = len(self.data)
         if len(self.dataset) not in (1, folders):
             raise UsageError(f"{len(self.dataset)} --dataset for {folders} folders; expected one, or one per folder")

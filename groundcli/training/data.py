@@ -67,9 +67,12 @@ def load(
     for source in options.sources:
         learning: Sequence[Sample]
         if source.dataset == FOLDER:
-            learning, failures, *_ = find.load([source.root])
-            for failure in failures:
+            found = find.load([source.root], options.captions, columns=options.columns)
+            learning = found.samples
+            for failure in found.failures:
                 tell(f"skipped {failure.path}: {failure.reason}")
+            for note in found.notes:
+                tell(note)
             if aside is not None:
                 learning, kept = hold_out(learning, aside)
                 validation += kept

@@ -199,9 +199,10 @@ def test_shards_that_are_no_whole_are_not_merged(
     (unfinished / "run.json").write_text(json.dumps({**run, "finished": False}))
     first, second, third = shards
     for given, code, said in (
-        ([second, third], 2, "these folders are shards 2/3, 3/3; expected 1/2, 2/2"),
-        ([first, first, third], 2, "these folders are shards 1/3, 1/3, 3/3; expected 1/3, 2/3, 3/3"),
-        ([whole], 2, "these folders are shards None; expected 1/1"),
+        ([second, third], 2, "these folders are shards 2/3, 3/3; missing: 1/3"),
+        ([first, first, third], 2, "these folders are shards 1/3, 1/3, 3/3; missing: 2/3"),
+        ([whole], 2, f"{whole}: a whole run, not a shard of one; it needs no merging"),
+        ([first, second, third, third], 2, "these folders are shards 1/3, 2/3, 3/3, 3/3; each is needed once"),
         ([first, other, third], 2, f"{other} was run with other phrases than {first}"),
         ([first, unfinished, third], 3, f"{unfinished}: its run isn't finished; run its command again"),
         ([first, photos.parent / "nowhere"], 3, f"{photos.parent / 'nowhere'}: holds no run of `groundcli annotate`"),
@@ -270,7 +271,7 @@ def test_all_formats_and_pictures(photos: Path, groundcli: Run, tmp_path: Path) 
     tasks = json.loads((tmp_path / "labelstudio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [f"{name}.png" for name in names]
     assert '<Label value="circle"/>' in (tmp_path / "labelstudio.xml").read_text()
-    assert (tmp_path / "data.yaml").read_text().splitlines()[2:] == ["names:", '  0: "circle"']
+    assert (tmp_path / "data.yaml").read_text().splitlines()[3:] == ["names:", '  0: "circle"']
     for name in names:
         number, cx, _, width, _ = map(float, (tmp_path / f"labels/{name}.txt").read_text().split())
         assert number == 0

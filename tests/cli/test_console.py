@@ -26,6 +26,16 @@ def test_where_nobody_looks_there_is_a_line_for_each_tenth(
     assert lines[-1].endswith(" s")
 
 
+def test_the_spinner_ends_before_the_bar_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = []
+    shown = console.shower("annotating", lambda: ended.append(True))
+    assert [*shown(iter("ab"), 2)] == ["a", "b"]
+    assert ended == [True]
+    with console.waiting("loading the model") as loaded:  # no terminal, no spinner
+        loaded()
+    assert capsys.readouterr().err == ""
+
+
 def test_of_several_processes_the_first_alone_prints(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

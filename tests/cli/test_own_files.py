@@ -131,9 +131,25 @@ def test_pictures_of_images_that_are_gone_go(groundcli: Run, photos: Path, tmp_p
     (photos / "three.jpg").write_bytes(b"no picture")
     groundcli("annotate", photos, "--out", out, "--format", "yolo", code=1)
     assert {name for name in contents(out) if "/" in name} == {
-        *("labels/one.txt", "overlays/one.jpg", "report/data-0001.js", "report/index.js"),
+        *("images/one.jpg", "labels/one.txt", "overlays/one.jpg", "report/data-0001.js", "report/index.js"),
         "report/thumbnails/one.jpg.jpg",
     }
+
+
+def test_exports_follow_the_run(groundcli: Run, again: tuple[Path, Path], tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(again[0], tmp_path / "photos"))
+    out = tmp_path / "out"
+    groundcli("annotate", photos, "--out", out, *QUIET)
+    groundcli("export", out, "--format", "csv", "--categories", "head")
+    before = contents(out)
+    (photos / "two.jpg").unlink()
+    groundcli("annotate", photos, "--out", out, *QUIET, code=1)
+    after = contents(out)
+    assert after.keys() == before.keys() == ALWAYS | {"phrases.csv"}
+    assert b"two.jpg" in before["phrases.csv"]
+    assert b"two.jpg" not in after["phrases.csv"]
+    groundcli("annotate", photos / "one.jpg", "--out", out, *QUIET, "--on-existing", "overwrite")
+    assert contents(out).keys() == ALWAYS
 
 
 def test_pictures_that_are_gone_or_empty_are_made_again(groundcli: Run, again: tuple[Path, Path]) -> None:

@@ -49,6 +49,19 @@ LISTINGS = {
         '{"file_name": "dog.jpg", "text": ["a dog", "two dogs"]}\n{"file_name": "cat.jpg", "text": "a cat"}\n'
     ),
     "lines.json": '{"image": "dog.jpg", "captions": ["a dog", "two dogs"]}\n{"image": "cat.jpg", "caption": "a cat"}\n',
+    "bare.csv": "dog.jpg,a dog\ndog.jpg,two dogs\ncat.jpg,a cat\n",
+    "bare.tsv": "1\tdog.jpg\ta dog\n2\tdog.jpg\ttwo dogs\n3\tcat.jpg\ta cat\n",
+    "backwards.csv": "a dog;dog.jpg\ntwo dogs;dog.jpg\na cat;cat.jpg\n",
+    "by_name.json": '{"dog.jpg": ["a dog", "two dogs"], "cat.jpg": "a cat"}',
+    "dataset_flickr30k.json": json.dumps(
+        {
+            "dataset": "flickr30k",
+            "images": [
+                {"filename": "dog.jpg", "sentences": [{"raw": "a dog", "tokens": ["a"]}, {"raw": "two dogs"}]},
+                {"filename": "cat.jpg", "filepath": "val2014", "sentences": [{"raw": "a cat"}]},
+            ],
+        }
+    ),
     "list.json": json.dumps(
         [{"image": "dog.jpg", "caption": ["a dog", "two dogs"]}, {"file_name": "cat.jpg", "captions": "a cat"}],
         indent=1,
@@ -268,3 +281,36 @@ def test_a_folder_without_captions_files(tmp_path: Path) -> None:
     write(tmp_path, {**IMAGES, "texts/a.md": ""})
     with pytest.raises(GroundcliError, match="no captions files"):
         load([tmp_path], tmp_path / "texts")
+
+
+# --- Tables that need to be told about, or have no header
+
+
+def test_commas_of_captions_in_a_table_without_a_header(tmp_path: Path) -> None:
+    result = found(tmp_path, captions__csv='dog.jpg,a dog\ncat.jpg,a cat, asleep\ndog.jpg,"a dog, too"\ncat.jpg\n')
+    assert captions(result) == {"cat.jpg": ["a cat, asleep"], "dog.jpg": ["a dog", "a dog, too"]}
+    assert problems(result) == {"captions.csv:4": "1 fields where the header has 2; it is left out"}
+
+
+TABLE = "caption,file_name,picture,what\nwrong,cat.jpg,dog.jpg,a dog\nwrong,dog.jpg,cat.jpg,a cat\n"
+
+
+def test_columns_that_are_named(tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    write(tmp_path, {**IMAGES, table.name: TABLE})
+    whole = load([tmp_path], table, columns=("picture", "what"))
+    assert captions(whole) == {"cat.jpg": ["a cat"], "dog.jpg": ["a dog"]}
+    assert captions(load([tmp_path], table, columns=(None, "what"))) == {"cat.jpg": ["a dog"], "dog.jpg": ["a cat"]}
+    assert captions(load([tmp_path], table, columns=("picture", None)))["dog.jpg"] == ["wrong"]
+    with pytest.raises(
+        BadInput, match=r"captions\.csv: no table with columns 'image' and 'what'; its first line is 'c"
+    ):
+        load([tmp_path], table, columns=("image", "what"))
+
+
+def test_karpathys_items_that_are_none_are_named(tmp_path: Path) -> None:
+    items = [{"filename": "dog.jpg", "sentences": [{"raw": "a dog"}]}, {"filename": "cat.jpg", "sentences": ["a cat"]}]
+    result = found(tmp_path, dataset__json=json.dumps({"images": items}))
+    assert captions(result) == {"dog.jpg": ["a dog"]}
+    reason = "not of the form {filename, sentences: [{raw}]}; it is left out"
+    assert problems(result) == {"dataset.json:images[1]": reason}

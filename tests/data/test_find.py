@@ -63,8 +63,10 @@ def test_what_has_no_partner_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.jpg", "c.jpg", a_txt="a dog", c_txt="", d_txt="a cat", x_token="e.jpg#0\ta cow")
     found = load([tmp_path])
     assert names(found) == ["a.jpg"]
-    assert {failure.path for failure in found.failures} == {"b.jpg", "c.jpg", "d.txt", "e.jpg"}
-    assert len(found.failures) == 4
+    assert {failure.path for failure in found.failures} == {"b.jpg", "c.jpg"}
+    assert len(found.failures) == 2
+    assert len(found.notes) == 1  # d.txt and e.jpg
+    assert found.notes[0].endswith("and 1 more")
     reasons = {failure.path: failure.reason for failure in found.failures}
     assert "b.txt" in reasons["b.jpg"]
     assert "--phrase" in reasons["b.jpg"]
@@ -95,7 +97,8 @@ def test_captions_in_a_folder_of_their_own(tmp_path: Path) -> None:
     fill(tmp_path / "texts", "x", a_txt="a dog", b_txt="a cat", c_txt="nobody's")
     found = load([tmp_path / "images"], tmp_path / "texts")
     assert [texts(sample) for sample in found.samples] == [["a dog"], ["a cat"]]
-    assert [failure.path for failure in found.failures] == ["c.txt"]
+    assert found.notes == ("c.txt: captions, but there is no image of that name",)
+    assert not found.failures
 
 
 def test_single_files(tmp_path: Path) -> None:
@@ -305,13 +308,44 @@ def test_failures_of_a_part_are_its_own(photos: Path) -> None:
     (photos / "b.PNG").unlink()
     first, second = (load([photos], shard=(i, 2)) for i in (1, 2))  # a, c and e f, d
     assert (names(first), names(second)) == (["a.jpg", "one/c.jpg"], ["one/two/d.jpg"])
-    assert failed(first).keys() == {"z.jpg"}
-    assert failed(second).keys() == {"z.jpg", "e f.jpg"}
+    assert not failed(first)
+    assert failed(second).keys() == {"e f.jpg"}
+    note = "z.jpg: captions.csv has captions for it, but there is no such image"
+    assert first.notes == second.notes == (note,)
     assert load([photos], photos / "captions.csv", shard=(1, 2)).images == 2
 
 
 def test_a_limit_comes_before_parts(photos: Path) -> None:
     assert names(load([photos], phrases=["a dog"], limit=3, shard=(2, 2))) == ["b.PNG"]
+
+
+# --- Captions that nobody needs, that nobody has, and marks that mark nothing
+
+
+def test_captions_of_other_images_are_one_note(photos: Path) -> None:
+    write(photos, {"captions.csv": "image,caption\na.jpg,a dog\n" + "".join(f"x{i}.jpg,gone\n" for i in range(7_558))})
+    result = load([photos])
+    assert result.notes == ("x0.jpg: captions.csv has captions for it, but there is no such image; and 7557 more",)
+    assert not [name for name in failed(result) if name.startswith("x")]
+
+
+def test_no_captions_anywhere_is_one_error(tmp_path: Path) -> None:
+    write(tmp_path, {"photos/a.jpg": b"x", "photos/b.jpg": b"x", "captions.csv": "image,caption\nz.jpg,a dog\n"})
+    said = r"photos: no caption for any of the 2 images; put NAME\.txt beside NAME\.jpg, a caption per line, or give"
+    with pytest.raises(GroundcliError, match=said):
+        load([tmp_path / "photos"])
+    said = r"captions\.csv: no caption for any of the 2 images \(z\.jpg: captions\.csv has captions for it, but"
+    with pytest.raises(GroundcliError, match=said):
+        load([tmp_path / "photos"], tmp_path / "captions.csv")
+    assert load([tmp_path / "photos"], shard=(1, 2)).samples == []  # of a part nobody knows
+    assert load([tmp_path / "photos"], shard=(3, 3)).notes == ("this shard has no images: there are too few for 3",)
+
+
+def test_brackets_that_mark_nothing_are_noted(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg", a_txt="[a dog runs\n[a dog] runs", b_txt="a cat] sits")
+    result = load([tmp_path])
+    assert result.notes == ("2 captions have a bracket that marks no phrase: a.jpg: [a dog runs",)
+    assert not failed(result)
 
 
 # --- Odd files
@@ -346,7 +380,8 @@ def test_names_that_are_no_unicode_are_reported_legibly(tmp_path: Path) -> None:
     result = load([tmp_path], phrases=["a dog"])
     assert names(result) == ["a.jpg"]
     assert "UTF-8" in failed(result)["caf?.jpg"]
-    assert "th?.txt" in failed(load([tmp_path]))
+    write(tmp_path, {"a.txt": "a dog"})
+    assert load([tmp_path]).notes[0].startswith("th?.txt: ")
 
 
 def test_folders_that_cannot_be_searched_are_reported(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,11 @@ def test_ways_to_name_a_phrase(named: dict, tmp_path: Path) -> None:
 def test_another_phrase_is_not_taken_for_it(named: dict, tmp_path: Path) -> None:
     predictions = read(tmp_path / "p.jsonl", {**named, "point": [1, 2]})
     said(predictions)
-    assert (predictions.missing, predictions.unused) == (2, 1)
+    assert predictions.unused == 1
+    with pytest.raises(
+        GroundcliError, match=r"p\.jsonl: speaks of no phrase of these images: its first is '.*' of 'pho"
+    ):
+        _ = predictions.missing
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,13 @@ def test_what_cannot_be_read_is_one_line(text: str, message: str, tmp_path: Path
     with pytest.raises(GroundcliError, match=message) as error:
         PredictionFile(tmp_path / "p")
     assert "\n" not in str(error.value)
+
+
+def test_an_empty_file_matches_nothing(tmp_path: Path) -> None:
+    predictions = read(tmp_path / "p.json", [])
+    said(predictions)
+    with pytest.raises(GroundcliError, match="it is empty; what is asked for is like 'a man' of 'photos"):
+        _ = predictions.missing
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

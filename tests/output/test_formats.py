@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from groundcli.errors import GroundcliError
 from groundcli.output import FORMATS
 from groundcli.output.phrases import not_found
 from groundcli.output.record import Record, record_of
-from groundcli.output.yolo import check_names, label_path
+from groundcli.output.yolo import check_names, label_name
 from tests.shapes import SIDE, write_shapes
 from tests.shapes import SIZE as SHAPES_SIZE
 
@@ -59,16 +60,28 @@ def hostile() -> list[Record]:
     return [record_of(HOSTILE_NAME, [Answer("\n".join(HOSTILE), SIZE, phrases)], SIZE)]
 
 
+class Anywhere(dict[str, Path]):
+    """For pictures that nobody looks at: any file will do."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Path:
+        return Path(os.devnull)
+
+
 def write(name: str, out: Path, images: Sequence[Record]) -> Path:
     out.mkdir(exist_ok=True)
-    with FORMATS[name](out, str.lower) as add:
+    more = {"images": Anywhere(), "copy": True} if name == "yolo" else {}
+    with FORMATS[name](out, str.lower, **more) as add:
         for record in images:
             add(record)
     return out
 
 
 def written(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(out)): path.read_bytes().replace(bytes(out), b"OUT") for path in files}
 
 
 # --- All of them
@@ -198,20 +211,25 @@ def test_csv_without_phrases_has_its_names(tmp_path: Path, images: list[Record])
 
 
 def read_yolo(out: Path, name: str) -> list[list[float]]:
-    return [[float(value) for value in line.split(" ")] for line in label_path(out, name).read_text().splitlines()]
+    lines = (out / "labels" / label_name(name)).read_text().splitlines()
+    return [[float(value) for value in line.split(" ")] for line in lines]
 
 
 def test_yolo_labels(tmp_path: Path) -> None:
     out = write("yolo", tmp_path, records())
-    assert sorted(written(out)) == ["data.yaml", "labels/b.txt", "labels/nothing.txt", "labels/sub/a b.txt"]
+    assert sorted(written(out)) == [
+        *("data.yaml", "images/b.jpg", "images/nothing.jpg", "images/sub/a b.jpg"),
+        *("labels/b.txt", "labels/nothing.txt", "labels/sub/a b.txt", "train.txt", "val.txt"),
+    ]
     assert (out / "labels" / "sub" / "a b.txt").read_text() == "0 0.793667 0.200000 0.250000 0.300000\n"
     for number, cx, cy, width, height in read_yolo(out, "b.jpg"):
         box = [(cx - width / 2) * 60, (cy - height / 2) * 40, width * 60, height * 40]
         assert box == pytest.approx([[52, 5, 1, 1], [1, 2, 3, 4]][int(number)], abs=1e-4)
     assert read_yolo(out, "nothing.jpg") == []
     assert yaml.safe_load((out / "data.yaml").read_text("utf-8")) == {
-        "train": "images",
-        "val": "images",
+        "path": str(out.resolve()),
+        "train": "train.txt",
+        "val": "val.txt",
         "names": {0: "a dog", 1: "a bird"},
     }
 
@@ -228,7 +246,7 @@ def test_yolo_keeps_any_text(tmp_path: Path) -> None:
 def test_yolo_without_phrases(tmp_path: Path, images: list[Record]) -> None:
     out = write("yolo", tmp_path, images)
     assert yaml.safe_load((out / "data.yaml").read_text("utf-8"))["names"] == {}
-    assert not any(path.read_bytes() for path in out.rglob("*.txt"))
+    assert not any(path.read_bytes() for path in (out / "labels").rglob("*.txt"))
 
 
 def test_yolo_refuses_images_that_would_share_their_labels(tmp_path: Path) -> None:
@@ -282,9 +300,11 @@ def check_labelstudio(tasks: list[dict[str, Any]], interface: ElementTree.Elemen
                 ids.append(result["id"])
                 kind, value, control = result["type"], result["value"], controls[result["from_name"]]
                 assert (control.tag.lower(), result["to_name"]) == (kind, "image")
-                assert set(value[kind]) <= {label.attrib["value"] for label in control}
-                sizes = {"x", "y", "width"} | ({"height", "rotation"} if kind == "rectanglelabels" else set())
-                assert set(value) == sizes | {kind}
+                sizes, labels = {"x", "y", "width"}, set()
+                if kind == "rectanglelabels":
+                    sizes, labels = sizes | {"height", "rotation"}, {kind}
+                    assert set(value[kind]) <= {label.attrib["value"] for label in control}
+                assert set(value) == sizes | labels
                 assert all(0 <= value[size] <= 100 for size in sizes)
                 assert all(isinstance(result[key], int) for key in ("original_width", "original_height"))
                 assert result["image_rotation"] == 0
@@ -296,8 +316,8 @@ def test_labelstudio_tasks(tmp_path: Path) -> None:
     tasks, interface = read_labelstudio(write("labelstudio", tmp_path, records()))
     check_labelstudio(tasks, interface)
     assert [task["data"] for task in tasks] == [
-        {"image": "sub/a b.jpg", "caption": "A dog runs"},
-        {"image": "sub/a b.jpg", "caption": "well"},
+        {"image": "sub/a b.jpg", "caption": "A dog runs\nwell"},
+        {"image": "nothing.jpg", "caption": ""},
         {"image": "b.jpg", "caption": "a dog, a bird"},
     ]
     assert [len(task["predictions"]) for task in tasks] == [1, 0, 1]
@@ -313,18 +333,17 @@ def test_labelstudio_tasks(tmp_path: Path) -> None:
         "rotation": 0,
         "rectanglelabels": ["a dog"],
     }
-    assert (point["id"], point["type"]) == ("point1", "keypointlabels")
+    assert (point["id"], point["type"]) == ("point1", "keypoint")
     assert point["value"] == {
         "x": pytest.approx(52.25 / 60 * 100, abs=1e-6),
         "y": 12.5,
         "width": 0.5,
-        "keypointlabels": ["a dog"],
     }
     assert (box["original_width"], box["original_height"], box["score"]) == (60, 40, 0.618034)
     assert box["meta"] == point["meta"] == {"text": ["A dog"]}
     last = tasks[2]["predictions"][0]["result"]
     assert [result["id"] for result in last] == ["box2", "point2", "box3", "point3"]
-    assert [label.attrib["value"] for label in interface.iter("Label")] == ["a dog", "a bird"] * 2
+    assert [label.attrib["value"] for label in interface.iter("Label")] == ["a dog", "a bird"]
 
 
 def test_labelstudio_keeps_any_text(tmp_path: Path) -> None:

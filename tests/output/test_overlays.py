@@ -6,7 +6,8 @@ from PIL import Image
 
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data.sample import Box
-from groundcli.output.overlays import FAINT, LINE, MAX_HEIGHT, WIDTH, color, draw
+from groundcli.output import overlays
+from groundcli.output.overlays import FAINT, LINE, MAX_HEIGHT, SIZE, WIDTH, Style, color, draw, spread
 
 
 def grounded(text: str, start: int, at: tuple[float, float], size: tuple[int, int], box: bool = True) -> GroundedPhrase:
@@ -33,10 +34,14 @@ def pixels_of(picture: np.ndarray, index: int) -> np.ndarray:
     return np.argwhere((picture == color(index)).all(axis=2))
 
 
+BOTH = pytest.mark.parametrize("style", ["compact", "detailed"])
+
+
+@BOTH
 @pytest.mark.parametrize("size", [(500, 375), (60, 45), (3000, 2250), (375, 500), (1200, 300)])
-def test_points_and_boxes_lie_where_the_answer_says(size: tuple[int, int]) -> None:
+def test_points_and_boxes_lie_where_the_answer_says(size: tuple[int, int], style: Style) -> None:
     places = [(0.25, 0.5), (0.75, 0.5)]
-    picture = np.asarray(draw(grey(size), [answer(["a dog", "a cat"], places, size)]))
+    picture = np.asarray(draw(grey(size), [answer(["a dog", "a cat"], places, size)], style))
     photo = np.argwhere((picture == 128).all(axis=2))  # nothing else on the page is this grey
     (top, left), (bottom, right) = photo.min(axis=0), photo.max(axis=0)
     assert (right - left) / (bottom - top) == pytest.approx(size[0] / size[1], rel=0.02)
@@ -51,7 +56,7 @@ def test_points_and_boxes_lie_where_the_answer_says(size: tuple[int, int]) -> No
 def test_panels_are_lit_where_the_heat_is() -> None:
     size = (500, 375)
     one = answer(["a dog"], [(0.2, 0.5)], size)
-    picture = np.asarray(draw(grey(size), [one])).astype(int)
+    picture = np.asarray(draw(grey(size), [one], "detailed")).astype(int)
     panel = picture[100:380, 720:1096]  # beside the photograph
     orange = (panel[:, :, 0] - panel[:, :, 2]) > 60
     assert orange[:, : panel.shape[1] // 2].sum() > 20 * max(1, orange[:, panel.shape[1] // 2 :].sum())
@@ -60,7 +65,7 @@ def test_panels_are_lit_where_the_heat_is() -> None:
 def test_captions_are_written_in_the_colours_of_their_phrases() -> None:
     size = (500, 375)
     picture = np.asarray(draw(grey(size), [answer(["a dog", "a cat"], [(0.3, 0.3), (0.7, 0.7)], size)]))
-    heading = picture[:60]
+    heading = picture[-60:]
     assert pixels_of(heading, 0)[:, 1].max() < pixels_of(heading, 1)[:, 1].min()  # in the caption's order
     assert len(pixels_of(heading, 2)) == 0
 
@@ -68,11 +73,80 @@ def test_captions_are_written_in_the_colours_of_their_phrases() -> None:
 def test_labels_keep_clear_of_each_other() -> None:
     size = (500, 375)
     same = answer(["a dog", "a cat", "a cow"], [(0.5, 0.5)] * 3, size)
-    picture = np.asarray(draw(grey(size), [same]))[:600, :704]
+    picture = np.asarray(draw(grey(size), [same], "detailed"))[:600, :704]
     areas = [len(pixels_of(picture, i)) for i in range(3)]
     assert min(areas) > 600  # each label's ground is to be seen
 
 
+@pytest.mark.parametrize("room", [(960, 720), (64, 48), (24, 960), (3, 1)])
+def test_markers_stay_inside_and_apart(room: tuple[int, int]) -> None:
+    places = [(room[0] - 1, 0)] * 12 + [(0, room[1] - 1)]
+    markers = spread(places, radius := 4, room)
+    assert markers == spread(places, radius, room)
+    for at, side in zip(zip(*markers, strict=True), room, strict=True):
+        assert all(min(radius, side // 2) <= value <= max(side - 1 - radius, side // 2) for value in at)
+    if min(room) > 2 * radius:
+        apart = [np.hypot(*np.subtract(a, b)) for i, a in enumerate(markers) for b in markers[:i]]
+        assert min(apart) > 2 * radius
+    assert spread([(0, 0), (50, 40)], 4, (64, 48)) == [(4, 4), (50, 40)]
+
+
+def test_one_photograph_for_all_captions() -> None:
+    size = (500, 375)
+    five = [answer(["a dog", word], [(0.3, 0.3), (0.7, 0.7)], size) for word in ("a cat", "a cow", "an owl")]
+    picture = np.asarray(draw(grey(size), five))
+    assert len(picture) < size[1] + 200
+    assert (picture == 128).all(axis=2).sum() < size[0] * size[1]
+    assert all(len(pixels_of(picture, i)) > 100 for i in range(4))  # the dog of all captions is one
+    assert len(pixels_of(picture, 4)) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "photo"),
+    [
+        ((4000, 3000), SIZE, (960, 720)),
+        ((4000, 3000), 320, (320, 240)),
+        ((64, 48), SIZE, (480, 360)),
+        ((64, 48), 200, (200, 150)),
+        ((2000, 200), SIZE, (960, 96)),
+        ((200, 2000), SIZE, (96, 960)),
+        ((500, 375), SIZE, (500, 375)),
+    ],
+)
+def test_sizes(size: tuple[int, int], most: int, photo: tuple[int, int]) -> None:
+    picture = np.asarray(draw(grey(size), [Answer("no phrase in here", size, ())], size=most))
+    shown = np.argwhere((picture == 128).all(axis=2))
+    assert tuple(shown.max(axis=0) - shown.min(axis=0) + 1) == photo[::-1]
+    assert picture.shape[0] < photo[1] + 120
+    beside = 480 + 24 if size == (200, 2000) else 0
+    assert picture.shape[1] == max(photo[0] + beside, 480) + 48
+
+
+def test_more_phrases_than_colours_are_numbered() -> None:
+    size = (500, 375)
+    names = [f"thing {chr(97 + i)}" for i in range(11)]
+    places = [(0.1 + 0.08 * i, 0.5) for i in range(11)]
+    ten, eleven = (np.asarray(draw(grey(size), [answer(names[:n], places[:n], size)])) for n in (10, 11))
+    middle = 24 + round(0.5 * 375), 24 + round(0.1 * 500)
+    around = (slice(middle[0] - 4, middle[0] + 5), slice(middle[1] - 4, middle[1] + 5))
+    assert (ten[around] == color(0)).all()
+    assert not (eleven[around] == color(0)).all()  # a number is on it
+
+
+@pytest.mark.parametrize("text", ["мужчина", "ein Bär", "רכב אדום"])
+def test_scripts_that_a_font_of_this_machine_has(text: str) -> None:
+    if not overlays._faces("".join(sorted({char for char in text if not char.isascii()}))):
+        pytest.skip("no font here has these letters")
+    size = (500, 375)
+    written = np.asarray(draw(grey(size), [Answer(text, size, ())]))
+    unknown = np.asarray(draw(grey(size), [Answer("".join(c if c.isascii() else "\ue000" for c in text), size, ())]))
+    shape = written[-60:], unknown[-60:]
+    assert shape[0].shape != shape[1].shape or (shape[0] != shape[1]).any()
+    if text.startswith("ר"):  # read from right to left
+        assert np.argwhere((written[-60:] < 100).all(axis=2))[:, 1].max() > 480
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("size", "answers"),
     [
@@ -88,10 +162,10 @@ def test_labels_keep_clear_of_each_other() -> None:
         ((500, 375), [answer(["a dog\tat\nnight", "ein Bär, 熊, 🐻"], [(0.0, 0.0), (0.5, 0.5)], (500, 375))]),
     ],
 )
-def test_anything_can_be_drawn(size: tuple[int, int], answers: list[Answer]) -> None:
-    picture = draw(grey(size), answers)
+def test_anything_can_be_drawn(size: tuple[int, int], answers: list[Answer], style: Style) -> None:
+    picture = draw(grey(size), answers, style)
     assert picture.mode == "RGB"
-    assert picture.width == WIDTH
+    assert picture.width == WIDTH or style == "compact"
     assert picture.height < 3000
 
 
@@ -108,19 +182,21 @@ def test_no_boxes_and_no_heat() -> None:
 def test_lone_phrases_share_a_block_and_captions_do_not() -> None:
     size = (500, 375)
     lone = [Answer(text, size, (grounded(text, 0, (0.5, 0.5), size),)) for text in ("a dog", "a cat", "a cow")]
-    shared = np.asarray(draw(grey(size), lone))
-    assert len(shared) == draw(grey(size), lone[:1]).height
+    shared = np.asarray(draw(grey(size), lone, "detailed"))
+    assert len(shared) == draw(grey(size), lone[:1], "detailed").height
+    assert draw(grey(size), lone).height == draw(grey(size), lone[:1]).height
     assert all(len(pixels_of(shared[:60], i)) for i in range(3))  # the line of text names them all
     captions = [answer(["a dog"], [(0.5, 0.5)], size)] * 3
-    assert draw(grey(size), captions).height > 2.5 * draw(grey(size), captions[:1]).height
+    assert draw(grey(size), captions, "detailed").height > 2.5 * draw(grey(size), captions[:1], "detailed").height
 
 
-def test_a_page_does_not_outgrow_jpeg() -> None:
+@pytest.mark.parametrize(("style", "many"), [("compact", 1000), ("detailed", 120)])
+def test_a_page_does_not_outgrow_jpeg(style: Style, many: int) -> None:
     size = (60, 60)
-    page = np.asarray(draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 120))
+    page = np.asarray(draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * many, style))
     assert MAX_HEIGHT - 1000 < len(page) < 65_000
     assert (page[-LINE:] == FAINT).all(axis=2).any()  # "and N more captions"
-    whole = np.asarray(draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 2))
+    whole = np.asarray(draw(grey(size), [answer(["a dog"], [(0.5, 0.5)], size)] * 2, style))
     assert not (whole[-LINE:] == FAINT).all(axis=2).any()
 
 

@@ -42,6 +42,22 @@ def test_data_sets_and_folders_at_once(tmp_path: Path) -> None:
     assert not load(options(sources[1]), told.append).validation
 
 
+def test_captions_of_a_folder_in_a_table_elsewhere(tmp_path: Path) -> None:
+    for name in write_shapes(tmp_path / "shapes"):
+        (tmp_path / "shapes" / name).with_suffix(".txt").unlink()
+    (tmp_path / "table.csv").write_text("photo,said\nred_circle_0.png,a [red circle\ngone.png,nobody knows\n")
+    told: list[str] = []
+    table = {"captions": tmp_path / "table.csv", "image_column": "photo", "caption_column": "said"}
+    data = load(options(Source("folder", tmp_path / "shapes"), **table), told.append)
+    assert [(sample.name, sample.captions[0].text) for sample in data.samples] == [
+        ("red_circle_0.png", "a [red circle")
+    ]
+    assert told[-2:] == [
+        "gone.png: table.csv has captions for it, but there is no such image",
+        "1 caption has a bracket that marks no phrase: red_circle_0.png: a [red circle",
+    ]
+
+
 def test_a_split_of_another_name(tmp_path: Path) -> None:
     published.visual_genome(tmp_path)
     everything = load(options(Source("visual_genome", tmp_path), split="all"), print, validate=False)

@@ -40,6 +40,11 @@ def test_how_often_the_state_is_saved(text: str, interval: tuple[float, int]) ->
         ({"weight": [1, 0]}, "--weight (1.0, 0.0): expected 0.001 or more"),
         ({"save_every": "0m"}, "--save-every 0m: expected minutes such as 10m, or a number of steps"),
         ({"save_every": "often"}, "--save-every often: expected minutes such as 10m, or a number of steps"),
+        (
+            {"dataset": "coco", "captions": "a.csv"},
+            "--captions: data sets have their own; it goes with --dataset folder",
+        ),
+        ({"image_column": "photo"}, "--image-column, --caption-column: of which file? Name it with --captions"),
         ({"limit": 1}, "--limit 1: expected 2 or more"),
         ({"evaluation": "flickr30k"}, "--evaluation flickr30k: expected DATASET=DIR"),
         ({"evaluation": "folder=a"}, "--evaluation folder=a: expected DATASET=DIR"),

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Makes tasks for Label Studio of a finished run: sh docs/howto/labelstudio.sh OUT PHOTOS
+set -e
+out=$1 photos=$2
+
+groundcli export "$out" --format labelstudio --merge-captions --categories head --image-prefix http://localhost:8000/
+
+cat <<END
+1. Serve the photographs, so that Label Studio's page may load them:
+     npx http-server "$photos" --cors -p 8000
+2. In Label Studio (pip install label-studio; label-studio start) make a project; Settings, Labeling Interface, Code:
+   paste $out/labelstudio.xml
+3. Import $out/labelstudio.json. Correct the boxes. Export as "COCO with images", and unpack it as corrected/.
+4. Measure against what people say:
+     groundcli eval --dataset folder --data corrected --split result
+END
