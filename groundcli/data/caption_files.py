@@ -7,6 +7,7 @@ they belong to.
 
 import csv
 import re
+import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -109,6 +110,8 @@ def _head_of(path: Path) -> list[str]:
 def _open_text(path: Path) -> Iterator[TextIO]:
     """A text file to read from, in the encodings of `numbered_lines`. Raises BadInput."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput(f"{path}: not a file")  # a pipe would be waited for
         with path.open("rb") as raw:
             encoding = "utf-16" if raw.peek(2)[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
             with TextIOWrapper(raw, encoding, errors="surrogateescape") as file:
