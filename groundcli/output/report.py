@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from groundcli.files import replacing
+from groundcli.files import beside, replacing
 from groundcli.output.overlays import COLORS
 from groundcli.output.record import Record, Writer
 
@@ -27,8 +27,9 @@ def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iter
     """Writes `report.html` and what it loads from the folder `report` beside it.
 
     `report/index.js` has one line per image: name, size, captions, and of each phrase where in the caption it is and
-    its score; then the failures. `report/data-0001.js` and so on have the details of `CHUNK` images each: points, boxes
-    and heat maps; no more of them are in memory at a time. Equal records give equal bytes.
+    its score, and its thumbnail where that isn't its name with .jpg; then the failures. `report/data-0001.js` and so on
+    have the details of `CHUNK` images each: points, boxes and heat maps; no more of them are in memory at a time. Equal
+    records give equal bytes.
 
     Args:
         out: the run's folder.
@@ -93,7 +94,9 @@ def _listed(record: Record) -> list[Any]:
             ends = [_utf16_length(caption["caption"][:end]) for end in phrase["span"]]
             numbers += [*ends, round(phrase["score"], 3)]
         captions.append([caption["caption"], numbers])
-    return [record["file_name"], record["width"], record["height"], captions]
+    name = record["file_name"]
+    picture = beside(name, ".jpg")
+    return [name, record["width"], record["height"], captions, *([picture] if picture != f"{name}.jpg" else [])]
 
 
 def _details(record: Record) -> list[Any]:

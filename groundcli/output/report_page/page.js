@@ -214,8 +214,8 @@ class Grounding {
     this.note = note;
     this.pinned = null; // the chip that was clicked
     this.drawn = [];
-    const [name, width, height] = IMAGES[number];
-    const image = element("img", { alt: "", loading: "lazy", decoding: "async", src: `report/thumbnails/${address(name)}.jpg` });
+    const [name, width, height, , picture = `${name}.jpg`] = IMAGES[number];
+    const image = element("img", { alt: "", loading: "lazy", decoding: "async", src: `report/thumbnails/${address(picture)}` });
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.frame = element("span", { className: "frame" }, image, this.canvas);
     this.frame.style.setProperty("--ratio", width / height);
