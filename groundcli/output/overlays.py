@@ -22,6 +22,7 @@ Area = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the pa
 
 WIDTH = 1120  # of the page, in pixels
 MAX_HEIGHT = 30_000  # captions that would make the page higher are counted, not drawn; JPEG ends at 65,535
+MOST_PANELS = 200  # of one caption, so that it is no higher than JPEG can be
 MARGIN = 24
 GAP = 14
 PHOTO = (680, 620)  # room for the photograph beside its panels
@@ -66,7 +67,8 @@ def draw(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     answers = [replace(answer, phrases=tuple(p for p in answer.phrases if p.found)) for answer in answers]
     height = MARGIN
     blocks: list[Image.Image] = []
-    groups: list[Answer | None] = [*_joined(answers)] or [None]
+    joined = (replace(group, phrases=group.phrases[:MOST_PANELS]) for group in _joined(answers))
+    groups: list[Answer | None] = [*joined] or [None]
     for group in groups:
         block = _block(photo, group)
         if blocks and height + block.height > MAX_HEIGHT:
