@@ -4,21 +4,32 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.text import Text
+
+from groundcli.errors import legible
 
 T = TypeVar("T")
 
 
+class Plain(Console):
+    """Shows texts as they are: no markup, and control characters escaped."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As rich's."""
+        super().print(*(legible(one) if isinstance(one, str) else one for one in objects), **how)
+
+
 def output() -> Console:
     """For results. Of processes that `torchrun` started together the first one alone prints."""
-    return Console(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Plain(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def messages() -> Console:
     """For progress and warnings."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Plain(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
@@ -28,7 +39,7 @@ def waiting(text: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with console.status(text):
+    with console.status(Text(text)):
         yield
 
 
@@ -40,9 +51,10 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if not console.is_terminal:
         yield from _lines(items, total, what, console)
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    shown = TextColumn("{task.description}", markup=False)
+    columns = (shown, BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=300) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(legible(what), total=total)
         for item in items:
             yield item
             bar.advance(task)
@@ -67,8 +79,5 @@ def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Itera
 
 def warn_untrained(name: str) -> None:
     """Says loudly that a model's points mean nothing."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"WARNING: {name} stands on a random CNN and ELMo (--untrained): its points mean nothing.",
-        style="bold red",
-        markup=False,
-    )
+    warning = f"WARNING: {name} stands on a random CNN and ELMo (--untrained): its points mean nothing."
+    messages().print(warning, style="bold red")
