@@ -1,6 +1,5 @@
 """One page to look through all results of a run, opened from disk: it needs no server and no network."""
 
-import html
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -23,7 +22,7 @@ _PAGE = Path(__file__).parent / "report_page"
 
 
 @contextmanager
-def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iterator[Writer]:
+def report(out: Path, failures: Collection[tuple[str, str]]) -> Iterator[Writer]:
     """Writes `report.html` and what it loads from the folder `report` beside it.
 
     `report/index.js` has one line per image: name, size, captions, and of each phrase where in the caption it is and
@@ -34,7 +33,6 @@ def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iter
     Args:
         out: the run's folder.
         failures: (path, reason) of what couldn't be used; read once all records are there.
-        title: of the page.
 
     Raises:
         OSError: the folder can't be written to.
@@ -71,7 +69,7 @@ def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iter
     while (stale := _data(folder, chunks := chunks + 1)).exists():  # of a longer run before
         stale.unlink()
     with replacing(out / REPORT) as file:
-        file.write(_page(title))
+        file.write(_page())
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
@@ -120,10 +118,9 @@ def _script(value: object) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _page(title: str) -> str:
+def _page() -> str:
     """The page in one file."""
     parts = {
-        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode("ascii"),
         "settings": f"const COLORS = {_script(COLORS)}, CHUNK = {CHUNK};",
         "style": read_style(),
         "script": (_PAGE / "page.js").read_text("utf-8"),
@@ -138,5 +135,5 @@ def read_style() -> str:
 
 def fill(page: str, parts: Mapping[str, str]) -> str:
     """A page with its parts in their places, `{{name}}`."""
-    # In one go, so that a title that looks like a place for another part stays a title.
+    # In one go, so that a part that looks like a place for another one stays what it is.
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
