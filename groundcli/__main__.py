@@ -1,9 +1,10 @@
 """The command `groundcli`, also as `python -m groundcli`."""
 
 import os
+import signal
 import sys
 
-from groundcli.errors import GroundcliError, Interrupted
+from groundcli.errors import GroundcliError, Interrupted, legible
 
 
 def main() -> None:
@@ -13,6 +14,7 @@ def main() -> None:
     """
     from groundcli.cli import app
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half done is cleared away
     try:
         app()
     except GroundcliError as error:
@@ -40,10 +42,9 @@ def _tell(text: str, kind: str = "") -> None:
             cause.__suppress_context__ = False
             cause = cause.__cause__ or cause.__context__
         traceback.print_exception(error)
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     stderr.print(f"[red]{kind}[/red]" if kind else "", end="")
-    stderr.print(line, markup=False)
+    stderr.print(legible(text), markup=False)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ class Interrupted(GroundcliError):
     exit_code = 130
 
 
+def legible(text: str) -> str:
+    """A text for the terminal: control characters, as names and captions may have, are escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

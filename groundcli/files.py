@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from groundcli.errors import UsageError
 
 LOCK = ".lock"
+LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
 @contextmanager
@@ -44,6 +45,18 @@ def replacing(path: Path, mode: str = "w", shared: bool = False) -> Iterator[IO[
 def partial_of(path: Path, writer: str = "") -> Path:
     """Where a file is written until it is whole: a short name, as the file's own may be as long as names can be."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name + writer)).hexdigest()[:16]}.partial")
+
+
+def beside(name: str, suffix: str) -> str:
+    """The path of an image's file in a folder of such files: the image's own, with a suffix. One to one.
+
+    A folder that is called as such a file may be has a "+" after it; a name that would be too long ends in a hash.
+    """
+    *folders, base = name.split("/")
+    folders = [f"{folder}+" if folder.rstrip("+").lower().endswith(suffix) else folder for folder in folders]
+    if len(raw := os.fsencode(base + suffix)) > LONGEST_NAME:
+        base = f"{raw[:200].decode(errors='ignore')}~{hashlib.sha256(raw).hexdigest()[:16]}"
+    return "/".join([*folders, base + suffix])
 
 
 def is_partial(name: str) -> bool:

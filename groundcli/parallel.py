@@ -13,6 +13,8 @@ from itertools import islice
 from types import FrameType
 from typing import Protocol, TypeVar
 
+from groundcli.errors import Interrupted
+
 T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -89,20 +91,41 @@ def _end_with_parent() -> None:
 
 
 Stopped = Callable[[], bool]  # whether somebody asked to stop
+_asked = threading.Event()  # that: signals are the process's, so this is, too
 
 
 @contextmanager
 def interruptible() -> Iterator[Stopped]:
     """The first Ctrl-C or SIGTERM is only noted, to stop where nothing is lost; the second stops at once."""
-    seen: list[int] = []
+    _asked.clear()
 
     def note(number: int, _: FrameType | None) -> None:
-        seen.append(number)
+        _asked.set()
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(seen)
+        yield _asked.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asked.clear()
+
+
+def stop_if_asked() -> None:
+    """For what takes long, in whatever thread. Raises Interrupted once somebody asked to stop (`interruptible`)."""
+    if _asked.is_set():
+        raise Interrupted("interrupted")
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started here hear no Ctrl-C and no SIGTERM from their first moment on: their parent acts."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from groundcli.errors import UsageError
-from groundcli.files import LOCK, is_partial, locked, megabytes, partial_of, replacing, sha256, write_json
+from groundcli.files import LOCK, beside, is_partial, locked, megabytes, partial_of, replacing, sha256, write_json
 
 HOLD = """
 import sys, time
@@ -192,3 +192,25 @@ def test_hashes_and_sizes(tmp_path: Path) -> None:
     assert megabytes(tmp_path / "a") == megabytes(tmp_path) == 2.56
     with pytest.raises(FileNotFoundError):
         sha256(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.png", "a.png.jpg"),
+        ("a.png.jpg", "a.png.jpg.jpg"),
+        ("a.png.jpg/b.png", "a.png.jpg+/b.png.jpg"),  # as a.png may lie beside that folder
+        ("a.png.jpg+/b.png", "a.png.jpg++/b.png.jpg"),
+        ("holiday/b.png", "holiday/b.png.jpg"),
+        ("x" * 247 + ".png", "x" * 247 + ".png.jpg"),
+        ("x" * 251 + ".png", "~"),
+    ],
+)
+def test_names_of_pictures_are_one_to_one(name: str, expected: str) -> None:
+    shown = beside(name, ".jpg")
+    if "~" in expected:
+        assert shown != beside("x" * 250 + "y.png", ".jpg")
+        assert shown.startswith("x" * 200 + "~")
+        assert len(shown) < 255
+    else:
+        assert shown == expected

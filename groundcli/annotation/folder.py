@@ -16,7 +16,7 @@ from typing import Any
 
 from groundcli.data.images import IMAGE_SUFFIXES
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.files import LOCK, is_partial
+from groundcli.files import LOCK, beside, is_partial
 from groundcli.output.yolo import image_name, label_name
 
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
@@ -45,13 +45,13 @@ def overlay_name(name: str) -> str:
     """
     stem, suffix = splitext(name)
     plain = suffix.lower() in (".jpg", ".jpeg") and splitext(stem)[1].lower() not in IMAGE_SUFFIXES
-    return name if plain else f"{name}.jpg"
+    return f"{beside(stem, '.jpg')[:-4]}{suffix}" if plain else beside(name, ".jpg")
 
 
 PER_IMAGE: Mapping[str, Callable[[str], str]] = {
     OVERLAYS: overlay_name,
-    HEATMAPS: lambda name: f"{name}.npz",
-    THUMBNAILS: lambda name: f"{name}.jpg",
+    HEATMAPS: lambda name: beside(name, ".npz"),
+    THUMBNAILS: lambda name: beside(name, ".jpg"),
     LABELS: label_name,
     IMAGES: image_name,
 }
@@ -120,6 +120,8 @@ def look(out: Path) -> RunFolder:
         GroundcliError: it can't be searched.
     """
     if not out.exists():
+        if out.is_symlink():
+            raise UsageError(f"--out {out}: a link that leads nowhere; name a folder")
         return RunFolder(out)
     if not out.is_dir():
         raise UsageError(f"--out {out}: a file; name a folder")

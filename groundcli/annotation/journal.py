@@ -1,6 +1,7 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,7 +119,12 @@ class Journal:
             offset += len(written)
 
     def close(self, order: Iterable[str] | None = None) -> None:
-        """Closes the journal; with an order, first brings the records of these images into it and drops all others."""
+        """Closes the journal; with an order, first brings the records of these images into it and drops all others.
+
+        Then it is on the disk, whatever happens to the power: all other files can be made of it again.
+        """
+        if order is not None:
+            os.fsync(self._file.fileno())
         self._file.close()
         if order is None:
             return
@@ -129,6 +135,8 @@ class Journal:
             for offset in offsets:
                 old.seek(offset)
                 new.write(old.readline())
+            new.flush()
+            os.fsync(new.fileno())
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -175,7 +183,7 @@ def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages
     with ExitStack() as files:
         writers = [files.enter_context(coco(out, label)), files.enter_context(not_found(out))]
         if pages:
-            writers.append(files.enter_context(report(out, problems, out.resolve().name)))
+            writers.append(files.enter_context(report(out, problems)))
         for record in read(out / JOURNAL):
             problems.update(_failures(record))
             if "error" not in record:

@@ -36,7 +36,7 @@ from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked, sha256, write_json
 from groundcli.output.yolo import check_names
-from groundcli.parallel import interruptible
+from groundcli.parallel import interruptible, stop_if_asked
 
 if TYPE_CHECKING:
     from groundcli.grounder import Grounder
@@ -249,14 +249,18 @@ def _work(
             yield from several
 
     with interruptible() as stopped:
-        for _ in progress(written(), total):
-            if stopped():
-                journal.close()
-                done = len(journal.keys.keys() & keys.keys())
-                raise Interrupted(
-                    f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
-                    "run the same command again to go on"
-                )
+        try:
+            for _ in progress(written(), total):
+                stop_if_asked()
+        except Exception:  # once asked to stop, work ends as it can
+            if not stopped():
+                raise
+            journal.close()
+            done = len(journal.keys.keys() & keys.keys())
+            raise Interrupted(
+                f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
+                "run the same command again to go on"
+            ) from None
 
 
 def _batches(found: Found, size: int) -> list[list[Task]]:

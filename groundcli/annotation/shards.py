@@ -38,7 +38,7 @@ from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
-from groundcli.parallel import live_with_parent
+from groundcli.parallel import deaf_children, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
 PAUSE = 0.1  # seconds between two looks at the journals
@@ -91,6 +91,7 @@ def annotate_shards(batches: Sequence[Sequence[Task]], options: AnnotateOptions)
                     yield lines
             if finished:
                 break
+            stop_if_asked()
             time.sleep(PAUSE)
     remove_leftovers(options.out)
 
@@ -142,7 +143,8 @@ def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -
     for shard in shards:
         end, other = context.Pipe(duplex=False)
         process = context.Process(target=_serve, args=(other, shard, options))
-        process.start()
+        with deaf_children():
+            process.start()
         other.close()
         processes.append((process, end, shard.device))
 

@@ -27,17 +27,19 @@ from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import PhraseFinder
 from groundcli.data.sample import Caption, Sample
-from groundcli.errors import BadInput, GroundcliError, first_line
+from groundcli.errors import BadInput, GroundcliError, Interrupted, first_line
 from groundcli.files import replacing
 from groundcli.output.overlays import draw
 from groundcli.output.record import record_of, write_heatmaps
 from groundcli.output.report import thumbnail
-from groundcli.parallel import in_order, lanes, pool
+from groundcli.parallel import in_order, lanes, pool, stop_if_asked
 
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
 
 AFTER = 2  # batches that are drawn while a GPU works on the next
+TOGETHER, PART = 200_000, 20_000  # characters of a batch's captions that are encoded together; of an image's, grounded
+MOST_PHRASES = 1000  # of one caption
 T = TypeVar("T")
 
 
@@ -98,12 +100,12 @@ def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
     return min(8, max(1, (os.cpu_count() or 1) // share)) if images >= 100 else 0
 
 
-class _All(list["Future[Line]"]):
+class _All(list["Future[Line] | Line"]):
     """What becomes of a batch, to be waited for as one."""
 
     def result(self) -> list[Line]:
         """The lines of its images."""
-        return [line.result() for line in self]
+        return [line if isinstance(line, Line) else line.result() for line in self]
 
 
 # --- On a CPU
@@ -115,7 +117,7 @@ def _on_cpu(
     """Two steps in the same threads: captions are read batch by batch, then images taken all the way one by one."""
     read = in_order(lambda batch: executor.submit(_read, batch, grounder, options), batches, threads)
 
-    def begin(work: "tuple[Sequence[Task], tuple[list[list[Caption] | str], EncodedCaptions]]") -> _All:
+    def begin(work: "tuple[Sequence[Task], tuple[list[list[Caption] | str], EncodedCaptions | None]]") -> _All:
         batch, (captions, encoded) = work
         pairs = zip(batch, captions, strict=True)
         return _All(executor.submit(_all_the_way, *pair, encoded, grounder, options) for pair in pairs)
@@ -125,26 +127,28 @@ def _on_cpu(
 
 def _read(
     batch: Sequence[Task], grounder: "Grounder", options: AnnotateOptions
-) -> "tuple[list[list[Caption] | str], EncodedCaptions]":
+) -> "tuple[list[list[Caption] | str], EncodedCaptions | None]":
     """Each image's captions with their phrases, or why they can't be used; and all of them encoded."""
     captions = find_phrases(batch, options)
     good = (several for several in captions if not isinstance(several, str))
-    return captions, grounder.encode_captions(caption for several in good for caption in several)
+    return captions, _encoded([caption for several in good for caption in several], grounder)
 
 
 def _all_the_way(
     task: Task,
     captions: list[Caption] | str,
-    encoded: "EncodedCaptions",
+    encoded: "EncodedCaptions | None",
     grounder: "Grounder",
     options: AnnotateOptions,
 ) -> Line:
+    stop_if_asked()
     if isinstance(captions, str):
         return unusable(task, captions)
     with failing(task, options) as failure:
         image = decode(task.sample.image)
         (cells,) = grounder.encode_pictures([image])
-        return write_down(task, grounder.ground_captions(cells, captions, encoded), options, image)
+        answers = [a for part in _parts(captions) for a in grounder.ground_captions(cells, part, encoded)]
+        return write_down(task, answers, options, image)
     return failure[0]
 
 
@@ -163,16 +167,19 @@ def _on_gpu(
         batch, images = work
         good = [image for image in images if isinstance(image, Prepared)]
         encoded = _encode(grounder, good)
-        captions = grounder.encode_captions(caption for image in good for caption in image.captions)
-        heat = (
-            grounder.phrase_heat(cells, image.captions, captions) for cells, image in zip(encoded, good, strict=True)
-        )
+        captions = _encoded([caption for image in good for caption in image.captions], grounder)
+        cells = iter(encoded)
         lines = _All()
         for task, image in zip(batch, images, strict=True):
-            if isinstance(image, Prepared):
-                lines.append(executor.submit(finish, task, image.captions, image.size, next(heat), reading, options))
-            else:
-                lines.append(executor.submit(unusable, task, image))
+            if isinstance(image, str):
+                lines.append(unusable(task, image))
+                continue
+            with failing(task, options) as failure:
+                seen = next(cells)
+                parts = [grounder.phrase_heat(seen, part, captions) for part in _parts(image.captions)]
+                heat = PhraseHeat(*map(np.concatenate, zip(*parts, strict=True)))
+                lines.append(executor.submit(finish, task, image.captions, image.size, heat, reading, options))
+            lines += failure
         return lines
 
     yield from in_order(begin, zip(batches, ahead, strict=True), AFTER + 1)
@@ -235,12 +242,47 @@ def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[C
     """The captions of each image, with their phrases; or why they can't be used."""
     try:
         captions = [caption for task in batch for caption in task.sample.captions]
-        found = iter(finder().find(captions, options.phrases))
-        return [list(islice(found, len(task.sample.captions))) for task in batch]
+        found = (caption for part in _parts(captions) for caption in finder().find(part, options.phrases))
+        return [_checked(list(islice(found, len(task.sample.captions)))) for task in batch]
+    except Interrupted:
+        raise
     except Exception as error:  # one caption spoils no other: each image by itself
         if len(batch) > 1:
             return [captions for task in batch for captions in find_phrases([task], options)]
         return [_unforeseen(batch[0], error, options)]
+
+
+def _checked(captions: list[Caption]) -> list[Caption] | str:
+    """Captions with their phrases, or why an image with them can't be used."""
+    for caption in captions:
+        if len(caption.phrases) > MOST_PHRASES:
+            said = f"a caption has {len(caption.phrases):,} phrases, {caption.text[:20]!r}..."
+            return f"{said}; at most {MOST_PHRASES:,} are looked for: split it"
+    return captions
+
+
+def _parts(captions: Sequence[Caption]) -> Iterator[list[Caption]]:
+    """Captions by the handful: neither memory nor the time until a run can stop grows with how many an image has."""
+    part: list[Caption] = []
+    longest = 0
+    for caption in captions:
+        longest = max(longest, len(caption.text))
+        if part and (len(part) + 1) * longest > PART:  # shorter ones are filled up
+            yield part
+            stop_if_asked()
+            part, longest = [], len(caption.text)
+        part.append(caption)
+    yield part
+
+
+def _encoded(captions: Sequence[Caption], grounder: "Grounder") -> "EncodedCaptions | None":
+    """A batch's captions together; None where they are too many, or one can't be: each image has its own then."""
+    if len(captions) * max((len(caption.text) for caption in captions), default=0) > TOGETHER:
+        return None
+    try:
+        return grounder.encode_captions(captions)
+    except Exception:  # met again, and told, with the image that it belongs to
+        return None
 
 
 @contextmanager
@@ -254,8 +296,10 @@ def failing(task: Task, options: AnnotateOptions) -> Iterator[list[Line]]:
         yield failure
     except BadInput as error:
         failure.append(unusable(task, str(error)))
-    except (GroundcliError, MemoryError):
+    except GroundcliError:
         raise
+    except MemoryError:  # its key fits no file, so that the next run tries it again
+        failure.append(unusable(task._replace(key=""), "memory did not suffice; try fewer --workers"))
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # the system's, of a file that is written; not an encoder's
             raise

@@ -3,27 +3,38 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.text import Text
+
+from groundcli.errors import legible
 
 T = TypeVar("T")
 
 
+class Plain(Console):
+    """Shows texts as they are: no markup, and control characters escaped."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As rich's."""
+        super().print(*(legible(one) if isinstance(one, str) else one for one in objects), **how)
+
+
 def output() -> Console:
     """For results. Of processes that `torchrun` started together the first one alone prints."""
-    return Console(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Plain(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def messages() -> Console:
     """For progress and warnings."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Plain(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
 def waiting(text: str) -> Iterator[Callable[[], None]]:
     """A spinner, where somebody looks at stderr, until the block ends or what it gives is called."""
-    status = messages().status(text)
+    status = messages().status(Text(text))
     if status.console.is_terminal:
         status.start()
     try:
@@ -40,9 +51,10 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     if not console.is_terminal:
         yield from _lines(items, total, what, console)
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    shown = TextColumn("{task.description}", markup=False)
+    columns = (shown, BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=console, speed_estimate_period=300) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(legible(what), total=total)
         for item in items:
             yield item
             bar.advance(task)
@@ -72,8 +84,5 @@ def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Itera
 
 def warn_untrained(name: str) -> None:
     """Says loudly that a model's points mean nothing."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"WARNING: {name} stands on a random CNN and ELMo (--untrained): its points mean nothing.",
-        style="bold red",
-        markup=False,
-    )
+    warning = f"WARNING: {name} stands on a random CNN and ELMo (--untrained): its points mean nothing."
+    messages().print(warning, style="bold red")

@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from groundcli.cli import console
+from groundcli.errors import legible
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ def calibrate(options: CalibrateOptions) -> None:
 
 def for_terminal(title: str, tables: Sequence["Table"]) -> Group:
     """To be printed by rich, on a wide page: no cell is cut."""
-    parts: list[RenderableType] = [Text(title, style="bold"), *map(_rich, tables)]
+    parts: list[RenderableType] = [Text(legible(title), style="bold"), *map(_rich, tables)]
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts))
 
 
 def _rich(table: "Table") -> RichTable:
     rich = RichTable(box=None, pad_edge=False)
     for i, name in enumerate(table.header):
-        rich.add_column(Text(name), justify="right" if table.is_right(i) else "left", no_wrap=True)
+        rich.add_column(Text(legible(name)), justify="right" if table.is_right(i) else "left", no_wrap=True)
     for row in table.rows:
-        rich.add_row(*map(Text, row))
+        rich.add_row(*(Text(legible(cell)) for cell in row))
     return rich

@@ -2,8 +2,9 @@
 
 import typer
 
-from groundcli.cli.console import output
+from groundcli.cli.console import Plain, output
 from groundcli.cli.options import add_command
+from groundcli.errors import legible
 from groundcli.weights import ExportOptions, FetchOptions, ImportOptions, ListOptions, VerifyOptions
 
 app = typer.Typer(help="Lists, downloads, imports, verifies and exports weights.", no_args_is_help=True)
@@ -15,16 +16,14 @@ def list_weights(options: ListOptions) -> None:
     from dataclasses import asdict
     from textwrap import fill
 
-    from rich.console import Console
-
     from groundcli.weights.inventory import inventory
     from groundcli.weights.store import store
 
     known = inventory()
     if options.json:
-        output().print(json.dumps([asdict(weights) for weights in known], indent=2))
+        typer.echo(json.dumps([asdict(weights) for weights in known], indent=2))
         return
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Plain(highlight=False, markup=False, emoji=False)
     width = max(len(weights.name) for weights in known)
     for weights in known:
         size = f"{weights.megabytes:.{1 if weights.megabytes < 10 else 0}f} MB"
@@ -58,7 +57,7 @@ def _fetch(name: str) -> str:
 
     from groundcli.weights.fetch import fetch
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     tasks: dict[str, TaskID] = {}
     bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
@@ -88,8 +87,8 @@ def verify_weights(options: VerifyOptions) -> None:
     """Checks files, tensors and a forward pass."""
     from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from groundcli.weights.inventory import verify
     from groundcli.weights.store import here
@@ -100,7 +99,7 @@ def verify_weights(options: VerifyOptions) -> None:
     for name in options.names or here():
         for i, check in enumerate(verify(name)):
             cells = ("" if i else name, check.what, check.result)
-            table.add_row(*map(escape, cells), style=None if check.ok else "red")
+            table.add_row(*(Text(legible(cell)) for cell in cells), style=None if check.ok else "red")
             failed |= not check.ok
         table.add_section()
     Console(highlight=False).print(table)

@@ -6,8 +6,8 @@ they belong to.
 """
 
 import csv
-import json
 import re
+import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +20,7 @@ from textwrap import shorten
 from typing import Any, NamedTuple, TextIO, TypeVar
 
 from groundcli.data.images import IMAGE_SUFFIXES, is_image
+from groundcli.data.published import as_id, parse_json
 from groundcli.data.sample import Failure
 from groundcli.errors import BadInput, first_line
 
@@ -112,6 +113,8 @@ def _head_of(path: Path) -> list[str]:
 def _open_text(path: Path) -> Iterator[TextIO]:
     """A text file to read from, in the encodings of `numbered_lines`. Raises BadInput."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput(f"{path}: not a file")  # a pipe would be waited for
         with path.open("rb") as raw:
             encoding = "utf-16" if raw.peek(2)[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
             with TextIOWrapper(raw, encoding, errors="surrogateescape") as file:
@@ -148,7 +151,7 @@ def captions_of(item: object) -> list[NamedCaption]:
     if fields is None:
         raise ValueError("has no file name or no caption")
     image = item[fields[0]]
-    if isinstance(image, int):
+    if isinstance(image, int) and not isinstance(image, bool):
         image = str(image)
     captions: list[Any] = []
     for value in map(item.get, fields[1]):
@@ -266,14 +269,17 @@ def open_table(path: Path, columns: Columns) -> Captions:
 
 def _of_cells(columns: list[str], cells: list[str] | None) -> list[NamedCaption]:
     if cells is None:
-        raise ValueError("a quotation mark is opened or closed where it can't be, or a field is far too long")
+        raise ValueError("a quotation mark is opened or closed where it can't be")
+    if not cells:
+        raise ValueError(f"a field of more than {csv.field_size_limit():,} characters")
     if len(cells) != len(columns):
         raise ValueError(f"{len(cells)} fields where the header has {len(columns)}")
     return captions_of(dict(zip(columns, cells, strict=True)))
 
 
 def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Each item's fields by the number of its first line; None for a line that makes none, alone or with those after.
+    """Each item's fields by the number of its first line; None for a line that makes none, alone or with those after,
+    and no fields for one that is too long.
 
     The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
     """
@@ -301,8 +307,8 @@ def _cells(text: str, delimiter: str) -> list[str] | None:
         return [_unquoted(cell.strip()) for cell in text.split(delimiter)]
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
-    except csv.Error:
-        return None
+    except csv.Error as error:
+        return [] if "field larger" in str(error) else None
 
 
 def _unquoted(cell: str) -> str:
@@ -321,16 +327,17 @@ def _read_json_lines(path: Path, head: Sequence[str]) -> Captions | None:
 
 
 def _of_json_line(line: str) -> list[NamedCaption]:
-    item = _json(line)
-    if item is None:
-        raise ValueError("not valid JSON")
+    try:
+        item = parse_json(line)
+    except ValueError as error:
+        raise ValueError(f"not valid JSON ({first_line(error)})") from None
     return captions_of(item)
 
 
 def _json(line: str) -> object:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):  # numbers of 5,000 digits are ValueErrors too
+        return parse_json(line)
+    except ValueError:
         return None
 
 
@@ -350,8 +357,8 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
     if not CAPTION_KEY.search(text) and not NAMED_KEY.match(text):
         return None
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise BadInput(f"{path}: not valid JSON ({first_line(error)}); write it again") from None
     if isinstance(content, list) and any(map(_has_captions, content)):
         return _read_all(path, _places("", content), captions_of)
@@ -391,17 +398,25 @@ def _is_coco(content: dict[str, Any]) -> bool:
 
 
 def _of_coco(path: Path, content: dict[str, Any]) -> Captions:
-    names: dict[object, str] = {}
+    names: dict[object, object] = {}
+    shared: set[object] = set()
     for place, image in _places("images", content["images"]):
         try:
-            names[image["id"]] = image["file_name"]  # type: ignore[index]
-        except (KeyError, TypeError):
+            number: object = as_id(image["id"])  # type: ignore[index]
+            name = image["file_name"]  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
             yield Failure(f"{path.name}:{place}", "not of the form {id, file_name}; it is left out")
+            continue
+        if names.setdefault(number, name) != name:
+            shared.add(number)
+            yield Failure(f"{path.name}:{place}", f"its id {number} is another image's too; neither is used")
+    for number in shared:
+        del names[number]
 
     def read(annotation: object) -> list[NamedCaption]:
         try:
-            name, caption = names[annotation["image_id"]], annotation["caption"]  # type: ignore[index]
-        except (KeyError, TypeError):
+            name, caption = names[as_id(annotation["image_id"])], annotation["caption"]  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
             raise ValueError("not of the form {image_id, caption} with the id of one of the images") from None
         return captions_of({"file_name": name, "caption": caption})
 

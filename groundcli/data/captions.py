@@ -107,10 +107,11 @@ def match_named(
 
 def read_sidecar(path: Path) -> list[str]:
     """The captions of one image: a caption per line, blank lines left out. Raises BadInput where it isn't UTF-8."""
-    lines = [line.strip() for _, line in numbered_lines(path)]
-    if not all(map(is_unicode, lines)):
-        raise BadInput(f"{path}: not UTF-8 text; save it as UTF-8")
-    return lines
+    lines = [(number, line.strip()) for number, line in numbered_lines(path)]
+    for number, line in lines:
+        if not is_unicode(line):
+            raise BadInput(f"{path}: line {number}: not UTF-8 text; save it as UTF-8")
+    return [line for _, line in lines]
 
 
 class _Matcher:

@@ -1,12 +1,11 @@
 """COCO (Lin et al., ECCV 2014) in the layouts of 2014 and 2017, and the user's own images in the same format.
 
-Its JSON is read by `json` and grouped here: pycocotools' own reader prints, reads in the system's encoding, wants an id
+Its JSON is read and grouped here: pycocotools' own reader prints, reads in the system's encoding, wants an id
 of every annotation, and passes over lists that are missing.
 """
 
-import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from groundcli.data.phrases import PhraseFinder
-from groundcli.data.published import locate, reading
+from groundcli.data.published import as_id, locate, parse_json, reading
 from groundcli.data.sample import Box, Caption, Phrase, Sample
 from groundcli.data.words import content_key, tokenize
 from groundcli.errors import GroundcliError, UsageError
@@ -176,7 +175,7 @@ def _instances(path: Path) -> tuple[list[Json], Mapping[int, Shown]]:
         for annotation in content["annotations"]:
             box = _box(annotation)
             if box is not None:
-                boxes, category = shown[annotation["image_id"]], named[annotation["category_id"]]
+                boxes, category = shown[as_id(annotation["image_id"])], named[annotation["category_id"]]
                 boxes[category] = (*boxes.get(category, ()), box)
         return content["images"], shown
 
@@ -241,10 +240,13 @@ def _place(phrase: str, annotation: Json, said: Mapping[Any, str]) -> tuple[str,
 def _read(path: Path, *lists: str) -> Json:
     """A COCO file, of which these lists are used. Raises GroundcliError: it can't be read, or a list is missing."""
     with reading(path, WHAT):
-        content: Json = json.loads(path.read_bytes())
+        content: Json = parse_json(path.read_bytes())
         for name in lists:
             if not isinstance(content[name], list):
                 raise ValueError(f"{name} isn't a list")
+        twice = [number for number, count in Counter(as_id(i["id"]) for i in content["images"]).items() if count > 1]
+        if twice:
+            raise ValueError(f"the id {twice[0]} is of several images")
         return content
 
 
@@ -257,7 +259,7 @@ def _by_image(annotations: Iterable[Json]) -> dict[Any, list[Json]]:
     """Annotations or captions by the ids of their images, in order."""
     groups: dict[Any, list[Json]] = defaultdict(list)
     for annotation in annotations:
-        groups[annotation["image_id"]].append(annotation)
+        groups[as_id(annotation["image_id"])].append(annotation)
     return groups
 
 

@@ -24,6 +24,7 @@ WILDCARD = re.compile(r"[*?\[]")
 UNMARKED = re.compile(r"[\[\]]")  # what `parse` leaves in a caption
 HIDDEN = re.compile(r"(^|/)\.")
 ANNOTATED = {"run.json", "annotations.jsonl"}  # a folder that holds these is what annotate made of others
+LONGEST = 20_000  # characters of a caption: several pages; what is longer is no caption, and may end no run
 MISSING, A_FOLDER = "no such file", "a folder, not an image"
 
 
@@ -343,6 +344,8 @@ def _as_caption(phrase: str) -> Caption:
     text = phrase.strip()
     if not text:
         raise UsageError("--phrase: the phrase is blank")
+    if len(text) > LONGEST:
+        raise UsageError(f"--phrase: {_too_long(text)}")
     return Caption.of_phrase(text)
 
 
@@ -382,12 +385,15 @@ def _samples(
     explained = {failure.path for failure in failures}
     for name, image in images.items():
         problem = image.problem if is_unicode(name) else "its name isn't UTF-8; rename it"
-        captions = [*map(parse, matched.captions.get(name, ())), *everywhere]
+        texts = matched.captions.get(name, ())
+        captions = [*(parse(text) for text in texts if len(text) <= LONGEST), *everywhere]
         if problem:
             failures.append(Failure(name, problem))
-        elif captions:
+            continue
+        failures += [Failure(name, _too_long(text)) for text in texts if len(text) > LONGEST]
+        if captions:
             samples.append(Sample(name, image.root.path / image.name, tuple(captions)))
-        elif name not in explained:
+        elif name not in explained and not texts:
             sidecar = basename(splitext(image.name)[0]) + ".txt"
             hint = f"put them in {sidecar} beside it, or give --captions or --phrase"
             failures.append(Failure(name, f"no caption: {hint}"))
@@ -413,6 +419,10 @@ def _notes(samples: Iterable[Sample], orphans: Sequence[Failure]) -> tuple[str, 
         count = "1 caption has" if len(odd) == 1 else f"{len(odd)} captions have"
         notes.append(f"{count} a bracket that marks no phrase: {odd[0][0]}: {shorten(odd[0][1], 80)}")
     return tuple(notes)
+
+
+def _too_long(text: str) -> str:
+    return f"a caption of {len(text):,} characters, {text[:20]!r}...; at most {LONGEST:,} are read"
 
 
 def _legible(failure: Failure) -> Failure:

@@ -3,6 +3,7 @@
 import io
 import stat
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from posixpath import splitext
@@ -22,6 +23,7 @@ IMAGE_SUFFIXES = frozenset(
 # run. JPEG takes in MPO, the stereo pictures of cameras.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 178_956_970  # from here on Pillow itself refuses: 13,377 x 13,377, half a gigabyte as RGB
+STRIP = 1 << 22  # pixels whose values are in memory at a time, where they take more room than RGB
 EIGHT_BITS = np.rint(np.arange(1 << 16) / 257).astype(np.uint8)  # of 16, where 65535 is white
 
 # Pillow warns of large photographs and of broken EXIF; both are used all the same, so there is nothing to tell.
@@ -114,6 +116,8 @@ def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
         raise BadInput(f"{name}: not an image that can be read; {hint}") from None
     except Image.DecompressionBombError:
         raise BadInput(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller first") from None
+    except MemoryError:
+        raise BadInput(f"{name}: memory does not suffice for it; make it smaller first") from None
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
         if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
             raise BadInput(f"{name}: can't be read ({error.strerror}); check its permissions") from None
@@ -146,21 +150,45 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray(EIGHT_BITS[np.asarray(image)]).convert("RGB")
     if image.mode in {"I", "F"}:
-        return Image.fromarray(_stretch(np.asarray(image, dtype=np.float64))).convert("RGB")
+        return _stretch(image)
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB") or image
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return _in_strips(image, _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _stretch(values: np.ndarray) -> np.ndarray:
+def _on_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+
+
+def _stretch(image: Image.Image) -> Image.Image:
     """32-bit pixels have no agreed white: their own range becomes 0 to 255."""
-    values = np.nan_to_num(values)
-    low, high = values.min(), values.max()
-    return np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+    low, high = np.inf, -np.inf
+    for box in _strips(image.size):
+        values = _values(image.crop(box))
+        low, high = min(low, values.min()), max(high, values.max())
+    scale = 255 / (high - low) if high > low else 0
+    return _in_strips(image, lambda strip: Image.fromarray(np.rint((_values(strip) - low) * scale).astype(np.uint8)))
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64))
+
+
+def _in_strips(image: Image.Image, make: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """A picture of mode RGB that is made strip by strip, as numbers of all its pixels can take gigabytes."""
+    made = Image.new("RGB", image.size)
+    for box in _strips(image.size):
+        made.paste(make(image.crop(box)).convert("RGB"), box)
+    return made
+
+
+def _strips(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    width, height = size
+    rows = max(1, STRIP // width)
+    return [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 def _one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Published data sets: which of their files are missing, reading what is there, and boxes drawn at another size."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from groundcli.data.images import open_image
 from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError, first_line
 
+MOST_DIGITS = 4300  # of a whole number: longer ones Python itself refuses, with advice for programmers
 SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
 T = TypeVar("T")
 K = TypeVar("K")
@@ -67,6 +69,27 @@ class Lazy(Sequence[T], Generic[K, T]):
         if isinstance(index, slice):
             return Lazy(self._keys[index], self._make)
         return self._make(self._keys[index])
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, which says what is wrong, for all that can't be read."""
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("brackets nested too deep") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def as_id(value: Any) -> int | str:
+    """COCO's id of an image. Raises ValueError for anything else: to Python, `true` and 1.0 are equal to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"{value!r} is no id")
+    return value
 
 
 def size_of(about: Mapping[str, Any]) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """ReferIt (RefClef; Kazemzadeh et al., EMNLP 2014) in the layout of Licheng Yu's `refer`, where it is published."""
 
 import io
-import json
 import pickle
 import pickletools
 from collections import defaultdict
@@ -9,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from groundcli.data.published import Lazy, locate, reading, scale_of, scaled, size_of
+from groundcli.data.published import Lazy, locate, parse_json, reading, scale_of, scaled, size_of
 from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError, first_line
 
@@ -58,7 +57,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     )
     refs = load_pickle(refs_path)
     with reading(instances_path, "RefClef's instances"):
-        content = json.loads(instances_path.read_bytes())
+        content = parse_json(instances_path.read_bytes())
         files = {i["id"]: (images / i["file_name"], size_of(i)) for i in content["images"]}
         things = {a["id"]: tuple(map(float, a["bbox"])) for a in content["annotations"]}
         labels = {c["id"]: c["name"] for c in content["categories"]}

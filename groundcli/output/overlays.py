@@ -31,6 +31,7 @@ SIZE = 960  # a compact picture's photograph: its longer side in pixels, if noth
 SMALLEST = 480  # to which it is enlarged; and the least width of captions
 WIDTH = 1120  # of a detailed page, in pixels
 MAX_HEIGHT = 30_000  # captions that would make the page higher are counted, not drawn; JPEG ends at 65,535
+MOST_PANELS = 200  # of one caption, so that it is no higher than JPEG can be
 MARGIN = 24
 GAP = 14
 PHOTO = (680, 620)  # room for the photograph beside its panels
@@ -128,6 +129,7 @@ def _mark(phrase: GroundedPhrase, marks: list[GroundedPhrase]) -> int:
 def _detailed(photo: Image.Image, groups: Sequence[Answer | None]) -> Image.Image:
     height = MARGIN
     blocks: list[Image.Image] = []
+    groups = [group and replace(group, phrases=group.phrases[:MOST_PANELS]) for group in groups]
     for group in groups:
         block = _block(photo, group)
         if blocks and height + block.height > MAX_HEIGHT:

@@ -1,6 +1,5 @@
 """One page to look through all results of a run, opened from disk: it needs no server and no network."""
 
-import html
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from groundcli.files import replacing
+from groundcli.files import beside, replacing
 from groundcli.output.overlays import COLORS
 from groundcli.output.record import Record, Writer
 
@@ -23,17 +22,17 @@ _PAGE = Path(__file__).parent / "report_page"
 
 
 @contextmanager
-def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iterator[Writer]:
+def report(out: Path, failures: Collection[tuple[str, str]]) -> Iterator[Writer]:
     """Writes `report.html` and what it loads from the folder `report` beside it.
 
     `report/index.js` has one line per image: name, size, captions, and of each phrase where in the caption it is and
-    its score; then the failures. `report/data-0001.js` and so on have the details of `CHUNK` images each: points, boxes
-    and heat maps; no more of them are in memory at a time. Equal records give equal bytes.
+    its score, and its thumbnail where that isn't its name with .jpg; then the failures. `report/data-0001.js` and so on
+    have the details of `CHUNK` images each: points, boxes and heat maps; no more of them are in memory at a time. Equal
+    records give equal bytes.
 
     Args:
         out: the run's folder.
         failures: (path, reason) of what couldn't be used; read once all records are there.
-        title: of the page.
 
     Raises:
         OSError: the folder can't be written to.
@@ -70,7 +69,7 @@ def report(out: Path, failures: Collection[tuple[str, str]], title: str) -> Iter
     while (stale := _data(folder, chunks := chunks + 1)).exists():  # of a longer run before
         stale.unlink()
     with replacing(out / REPORT) as file:
-        file.write(_page(title))
+        file.write(_page())
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
@@ -93,7 +92,9 @@ def _listed(record: Record) -> list[Any]:
             ends = [_utf16_length(caption["caption"][:end]) for end in phrase["span"]]
             numbers += [*ends, round(phrase["score"], 3)]
         captions.append([caption["caption"], numbers])
-    return [record["file_name"], record["width"], record["height"], captions]
+    name = record["file_name"]
+    picture = beside(name, ".jpg")
+    return [name, record["width"], record["height"], captions, *([picture] if picture != f"{name}.jpg" else [])]
 
 
 def _details(record: Record) -> list[Any]:
@@ -117,10 +118,9 @@ def _script(value: object) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _page(title: str) -> str:
+def _page() -> str:
     """The page in one file."""
     parts = {
-        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode("ascii"),
         "settings": f"const COLORS = {_script(COLORS)}, CHUNK = {CHUNK};",
         "style": read_style(),
         "script": (_PAGE / "page.js").read_text("utf-8"),
@@ -135,5 +135,5 @@ def read_style() -> str:
 
 def fill(page: str, parts: Mapping[str, str]) -> str:
     """A page with its parts in their places, `{{name}}`."""
-    # In one go, so that a title that looks like a place for another part stays a title.
+    # In one go, so that a part that looks like a place for another one stays what it is.
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)

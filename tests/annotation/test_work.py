@@ -1,6 +1,7 @@
 """The ways through the model give the same lines and pictures; that of a GPU is run on a CPU here."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,12 +18,16 @@ from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.folder import TRACEBACKS
 from groundcli.annotation.journal import Line, opened
 from groundcli.annotation.work import Task, annotate_batches, default_workers
+from groundcli.answer import PhraseHeat
 from groundcli.data import find
 from groundcli.data.images import decode
-from groundcli.errors import GroundcliError
+from groundcli.data.phrases import parse
+from groundcli.data.sample import Caption
+from groundcli.errors import GroundcliError, Interrupted
 from groundcli.grounder import EncodedImage
 from groundcli.output.overlays import draw
 from groundcli.output.record import load_heatmaps
+from groundcli.parallel import interruptible
 from tests.shapes import write_shapes
 
 Batches = list[list[Task]]
@@ -220,3 +225,98 @@ def test_cores_are_shared_by_devices() -> None:
     assert default_workers(1000, False) == min(8, cores)
     assert default_workers(1000, False, cores) == 1
     assert default_workers(99, False) == 0
+
+
+# --- Many captions, and bad ones
+
+
+def retold(task: Task, *texts: str) -> Task:
+    """The task with other captions."""
+    return task._replace(sample=replace(task.sample, captions=tuple(map(parse, texts))))
+
+
+@pytest.mark.parametrize("way", [annotate_batches, beside_gpu])
+def test_captions_go_through_in_parts(
+    batches: Batches, grounder: Grounder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any
+) -> None:
+    """As one part they give the same but for the last digits."""
+    batch = [retold(batches[0][0], *(f"[a red circle] beside [a dog] number {i}" for i in range(30)))]
+    ((whole,),) = way([batch], grounder, options(tmp_path, overlays=False), 0)
+    sizes: list[int] = []
+    heat = grounder.phrase_heat
+
+    def noted(cells: EncodedImage, captions: Sequence[Caption], encoded: Any = None) -> PhraseHeat:
+        sizes.append(len(captions))
+        return heat(cells, captions, encoded)
+
+    monkeypatch.setattr(grounder, "phrase_heat", noted)
+    monkeypatch.setattr("groundcli.annotation.work.PART", 200)
+    monkeypatch.setattr("groundcli.annotation.work.TOGETHER", 200)
+    ((parted,),) = way([batch], grounder, options(tmp_path, overlays=False), 0)
+    assert sum(sizes) == 30
+    assert max(sizes) < 7
+    for a, b in zip(phrases_in(whole), phrases_in(parted), strict=True):
+        assert (a["phrase"], a["span"], a["level"]) == (b["phrase"], b["span"], b["level"])
+        assert a["score"] == pytest.approx(b["score"], abs=1e-4)
+        assert a["keypoints"] == pytest.approx(b["keypoints"], abs=1)
+
+
+def phrases_in(line: Line) -> list[dict[str, Any]]:
+    record = opened(line.text.encode()) or {}
+    return [phrase for caption in record["captions"] for phrase in caption["phrases"]]
+
+
+@pytest.mark.parametrize("way", [annotate_batches, beside_gpu])
+def test_a_caption_of_too_many_phrases_is_one_images_failure(
+    batches: Batches, grounder: Grounder, tmp_path: Path, way: Any
+) -> None:
+    first, second = batches[0][:2]
+    ((failed, fine),) = way([[retold(first, "[a dog] " * 1001), second]], grounder, options(tmp_path), 0)
+    assert (failed.failed, fine.failed) == (True, False)
+    reason = "a caption has 1,001 phrases, 'a dog a dog a dog a '...; at most 1,000 are looked for: split it"
+    assert (opened(failed.text.encode()) or {})["error"] == reason
+
+
+@pytest.mark.parametrize("way", [annotate_batches, beside_gpu])
+@pytest.mark.parametrize("error", [LookupError("odd"), MemoryError()])
+def test_a_caption_that_cannot_be_encoded_spoils_no_other(
+    batches: Batches,
+    grounder: Grounder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Any,
+    error: Exception,
+) -> None:
+    encode = grounder.encode_captions
+
+    def odd(captions: Sequence[Caption]) -> Any:
+        if any("zebra" in caption.text for caption in captions):
+            raise error
+        return encode(captions)
+
+    monkeypatch.setattr(grounder, "encode_captions", odd)
+    first, second = batches[0][:2]
+    ((failed, fine),) = way([[retold(first, "a zebra"), second]], grounder, options(tmp_path, overlays=False), 0)
+    assert (failed.failed, fine.failed) == (True, False)
+    assert (failed.key == "") == isinstance(error, MemoryError)  # the next run tries it again
+
+
+@pytest.mark.usefixtures("lines")
+def test_asked_to_stop_it_stops_between_images(batches: Batches, grounder: Grounder, tmp_path: Path) -> None:
+    """Of one large batch, of which no line is there yet."""
+    batch = [task for batch in batches for task in batch]
+    begun: list[str] = []
+    encode = grounder.encode_pictures
+
+    def encoded(images: Sequence[Image.Image]) -> list[EncodedImage]:
+        begun.append("one")
+        if len(begun) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return encode(images)
+
+    with pytest.MonkeyPatch.context() as patch, interruptible() as stopped:
+        patch.setattr(grounder, "encode_pictures", encoded)
+        with pytest.raises(Interrupted):
+            [*annotate_batches([batch], grounder, options(tmp_path), 1)]
+        assert stopped()
+    assert len(begun) < 6

@@ -53,3 +53,15 @@ def test_a_model_that_knows_nothing_is_warned_of(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == (
         "WARNING: new [model] stands on a random CNN and ELMo (--untrained): its points mean nothing.\n"
     )
+
+
+def test_what_names_and_captions_hold_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "\x1b[2Jred\u2028[/x] [bold]\x07"
+    shown = r"\x1b[2Jred\u2028[/x] [bold]\x07"
+    console.output().print(odd)
+    console.messages().print(odd)
+    console.warn_untrained(odd)
+    said = capsys.readouterr()
+    assert said.out == f"{shown}\n"
+    assert said.err.splitlines()[0] == shown
+    assert shown in said.err.splitlines()[1]

@@ -314,3 +314,59 @@ def test_karpathys_items_that_are_none_are_named(tmp_path: Path) -> None:
     assert captions(result) == {"dog.jpg": ["a dog"]}
     reason = "not of the form {filename, sentences: [{raw}]}; it is left out"
     assert problems(result) == {"dataset.json:images[1]": reason}
+
+
+# --- What is too much, or too odd: named, with the reason, and nothing else suffers
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("cat.txt", "very " * 200_000 + "long", "a caption of 1,000,004 characters, 'very"),
+        ("cat.txt", b"a cat\n\ncaf\xe9\n", "no caption: cat.txt: line 3: not UTF-8 text; save it as UTF-8"),
+        ("a.csv", "image,caption\ncat.jpg," + "x" * 200_000, "a field of more than 131,072 characters"),
+        ("a.jsonl", '{"image": "cat.jpg", "text": "a cat", "n": ' + "9" * 5000 + "}", "a number of 5,000 digits"),
+        ("a.jsonl", '{"image": true, "text": "a cat"}', "its file name or its caption is no text; it is left out"),
+    ],
+    ids=["long", "latin-1", "field", "digits", "true"],
+)
+def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, content: str | bytes, says: str) -> None:
+    others = '{"image": "dog.jpg", "text": "a dog"}\n' if name == "a.jsonl" else ""
+    more = {} if others else {"dog.txt": "a dog"}
+    write(tmp_path, {**IMAGES, **more, name: others + content if isinstance(content, str) else content})
+    result = load([tmp_path])
+    assert captions(result) == {"dog.jpg": ["a dog"]}
+    (reason,) = problems(result).values()
+    assert says in reason
+    assert len(reason) < 200
+
+
+def test_a_number_too_long_in_a_file_as_a_whole(tmp_path: Path) -> None:
+    content = json.dumps([{"image": "dog.jpg", "text": "a dog", "n": 7}]).replace("7", "7" * 5000)
+    result = found(tmp_path, a__json=content)
+    assert problems(result) == {"a.json": "not valid JSON (a number of 5,000 digits); write it again"}
+
+
+def test_a_caption_that_is_too_long_leaves_the_others_of_its_image(tmp_path: Path) -> None:
+    result = found(tmp_path, dog__txt=f"a dog\n{'[a dog] ' * 3000}\ntwo dogs\n")
+    assert captions(result) == {"dog.jpg": ["a dog", "two dogs"]}
+    assert "a caption of 23,999 characters" in problems(result)["dog.jpg"]
+
+
+def test_an_id_that_two_images_share_is_used_for_neither(tmp_path: Path) -> None:
+    named = ((7, "dog.jpg"), (8, "sub/cow.jpg"), (7, "cat.jpg"))
+    images = [{"id": number, "file_name": name} for number, name in named]
+    annotations = [{"image_id": 7, "caption": "a dog"}, {"image_id": 8, "caption": "a cow"}]
+    result = found(tmp_path, a__json=json.dumps({"images": images, "annotations": annotations}))
+    assert captions(result) == {"sub/cow.jpg": ["a cow"]}
+    assert problems(result)["a.json:images[2]"] == "its id 7 is another image's too; neither is used"
+    assert "a.json:annotations[0]" in problems(result)
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, None])
+def test_true_is_no_id(tmp_path: Path, wrong: object) -> None:
+    images = [{"id": 1, "file_name": "dog.jpg"}, {"id": wrong, "file_name": "cat.jpg"}]
+    annotations = [{"image_id": 1, "caption": "a dog"}, {"image_id": wrong, "caption": "a cat"}]
+    result = found(tmp_path, a__json=json.dumps({"images": images, "annotations": annotations}))
+    assert captions(result) == {"dog.jpg": ["a dog"]}
+    assert problems(result).keys() == {"a.json:images[1]", "a.json:annotations[1]"}

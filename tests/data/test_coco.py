@@ -262,3 +262,11 @@ def test_bad_files_of_a_folder_are_named(tmp_path: Path, content: object, words:
     (tmp_path / "truth.json").write_text(json.dumps(content))
     with pytest.raises(GroundcliError, match=words):
         load_folder(tmp_path, "truth")
+
+
+@pytest.mark.parametrize("ids", [(1, 1), (1, True), (1, None)])
+def test_images_without_an_id_of_their_own(tmp_path: Path, ids: tuple[object, object]) -> None:
+    content = {"images": [{"id": number, "file_name": f"{i}.jpg"} for i, number in enumerate(ids)]}
+    (tmp_path / "annotations.json").write_text(json.dumps({**content, "annotations": [], "categories": []}))
+    with pytest.raises(GroundcliError, match=r"is of several images|is no id"):
+        load_folder(tmp_path, "annotations")

@@ -403,3 +403,12 @@ def test_folders_that_cannot_be_searched_are_reported(photos: Path, monkeypatch:
 def test_a_path_too_long_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(GroundcliError, match="no such file"):
         load([tmp_path / ("a" * 5_000)])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_text_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    write(tmp_path, {"more/new.jpg": b"x"})
+    (tmp_path / "more" / "new.txt").symlink_to(tmp_path / "pipe")
+    found = load([tmp_path / "more"])
+    assert failed(found) == {"new.jpg": "no caption: new.txt: not a file"}

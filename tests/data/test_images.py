@@ -209,3 +209,21 @@ def test_formats_of_photographs(tmp_path: Path, suffix: str) -> None:
     halves().save(tmp_path / f"a.{suffix}")
     (tmp_path / f"a.{suffix}").rename(tmp_path / "a.jpg")  # whatever it is called
     assert np.abs(pixels_of(tmp_path / "a.jpg")[12, 4].astype(int) - RED).max() < 8
+
+
+def test_strips_make_the_picture_that_the_whole_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(60, 40)).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "float.tif")
+    Image.fromarray(draw.integers(0, 256, (60, 40, 4), dtype=np.uint8)).save(tmp_path / "alpha.png")
+    Image.fromarray(draw.integers(0, 256, (60, 40, 3), dtype=np.uint8)).quantize(9).save(
+        tmp_path / "palette.png", transparency=3
+    )
+    for name in ("float.tif", "alpha.png", "palette.png"):
+        whole = np.asarray(decode(tmp_path / name))
+        with monkeypatch.context() as patch:
+            patch.setattr("groundcli.data.images.STRIP", 7 * 40)
+            assert np.array_equal(np.asarray(decode(tmp_path / name)), whole), name
+    low, high = values.min(), values.max()
+    expected = np.rint((values.astype(np.float64) - low) * (255 / (np.float64(high) - low)))
+    assert np.array_equal(np.asarray(decode(tmp_path / "float.tif"))[..., 0], expected)

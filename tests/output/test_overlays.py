@@ -206,3 +206,13 @@ def test_the_image_is_left_as_it_was() -> None:
     first = draw(image, [answer(["a dog"], [(0.5, 0.5)], size)])
     assert image.tobytes() == grey(size).tobytes()
     assert first.tobytes() == draw(image, [answer(["a dog"], [(0.5, 0.5)], size)]).tobytes()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_phrases_beyond_number_do_not_outgrow_jpeg_either(alone: bool) -> None:
+    """Of one caption, and of as many captions of a phrase each."""
+    size, words = (20, 90), [f"n{i}" for i in range(1000)]
+    answers = [answer(words, [(0.5, 0.5)] * len(words), size)]
+    if alone:
+        answers = [Answer(word, size, (grounded(word, 0, (0.5, 0.5), size),)) for word in words]
+    assert draw(grey(size), answers).height < 60_000

@@ -72,12 +72,12 @@ def plain(name: str, caption: str = "a dog near a cat", scores: tuple[float, flo
     )
 
 
-def write(out: Path, records: Sequence[Record], failures: Sequence[tuple[str, str]] = (), title: str = "a run") -> Path:
+def write(out: Path, records: Sequence[Record], failures: Sequence[tuple[str, str]] = ()) -> Path:
     grey = Image.new("RGB", (80, 60), (150, 150, 150))
     for item in records:
         if not thumbnail_path(out, item["file_name"]).exists():
             write_thumbnail(grey, out, item["file_name"])
-    with report(out, failures, title) as add:
+    with report(out, failures) as add:
         for item in records:
             add(item)
     return out
@@ -203,7 +203,7 @@ def test_every_image_is_there_with_its_caption(tmp_path: Path, open_page: Open) 
     assert len(names(browser)) == 8
     assert count(browser) == "8 images, 8 phrases"
     assert texts(browser, ".caption")[0] == "a blue circle 0.10 on grey"
-    assert browser.title == "a run"
+    assert browser.title == tmp_path.name
     wait(browser, lambda: browser.execute_script("return [...document.images].every((i) => i.naturalWidth === 240)"))
 
 

@@ -15,6 +15,14 @@ const byId = (id) => document.getElementById(id);
 const results = byId("results");
 const large = byId("large");
 
+// The title is the folder's name. It isn't written into the page: equal runs give equal files, in whatever folder.
+try {
+  const folder = decodeURIComponent(location.pathname.split("/").at(-2) ?? "");
+  if (folder) document.title = document.querySelector("h1").textContent = folder;
+} catch {
+  // a name that is no text
+}
+
 /** An element with properties and children; text is never read as HTML. */
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -214,8 +222,8 @@ class Grounding {
     this.note = note;
     this.pinned = null; // the chip that was clicked
     this.drawn = [];
-    const [name, width, height] = IMAGES[number];
-    const image = element("img", { alt: "", loading: "lazy", decoding: "async", src: `report/thumbnails/${address(name)}.jpg` });
+    const [name, width, height, , picture = `${name}.jpg`] = IMAGES[number];
+    const image = element("img", { alt: "", loading: "lazy", decoding: "async", src: `report/thumbnails/${address(picture)}` });
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.frame = element("span", { className: "frame" }, image, this.canvas);
     this.frame.style.setProperty("--ratio", width / height);
