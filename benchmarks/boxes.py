@@ -1,6 +1,6 @@
-"""Boxes from the heat maps of `lite` beside the authors', and how the shares of `sides` were found.
+"""Boxes from heat maps beside the authors', and how the shares of `sides` were found.
 
-    python benchmarks/boxes.py FLICKR30K [SPLIT]
+    python benchmarks/boxes.py FLICKR30K [SPLIT] [WEIGHTS]
 
 Every phrase with a box counts. For the shares all combinations of `GRID` are tried, and the one with the best
 R@1 wins. Cross-validated over fifths of the images: found on four and measured on the other.
@@ -20,13 +20,13 @@ from groundcli.data.sample import Box, Caption
 from groundcli.evaluation.metrics import box_iou, counted_boxes, enclosing_box, first_match, scored_phrases, stacked
 from groundcli.heat.boxes import METHODS, MULTIPLES, SHARES, boxes_at
 
-GRID = np.array([*product(np.arange(0.24, 0.45, 0.04), np.arange(0.36, 0.57, 0.04), np.arange(0.04, 0.25, 0.04))])
+GRID = np.array([*product(np.arange(0.34, 0.59, 0.04), np.arange(0.38, 0.63, 0.04), np.arange(0.08, 0.33, 0.04))])
 FOLDS = 5
 
 
 def main() -> None:
     root, split = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "val"
-    grounder = Grounder.load("lite")
+    grounder = Grounder.load(sys.argv[3] if len(sys.argv) > 3 else "lite")
     images, heats, sizes, trues = [], [], [], []
     for number, sample in enumerate(data.load("flickr30k", root, split)):
         encoded = grounder.encode(decode(sample.image))

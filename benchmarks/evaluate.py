@@ -52,7 +52,7 @@ def main() -> None:
         about = EvaluateOptions.make(dataset="flickr30k", data=options.data, split=options.split)
         system = GrounderSystem(grounder)
         rows = collect(samples, about, system)
-        summarize(rows.table(system.levels), rows.skipped, about, system.calibration)
+        summarize(rows.table(system.levels), rows.skipped, about)
 
     forms = {"backbone forward": forward, "eval": whole}
     forward()  # warms up

@@ -15,7 +15,7 @@ from groundcli.data.sample import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
 from groundcli.heat import features, probability
-from groundcli.heat.boxes import Method, find_boxes
+from groundcli.heat.boxes import Boxes, Method, find_boxes
 
 SHOWN = 6  # phrases that the one line about an answer names
 
@@ -273,6 +273,7 @@ def answer(
     """
     scores = reading.scores(found)
     points = heat.peak(found.maps, size).tolist()
+    nothing: Boxes = [], []
     answers, i = [], 0
     for caption in captions:
         phrases = []
@@ -281,7 +282,7 @@ def answer(
             reason = "" if score else "no heat"
             if score < reading.min_score:
                 reason = f"its score {score:.2f} is under {reading.min_score:g}"
-            boxed, box_scores = [], []
+            boxed, box_scores = nothing
             if reading.boxes and not reason:
                 boxed, box_scores = find_boxes(reading.boxes, found.maps[i], size, score, reading.box_calibration)
             place = size, None if reason else tuple(points[i]), tuple(boxed), tuple(box_scores)

@@ -261,8 +261,8 @@ class Grounder:
             return PhraseHeat(np.zeros((count, side, side), np.float32), nothing, nothing.astype(int), evidence)
         with autocast(self.device, self.precision):
             s = torch.cat([vectors[text] for text in spoken], dim=1)
-            heat, scores, levels = self.model.ground_words(image.cells, s)  # (W, N), (W), (W)
-        words_evidence = self.model.presence(image.cells, s, heat, scores) if self.model.presence else None  # (W, E)
+            heat, scores, levels, top = self.model.ground_words(image.cells, s)  # (W, N), (W), (W), (W)
+        words_evidence = self.model.presence(image.cells, s, scores, top) if self.model.presence else None  # (W, E)
         first = dict(zip(spoken, np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist(), strict=False))
         # All phrases at once: row p of `member` marks the words of phrase p, so that one matrix product averages the
         # heat of its words, weighted by their scores (design: the heat of a phrase). (P, W) @ (W, N) -> (P, N)
@@ -276,11 +276,12 @@ class Grounder:
                 content = content or [first[text] + j for j in inside]
                 naming[i, content], last[i] = 1 / len(content), content[-1]
         weights = member * scores
-        means = (weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)).view(-1, side, side)
+        means = weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)
         best, word = weights.max(1)
         chosen = torch.where(member.any(1), levels[word], 0)
         parts = [words_evidence[last], naming @ words_evidence] if words_evidence is not None else [member[:, :0]]
-        found = self._smooth(means), best, chosen, torch.cat(parts, dim=1)
+        maps = self._smooth(self.model.spread(image.cells, means).view(-1, side, side))
+        found = maps, best, chosen, torch.cat(parts, dim=1)
         return PhraseHeat(*(values.cpu().numpy() for values in found))
 
     @torch.no_grad()
@@ -296,8 +297,8 @@ class Grounder:
         if spoken:
             with autocast(self.device, self.precision):
                 z = self.model.map_sentences([words[i] for i in spoken])
-                heat, _, _ = self.model.ground_words(image.cells, z)
-            maps = heat.float().view(-1, side, side)
+                heat, *_ = self.model.ground_words(image.cells, z)
+            maps = self.model.spread(image.cells, heat.float()).view(-1, side, side)
             out[spoken] = self._smooth(maps).cpu().numpy()
         return out
 

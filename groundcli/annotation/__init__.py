@@ -35,7 +35,11 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
         decides=True,
     )
     min_score: float = option(
-        "Phrases with a lower score are not found: they stand in not_found.jsonl alone.", 0.0, min=0, decides=True
+        "Phrases with a lower score are not found: they stand in not_found.jsonl alone. The default keeps 99 % of the "
+        "right points of validation images.",
+        0.05,
+        min=0,
+        decides=True,
     )
     categories: Categories = option("What an annotation's category is: head is its noun.", "phrase", decides=True)
     format: tuple[Format, ...] = option("A format beside COCO, as export makes it; repeatable.", ())

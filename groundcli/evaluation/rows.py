@@ -105,8 +105,8 @@ class Rows:
             for number, caption in enumerate(captions):
                 said = truth.sample.name, str(truth.sample.image), number, caption.text
                 for phrase in caption.phrases:
-                    category, boxes = (None, "[]") if absent else (phrase.category or None, json.dumps(phrase.boxes))
-                    self._phrases[absent].append((*said, phrase.text, *phrase.span, category, boxes))
+                    known = (None, "[]") if absent else (phrase.category or None, json.dumps(phrase.boxes))
+                    self._phrases[absent].append((*said, phrase.text, *phrase.span, *known))
         self._images += 1
 
     def skip(self, sample: Sample, reason: str) -> None:

@@ -161,6 +161,7 @@ def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
     return single | {
         BEST: variant(grounder, fusion="best"),
         "levels averaged": variant(grounder, fusion="average", level_weights=()),
+        "levels averaged, weighted": variant(grounder, fusion="average"),
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundcli.model.attention import attend, average_levels, best_level
@@ -89,10 +90,31 @@ class GroundingModel(nn.Module):
         return self.sentence_mapping(self.encode_text(captions).sentences)
 
     @torch.no_grad()
-    def ground_words(self, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One image's cells (L, N, D) and words (K, T, D) -> their heat (T, N), scores (T) and levels (T)."""
-        heat, level_scores = attend(v.unsqueeze(0), s.unsqueeze(0))
+    def ground_words(self, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One image's cells (L, N, D) and words (K, T, D) -> their heat (T, N), scores, levels and highest heat (T).
+
+        The highest heat is that of the levels' average as cosines, also where `fusion` is `peaks`.
+        """
+        heat, level_scores = (one[0] for one in attend(v.unsqueeze(0), s.unsqueeze(0)))
         if self.config.fusion == "best":
-            return best_level(heat[0], level_scores[0])
-        weights = self.config.level_weights or (1.0,) * v.shape[0]
-        return average_levels(heat[0], level_scores[0], torch.tensor(weights, device=v.device))
+            fused, scores, levels = best_level(heat, level_scores)
+            return fused, scores, levels, fused.amax(-1)
+        weights = torch.tensor(self.config.level_weights or (1.0,) * v.shape[0], device=v.device)
+        fused, scores, levels = average_levels(heat, level_scores, weights)
+        top = fused.amax(-1)
+        if self.config.fusion == "peaks":
+            fused, *_ = average_levels(heat / heat.amax(-1, keepdim=True).clamp_min(1e-6), level_scores, weights)
+        return fused, scores, levels, top
+
+    @torch.no_grad()
+    def spread(self, v: Tensor, heat: Tensor) -> Tensor:
+        """Heat (P, N) on one image's cells (L, N, D) -> each cell's mean over all cells, as far as they look like it.
+
+        Two cells are alike by the cosine of what is in them beside the image's mean, averaged over the levels, to the
+        power `spread` of the recipe: heat fills the thing that it lies on, and ends at its edges.
+        """
+        if not self.config.spread:
+            return heat
+        cells = F.normalize(v.float() - v.float().mean(1, keepdim=True), dim=-1)
+        alike = (cells @ cells.transpose(1, 2)).mean(0).relu() ** self.config.spread  # (N, N)
+        return heat.float() @ (alike / alike.sum(1, keepdim=True).clamp_min(1e-12)).T

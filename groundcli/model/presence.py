@@ -57,14 +57,13 @@ class Presence(nn.Module):
         deviation = ((vectors @ covariance) * vectors).sum(-1).clamp_min(1e-6).sqrt()
         return images @ vectors.T + bias[:, 0], (images - mean) @ vectors.T / deviation
 
-    def forward(self, cells: Tensor, words: Tensor, heat: Tensor, scores: Tensor) -> Tensor:
+    def forward(self, cells: Tensor, words: Tensor, scores: Tensor, top: Tensor) -> Tensor:
         """What speaks for each word's presence in one image; the higher, the more.
 
         Args:
             cells: (L, N, D).
             words: (K, T, D).
-            heat: (T, N), of the words on the image.
-            scores: (T).
+            scores, top: (T), of `GroundingModel.ground_words`.
 
         Returns:
             (T, 4) float32: deviations of the score and of the highest heat above their means where the word is
@@ -72,12 +71,12 @@ class Presence(nn.Module):
         """
         mean, deviation = self.absent(words)
         logit, scene = self.scene(pool(cells.float()).unsqueeze(0), words)
-        return torch.cat([(measures(heat, scores) - mean) / deviation, scene.T, logit.T], dim=-1)
+        return torch.cat([(measures(scores, top) - mean) / deviation, scene.T, logit.T], dim=-1)
 
 
-def measures(heat: Tensor, scores: Tensor) -> Tensor:
-    """What is compared with a word's absence: heat (..., N) and scores (...) -> score and log of the heat, (..., 2)."""
-    return torch.stack([scores.float(), heat.float().amax(-1).clamp_min(LEAST).log()], dim=-1)
+def measures(scores: Tensor, top: Tensor) -> Tensor:
+    """What is compared with a word's absence: scores and highest heat (...) -> score and log of that heat, (..., 2)."""
+    return torch.stack([scores.float(), top.float().clamp_min(LEAST).log()], dim=-1)
 
 
 def pool(cells: Tensor) -> Tensor:

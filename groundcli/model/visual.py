@@ -152,6 +152,7 @@ class Rest(nn.Module):
     def __init__(self, stages: nn.Module, levels: Sequence[str]):
         super().__init__()
         self.stages, self.levels = stages, levels
+        module: Any
         for module in stages.modules():
             if hasattr(module, "inplace"):
                 module.inplace = False  # in place of a view, as `PointConv` gives, autograd copies all of it
@@ -168,8 +169,8 @@ Conv = TypeVar("Conv", bound=nn.Conv2d)
 
 def like(conv: nn.Conv2d, kind: type[Conv]) -> Conv:
     """The same convolution, computed in another way."""
-    kernel: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    other = kind(conv.in_channels, conv.out_channels, *kernel, conv.groups, conv.bias is not None, device="meta")
+    how: Any = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
+    other = kind(conv.in_channels, conv.out_channels, bias=conv.bias is not None, device="meta", **how)
     other.weight, other.bias = conv.weight, conv.bias
     return other
 

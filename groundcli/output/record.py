@@ -112,7 +112,7 @@ class Heatmaps(NamedTuple):
 
     Attributes:
         heat: (P, M, M) float16, non-negative, over the whole image: cell (i, j) covers the i-th of M equal rows and
-            the j-th of M equal columns. The higher, the better the phrase fits: a cosine, 0 where it is negative.
+            the j-th of M equal columns. The higher, the better the phrase fits; 0 where it does not at all.
         phrase: (P,) text of each phrase.
         span: (P, 2) int64, its character offsets (start, end) into the caption, end excluded.
         caption: (P,) int64, which of the image's captions it is from, counted from 0.

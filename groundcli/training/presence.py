@@ -7,7 +7,7 @@ absent, but for most words nearly so; and nothing else is known without boxes.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from groundcli.parallel import Stopped
 from groundcli.training.features import LiveFeatures
 from groundcli.training.gradient import Ranks
 
-BANK, AT_LEAST = 9000, 200  # photographs that are looked at; fewer than those tell nothing
+BANK, AT_LEAST = 6000, 200  # photographs that are looked at; fewer than those tell nothing
 MEASURED = 1500  # of them, those on which every word is measured: a mean needs no more
 OFTEN = 5  # words that stand in so many captions of the bank are learned from
 NONSENSE, LITTLE = 300, 0.3  # words of random letters, which are absent everywhere, and how much each counts
@@ -125,15 +125,15 @@ def _look(
             cells = model.visual_mapping(batch.maps, grid) if batch.indices else []
             for index, v in zip(batch.indices, cells, strict=True):
                 if index in measured:
-                    heat, scores, _ = model.ground_words(v, s)
-                    found = measures(heat, scores).double().cpu()
+                    _, scores, _, top = model.ground_words(v, s)
+                    found = measures(scores, top).double().cpu()
                     absent = (~has[index]).double()[:, None].expand_as(found)
                     sums += torch.stack([absent, absent * found, absent * found.square()])
                 pooled.append(pool(v.float()).cpu())
                 present.append(has[index])
         if stopped():
             break
-    everyone = ranks.gather((pooled, present, sums, stopped()))
+    everyone: list[Any] = ranks.gather((pooled, present, sums, stopped()))
     if any(stop for *_, stop in everyone):
         raise Interrupted("interrupted")
     rows, words, totals = ([part[i] for part in everyone] for i in range(3))
@@ -149,7 +149,8 @@ def _fit(presence: Presence, s: Tensor, bank: Bank, weight: Tensor) -> None:
     _steps(presence.null, STEPS, lambda: null_loss(presence, s, mean, variance, weight))
     pooled, present = bank.pooled.to(s.device), bank.present.to(s.device)
     presence.pooled.copy_(torch.stack([pooled.mean(0), pooled.std(0)]))
-    nn.init.constant_(presence.word[-1].bias[-1:], -5.0)  # most words are absent from most images
+    *_, last = presence.word
+    nn.init.constant_(cast(nn.Linear, last).bias[-1:], -5.0)  # most words are absent from most images
 
     def loss() -> Tensor:
         some = torch.randint(len(pooled), (SCENE_BATCH,), device=s.device)

@@ -91,7 +91,7 @@ def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Ru
     ablations = found["ablations"]
     assert list(ablations) == [
         *("blocks.4 alone", "blocks.5 alone", "best level (the paper's)", "levels averaged"),
-        *("sentence of the caption", "phrase as a sentence"),
+        *("levels averaged, weighted", "sentence of the caption", "phrase as a sentence"),
     ]
     assert ablations["blocks.4 alone"]["levels"] == {"blocks.4": 1, "blocks.5": 0}
     assert all(row["pointing"]["accuracy"] in (0, 0.5, 1) for row in ablations.values())  # of two phrases

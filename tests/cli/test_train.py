@@ -11,7 +11,7 @@ from groundcli.checkpoint import load
 from tests.cli.conftest import Run
 from tests.shapes import SIDE, SIZE, draw_shape, write_shapes
 
-QUICK = ["training.epochs=12", "training.batch_size=32", "training.warmup=2"]
+QUICK = ["training.epochs=12", "training.tuning.epochs=0", "training.batch_size=32", "training.warmup=2"]
 SMALL = ["model.visual.image_size=128", "model.visual.grid=8", "training.image_size=128", "training.grid=8"]
 SETTINGS = [word for setting in QUICK + SMALL for word in ("--set", setting)]
 

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 SETTINGS = [
     word
     for setting in (
-        "training.epochs=2", "training.batch_size=4", "training.warmup=2", "model.visual.image_size=64",
+        "training.epochs=2", "training.tuning.epochs=0", "training.batch_size=4", "training.warmup=2",
+        "model.visual.image_size=64",
         "model.visual.grid=4", "training.image_size=64", "training.grid=4",
     )
     for word in ("--set", setting)

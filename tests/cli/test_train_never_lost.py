@@ -18,7 +18,8 @@ from tests.cli.conftest import Run
 from tests.shapes import write_shapes
 
 SETTINGS = [
-    "training.epochs=4", "training.batch_size=4", "training.warmup=2", "model.visual.image_size=64",
+    "training.epochs=2", "training.tuning.epochs=2", "training.tuning.mirror=true", "training.batch_size=4",
+    "training.warmup=2", "model.visual.image_size=64",
     "model.visual.grid=4", "training.image_size=64", "training.grid=4", "training.ema=0.9", "training.clip_norm=5",
 ]  # fmt: skip
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ from tests.shapes import write_shapes
 def test_two_processes_learn_as_one(groundcli: Run, tmp_path: Path) -> None:
     write_shapes(tmp_path / "shapes")
     settings = [
-        "training.epochs=1", "training.batch_size=8", "training.warmup=2", "model.visual.image_size=64",
+        "training.epochs=1", "training.tuning.epochs=1", "training.batch_size=8", "training.warmup=2",
+        "model.visual.image_size=64",
         "model.visual.grid=4", "training.image_size=64", "training.grid=4",
     ]  # fmt: skip
     common = ["train", "--dataset", "folder", "--data", tmp_path / "shapes"]

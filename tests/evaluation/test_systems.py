@@ -10,6 +10,7 @@ from groundcli.data.sample import Caption, Phrase
 from groundcli.evaluation.metrics import Truth
 from groundcli.evaluation.systems import (
     ABLATIONS,
+    ABSENT,
     ALONE,
     BASELINES,
     BEST,
@@ -76,7 +77,7 @@ def test_what_is_measured_beside_a_model(grounder: Grounder) -> None:
     levels = [f"{level} alone" for level in system.levels]
     assert [*found] == [
         (EVALUATED, "lite"),
-        *((ABLATIONS, name) for name in (*levels, BEST, "levels averaged")),
+        *((ABLATIONS, name) for name in (*levels, BEST, "levels averaged", "levels averaged, weighted")),
         *((BOX_METHODS, name) for name in METHODS),
         (BASELINES, SENTENCE_REGION),
         *((ABLATIONS, name) for name in (SENTENCE, ALONE)),
@@ -105,6 +106,13 @@ def test_what_is_measured_beside_a_model(grounder: Grounder) -> None:
         assert chosen[0] == i
     (alone,) = GrounderSystem(grounder, "lite", alone=True)([resize(Image.fromarray(picture), system.side)], [truth])
     assert [*alone] == [(EVALUATED, "lite")]
+    (asked,) = GrounderSystem(grounder, "lite", alone=True)(
+        [resize(Image.fromarray(picture), system.side)], [replace(truth, absent=(Caption.of_phrase("an elephant"),))]
+    )
+    assert [*asked] == [(EVALUATED, "lite"), (ABSENT, "lite")]
+    absent = asked[ABSENT, "lite"]
+    assert absent.scores is not None
+    assert absent.scores[0] < asked[EVALUATED, "lite"].scores[0]
 
 
 def test_a_variant_shares_weights_and_leaves_its_origin_as_it_is(grounder: Grounder) -> None:

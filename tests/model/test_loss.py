@@ -82,3 +82,20 @@ def test_every_level_learns_under_each() -> None:
     v.requires_grad_()
     grounding_loss(v, s, z, index, mask, LossConfig(levels="each")).backward()
     assert (v.grad.abs().sum((0, 2, 3)) > 0).all()
+
+
+def test_several_captions_of_an_image_are_averaged() -> None:
+    """The loss of two captions per image is the mean of the two losses, where words have no contrast of their own."""
+    v, s, z, index, mask = batch()
+    _, s2, z2, *_ = batch(seed=5)
+    config = LossConfig(levels="each")
+    one, other = grounding_loss(v, s, z, index, mask, config), grounding_loss(v, s2, z2, index, mask, config)
+    both = grounding_loss(
+        v,
+        torch.cat([s, s2], 1),
+        torch.cat([z, z2], 1),
+        torch.cat([index, index + s.shape[1]]),
+        mask.repeat(2, 1),
+        config,
+    )
+    torch.testing.assert_close(both, (one + other) / 2)

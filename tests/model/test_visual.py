@@ -1,8 +1,20 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from groundcli.model.visual import Backbone, SameConv, VisualMapping, normalise, resize, whole_backbone
+from groundcli.model.visual import (
+    Backbone,
+    DepthwiseConv,
+    PointConv,
+    SameConv,
+    VisualMapping,
+    like,
+    normalise,
+    resize,
+    whole_backbone,
+)
 from groundcli.recipe import VisualConfig
 
 CONFIG = VisualConfig("tf_efficientnet_lite0", "", ("blocks.4", "blocks.5"), 64, 4, (8,), output_stride=16)
@@ -121,3 +133,64 @@ def test_the_scale_brings_levels_to_one_size() -> None:
 def test_both_kernels_keep_the_grid(kernel: int) -> None:
     mapping = VisualMapping([4], VisualConfig("", "", ("a",), 0, 5, (8, 8), kernel=kernel))
     assert mapping([torch.rand(2, 4, 5, 5)], 5).shape == (2, 1, 25, 8)
+
+
+# --- Stages that are tuned
+
+
+def tuned(
+    levels: tuple[str, ...] = ("blocks.4", "blocks.5"), stages: tuple[str, ...] = ("blocks.4", "blocks.5")
+) -> Backbone:
+    torch.manual_seed(0)
+    backbone = Backbone(replace(CONFIG, levels=levels, tuned=stages))
+    backbone.fold()
+    return backbone
+
+
+def test_both_parts_of_a_backbone_give_what_it_gives() -> None:
+    backbone = tuned()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    whole = backbone(images)
+    before, rest = backbone.split()
+    assert (before.levels, before.channels, before.tuned) == (("before blocks.4",), [80], ())
+    (maps,) = before(images)
+    for one, other in zip(whole, rest(maps), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_a_backbone_that_cannot_be_split_there() -> None:
+    with pytest.raises(ValueError, match=r"blocks\.5 must come no later than the first level"):
+        tuned(stages=("blocks.5",)).split()
+    with pytest.raises(ValueError, match="no level comes after no stage"):
+        tuned(stages=()).split()
+
+
+def test_what_is_tuned_learns_and_nothing_else() -> None:
+    backbone = tuned()
+    parameters = backbone.tuned_parameters()
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    before, rest = backbone.split()
+    (maps,) = before(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    sum(level.square().mean() for level in rest(maps)).backward()
+    names = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
+    assert names == {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    assert all(name.startswith(("extractor.blocks.4.", "extractor.blocks.5.")) for name in names)
+    assert len(names) == len(parameters) > 20
+
+
+@pytest.mark.parametrize(("kernel", "padding", "dilation"), [(3, 1, 1), (5, 2, 1), (5, 4, 2)])
+def test_the_gradient_of_depthwise_convolutions_is_torchs(kernel: int, padding: int, dilation: int) -> None:
+    plain = nn.Conv2d(6, 6, kernel, padding=padding, dilation=dilation, groups=6).requires_grad_(False)
+    ours = like(plain, DepthwiseConv)
+    x, y = (torch.randn(2, 6, 9, 9, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
+    for conv, maps in ((plain, x), (ours, y)):
+        conv(maps).square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_convolutions_of_single_cells_give_the_same_in_training() -> None:
+    conv = like(nn.Conv2d(6, 4, 1), PointConv)
+    x = torch.randn(2, 6, 5, 5)
+    learning = conv(x)
+    torch.testing.assert_close(learning, conv.requires_grad_(False)(x))

@@ -63,7 +63,7 @@ def test_mirrored_images_have_the_maps_of_their_mirror_image(
     for level in batch.maps:
         assert torch.equal(level[1], level[2])
         assert not torch.allclose(level[0], level[2])
-    with pytest.raises(ValueError, match="can't be mirrored"):
+    with pytest.raises(ValueError, match="aren't kept mirrored"):
         next(cached(samples, backbone, tmp_path).read(BATCHES, mirrored={3}))
 
 
@@ -201,3 +201,18 @@ def test_a_disk_that_is_too_small_is_refused(
     with pytest.raises(GroundcliError, match="GB of features don't fit"):
         found.complete(Ranks(), lambda: False, Console(quiet=True))
     assert not list(found.folder.rglob("*.npy"))
+
+
+def test_maps_of_mirrored_images_are_kept_beside(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
+    found = CachedFeatures(samples, backbone, HOW, "hash", tmp_path, mirrored=True)
+    found.complete(Ranks(), lambda: False, Console(quiet=True))
+    assert found.indices == [0, 1, 3, 5]
+    assert {name for name, _ in found.failures} == {"2.png", "4.png"}
+    live = LiveFeatures(samples, backbone, HOW)
+    for mirrored in ((), (0, 5)):
+        (kept,), (new,) = (list(source.read([[5, 0, 3]], mirrored)) for source in (found, live))
+        assert kept.indices == new.indices == [5, 0, 3]
+        for ours, theirs in zip(new.maps, kept.maps, strict=True):
+            torch.testing.assert_close(resize(ours, 4), theirs, atol=1e-2, rtol=1e-2)
+    with pytest.raises(ValueError, match="aren't kept mirrored"):
+        list(cached(samples, backbone, tmp_path / "plain").read([[0]], (0,)))
