@@ -22,7 +22,7 @@ from groundcli.errors import BadInput
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.options import Precision
+from groundcli.options import MIN_SCORE, Precision
 from groundcli.weights.load import Loaded, load_model
 
 
@@ -89,7 +89,7 @@ class Grounder:
         precision: Precision = "auto",
         settings: Sequence[str] = (),
         boxes: Method = DEFAULT,
-        min_score: float = 0.0,
+        min_score: float = MIN_SCORE,
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
@@ -99,7 +99,7 @@ class Grounder:
             precision: float32, bf16 (of convolutions and matrix products), or auto: bf16 on a GPU that has it.
             settings: `key.key=value` over the recipe of the weights, such as `model.text.elmo_backend=allennlp`.
             boxes: the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
-            min_score: phrases with a lower score are not found.
+            min_score: phrases with a lower score are not found; the default keeps 99 % of the right points.
 
         Raises:
             GroundcliError: the weights are missing or damaged, or there is no such device.

@@ -18,6 +18,7 @@ REQUIRED: Any = dataclasses.MISSING
 O = TypeVar("O", bound="Options")  # noqa: E741 - short for Options
 
 Precision = Literal["auto", "float32", "bf16"]
+MIN_SCORE = 0.05  # keeps 99 % of the right points of validation images (`groundcli calibrate` prints it)
 
 
 def option(

@@ -169,8 +169,8 @@ class ModelConfig:
         fusion: how a word's heat maps of several levels become one: `best` takes the level that scores highest
             (the paper), `average` weighs each level by its score; `peaks` does so after each level's heat was divided
             by its maximum, so that every level and every word of a phrase has its say, however faint.
-        spread: how sharply a phrase's heat spreads to cells that look alike, the power of their cosine; 0 leaves it where
-            it is.
+        spread: how sharply a phrase's heat spreads to cells that look alike, the power of their cosine; 0 leaves it
+            where it is.
         smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
         level_weights: factors of the levels in the average; none are all one.
         calibration: what makes a probability of what is known of a phrase, see `groundcli.heat`; none is known where

@@ -18,7 +18,7 @@ SHAPE = ("red", "circle", (150, 20))
 
 @pytest.fixture(scope="module")
 def grounder() -> Grounder:
-    return Grounder.load("lite")
+    return Grounder.load("lite", min_score=0)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from groundcli.errors import UsageError
-from groundcli.options import CaptionOptions, ModelOptions, Options, option
+from groundcli.options import MIN_SCORE, CaptionOptions, ModelOptions, Options, option
 
 Format = Literal["jsonl", "csv", "yolo", "labelstudio"]
 Categories = Literal["phrase", "head", "single"]
@@ -37,7 +37,7 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
     min_score: float = option(
         "Phrases with a lower score are not found: they stand in not_found.jsonl alone. The default keeps 99 % of the "
         "right points of validation images.",
-        0.05,
+        MIN_SCORE,
         min=0,
         decides=True,
     )

@@ -69,22 +69,26 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
         collect(samples, EvaluateOptions(dataset=name, data=root, split=options.split), system, progress=progress)
         for sample in samples:
             if sample.name in system.seen:
-                rows += _rows(f"{name} {sample.name}", *system.seen[sample.name])
+                rows += [row | {"set": name} for row in _rows(f"{name} {sample.name}", *system.seen[sample.name])]
     table = pd.DataFrame(rows)
     features, hits = np.stack(table["features"].to_list()), table["hit"].to_numpy()
     if not np.isfinite(features).all(1).any():
         raise GroundcliError("no phrase has any heat; there is nothing to fit")
     images = pd.factorize(table["image"])[0]
-    scores = cross_validated(features, hits, images)
+    # A small data set isn't drowned by a large one: each counts as the square root of its phrases.
+    counts = 1 / np.sqrt(table.groupby("set")["set"].transform("size").to_numpy(float))
+    scores = cross_validated(features, hits, images, counts)
     if scores is None:
         raise GroundcliError(f"{images.max() + 1} images are too few to calibrate on; it takes {FOLDS} at least")
     table["score"] = scores
     boxed = table[table["boxes"].map(len) > 0]
     inputs = np.concatenate([box_features(row.boxes, row.size, row.score) for row in boxed.itertuples(name="Row")])
     matches, of = np.concatenate(boxed["matches"].to_list()), np.repeat(images[boxed.index], boxed["boxes"].map(len))
-    box_scores = cross_validated(inputs, matches, of)
+    box_counts = np.repeat(counts[boxed.index], boxed["boxes"].map(len))
+    box_scores = cross_validated(inputs, matches, of, box_counts)
     assert box_scores is not None
-    write_calibrated(grounder.loaded, fit(features, hits), fit(inputs, matches), options.out)
+    score, box = fit(features, hits, counts), fit(inputs, matches, box_counts)
+    write_calibrated(grounder.loaded, score, box, options.out)
     present, absent = table[~table["absent"]], table[table["absent"]]
     return {
         "phrases": len(table),

@@ -14,21 +14,23 @@ RIDGE = 1e-3  # keeps factors small where features say the same
 Numbers = dict[str, Any]
 
 
-def fit(features: np.ndarray, hits: np.ndarray) -> list[float]:
+def fit(features: np.ndarray, hits: np.ndarray, counts: np.ndarray | None = None) -> list[float]:
     """The calibration that makes hits likeliest, with Platt's smoothed targets (1999), which keep it finite.
 
     Of features (P, F), of `answer.PhraseHeat`, and hits (P), 1 or 0: 1 + F numbers for `heat.probability`. Phrases
-    without heat are left out.
+    without heat are left out; `counts` (P) says how much each counts, one where it is None.
     """
+    counts = np.ones(len(hits)) if counts is None else counts * len(counts) / counts.sum()
     some = np.isfinite(features).all(1)
     mean, deviation = features[some].mean(0), features[some].std(0) + 1e-9
     inputs, right = np.column_stack([np.ones(some.sum()), (features[some] - mean) / deviation]), hits[some] > 0
+    weights = counts[some]
     targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
 
     def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
         logits, ridge = inputs @ factors, RIDGE * len(inputs) * np.append(0, factors[1:])
-        slope = inputs.T @ (1 / (1 + np.exp(-logits)) - targets)
-        return float((np.logaddexp(0, logits) - targets * logits).sum() + factors @ ridge / 2), slope + ridge
+        slope = inputs.T @ (weights * (1 / (1 + np.exp(-logits)) - targets))
+        return float(weights @ (np.logaddexp(0, logits) - targets * logits) + factors @ ridge / 2), slope + ridge
 
     constant, *factors = minimize(loss, np.zeros(inputs.shape[1]), jac=True).x
     scaled = factors / deviation
@@ -47,17 +49,20 @@ def inputs(evaluated: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return evaluated[known].to_numpy(float), evaluated["hit"].to_numpy()
 
 
-def cross_validated(features: np.ndarray, hits: np.ndarray, images: np.ndarray) -> np.ndarray | None:
+def cross_validated(
+    features: np.ndarray, hits: np.ndarray, images: np.ndarray, counts: np.ndarray | None = None
+) -> np.ndarray | None:
     """(P) each phrase's probability from a calibration that was fitted on other images; None for fewer than `FOLDS`.
 
-    Features and hits are those of `fit`, images (P) the number of each phrase's image, counted from 0.
+    Features, hits and counts are those of `fit`, images (P) the number of each phrase's image, counted from 0.
     """
     count = int(images.max()) + 1
     if count < FOLDS:
         return None
     out, fold = np.zeros(len(hits)), np.random.default_rng(0).permutation(count)[images] % FOLDS
     for left_out in (fold == k for k in range(FOLDS)):
-        out[left_out] = probability(features[left_out], fit(features[~left_out], hits[~left_out]))
+        known = None if counts is None else counts[~left_out]
+        out[left_out] = probability(features[left_out], fit(features[~left_out], hits[~left_out], known))
     return out
 
 

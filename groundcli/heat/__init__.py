@@ -92,10 +92,10 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
         box: (x, y, width, height) in pixels of the image; it is taken as whole pixels, one at the least.
 
     Returns:
-        (height, width) bool, in Fortran order, as RLE needs it; none where there is no heat at all.
+        (height, width) bool, in Fortran order, as RLE needs it; none without a box and without any heat.
     """
     heat = resize(heatmap, size)
-    if not heat.max() > 0:
+    if box is None and not heat.max() > 0:
         return np.zeros_like(heat, dtype=bool)
     if box is None:
         regions, _ = ndimage.label(heat >= HOT * heat.max())

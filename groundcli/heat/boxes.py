@@ -111,6 +111,8 @@ def find_boxes(
     Arguments and result are as of `METHODS`; `score` is the phrase's, `calibration` is of `probability`.
     """
     boxes, scores = METHODS[method](heatmap, size)
+    kept = [i for i, (_, _, width, height) in enumerate(boxes) if min(width, height) > 0]  # authors' may have no width
+    boxes, scores = [boxes[i] for i in kept], [scores[i] for i in kept]
     if method == "sides" and calibration and boxes:
         scores = probability(features(boxes, size, score), calibration).tolist()
     return boxes, scores

@@ -67,6 +67,9 @@ def _phrase(phrase: GroundedPhrase) -> Record:
     hot, point = phrase.mask, phrase.point
     assert hot is not None
     assert point is not None
+    if not hot.any():  # a tiny picture may have no pixel on the heat
+        x, y = (min(max(int(at), 0), side - 1) for at, side in zip(point, phrase.size, strict=True))
+        hot[y, x] = True
     rle = coco_mask.encode(np.asfortranarray(hot, dtype=np.uint8))
     return {
         "bbox": coco_mask.toBbox(rle).tolist(),

@@ -34,7 +34,7 @@ def test_the_page_holds_all_that_it_shows(tmp_path: Path) -> None:
     assert "<img src=x" not in page
     assert "&lt;early&gt;" in page
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 3  # bars, and reliability before and after calibration
+    assert len(drawings) == 2  # bars, and reliability; without features there is nothing to calibrate
     texts = [[text.strip() for text in ElementTree.fromstring(drawing).itertext()] for drawing in drawings]
     assert {"<b>", "100.0"} <= {*texts[0]}  # the category, and its accuracy
     assert all("score, %" in of_drawing for of_drawing in texts[1:])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from groundcli.annotation.journal import Line, opened
-from groundcli.answer import PhraseHeat, answer
+from groundcli.answer import PhraseHeat, Reading, answer
 from groundcli.data.caption_files import captions_of, is_unicode
 from groundcli.data.find import load
 from groundcli.data.phrases import parse
@@ -115,8 +115,8 @@ def test_points_and_boxes_lie_in_the_image(
         heat *= draw.random(heat.shape) > 0.8
     captions = [Caption.of_phrase(text) for text in ("a", "b", "c")]
     scores = (heat.max((1, 2)) > 0).astype(np.float32) * 0.5
-    found = PhraseHeat(heat, scores, np.zeros(3, int))
-    answers = answer(captions, size, found, boxes=boxes)  # type: ignore[arg-type]
+    found = PhraseHeat(heat, scores, np.zeros(3, int), np.zeros((3, 0), np.float32))
+    answers = answer(captions, size, found, Reading(boxes=boxes))  # type: ignore[arg-type]
     width, height = size
     for one in answers:
         (phrase,) = one.phrases

@@ -27,7 +27,7 @@ from PIL import Image
 
 from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.run import annotate
-from groundcli.answer import Answer, PhraseHeat, answer
+from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data.sample import Caption
 from groundcli.errors import GroundcliError
 from tests.shapes import draw_shape
@@ -52,7 +52,8 @@ class Pointer:
         count = sum(len(caption.phrases) for caption in captions)
         heat = np.zeros((count, 9, 9), np.float32)
         heat[:, 4, 3:6] = 0.5, 1, 0.5
-        return answer(captions, size, PhraseHeat(heat, np.full(count, 0.5, np.float32), np.zeros(count, int)))
+        scores, nothing = np.full(count, 0.5, np.float32), np.zeros((count, 0), np.float32)
+        return answer(captions, size, PhraseHeat(heat, scores, np.zeros(count, int), nothing), Reading(boxes="sides"))
 
 
 class Fault:

@@ -155,12 +155,12 @@ def test_both_parts_of_a_backbone_give_what_it_gives() -> None:
     assert (before.levels, before.channels, before.tuned) == (("before blocks.4",), [80], ())
     (maps,) = before(images)
     for one, other in zip(whole, rest(maps), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_a_backbone_that_cannot_be_split_there() -> None:
     with pytest.raises(ValueError, match=r"blocks\.5 must come no later than the first level"):
-        tuned(stages=("blocks.5",)).split()
+        tuned(("blocks.3", "blocks.5"), stages=("blocks.5",)).split()
     with pytest.raises(ValueError, match="no level comes after no stage"):
         tuned(stages=()).split()
 

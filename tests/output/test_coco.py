@@ -33,7 +33,7 @@ def phrase(
     return GroundedPhrase(text, span, SIZE, (52.25, 5.0), boxes, scores, 0.61803398875, 2, heat)
 
 
-DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40.123, 2, 15, 12), (0, 0, 10, 10))),))
+DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40, 2, 15, 12), (0, 0, 10, 10))),))
 TWO = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
 IMAGES = [("sub/a.jpg", [DOG, TWO], SIZE), ("nothing.jpg", [], (7, 9)), ("b.jpg", [TWO], SIZE)]
 
@@ -53,10 +53,10 @@ def test_pycocotools_reads_the_data_set(tmp_path: Path) -> None:
     assert {cat["name"]: cat["id"] for cat in coco.cats.values()} == {"a dog": 1, "a bird": 2}  # by first appearance
     assert list(coco.anns) == [1, 2, 3, 4, 5]
     first = coco.anns[1]
-    assert first["bbox"] == [40.12, 2, 15, 12]
+    assert first["bbox"] == [40, 2, 15, 12]
     assert first["keypoints"] == [52.25, 5, 2]
     assert (first["phrase"], first["span"], first["level"], first["caption_id"]) == ("A dog", [0, 5], 2, 1)
-    assert [box["bbox"] for box in first["boxes"]] == [[40.12, 2, 15, 12], [0, 0, 10, 10]]
+    assert [box["bbox"] for box in first["boxes"]] == [[40, 2, 15, 12], [0, 0, 10, 10]]
     assert [a["caption_id"] for a in coco.anns.values()] == [1, 2, 2, 3, 3]
     assert [(c["id"], c["image_id"], c["caption"]) for c in coco.dataset["captions"]] == [
         (1, 1, "A dog runs"),
@@ -66,15 +66,17 @@ def test_pycocotools_reads_the_data_set(tmp_path: Path) -> None:
     assert coco.getAnnIds(imgIds=[1], catIds=[1]) == [1, 2]
 
 
-def test_masks_are_the_hot_region(tmp_path: Path) -> None:
+def test_box_mask_and_area_are_one_thing(tmp_path: Path) -> None:
     coco = COCO(write(tmp_path) / "annotations.json")
     for annotation in coco.anns.values():
         hot = coco.annToMask(annotation)
         assert hot.shape == (40, 60)
         assert hot.sum() == annotation["area"]
-        assert hot[2, 57]  # the hot cell is the upper right one
-        assert not hot[:, :30].any()
-        assert np.array_equal(hot, mask(heat_at(0, 3), SIZE))
+        rows, columns = np.nonzero(hot)
+        left, top = columns.min(), rows.min()
+        assert annotation["bbox"] == [left, top, columns.max() + 1 - left, rows.max() + 1 - top]
+        box = tuple(annotation["boxes"][0]["bbox"]) if annotation["boxes"] else None
+        assert np.array_equal(hot, mask(heat_at(0, 3), SIZE, box))
 
 
 def test_results_are_detections(tmp_path: Path) -> None:
@@ -145,14 +147,14 @@ def test_any_text_and_any_name_comes_back(tmp_path: Path) -> None:
     assert [cat["name"] for cat in coco.cats.values()] == [text.lower() for text in HOSTILE]
 
 
-def test_no_heat_is_an_empty_mask(tmp_path: Path) -> None:
+def test_where_no_pixel_is_hot_the_mask_is_the_points(tmp_path: Path) -> None:
     cold = phrase("a dog", (0, 5), (), np.zeros((4, 4), dtype=np.float32))
     write(tmp_path, [record_of("a.jpg", [Answer("a dog", SIZE, (cold,))], SIZE)])
     coco = COCO(tmp_path / "annotations.json")
-    assert coco.anns[1]["area"] == 0
+    assert (coco.anns[1]["area"], coco.anns[1]["bbox"]) == (1, [52, 5, 1, 1])
     mask = coco.annToMask(coco.anns[1])
     assert mask.shape == (40, 60)
-    assert not mask.any()
+    assert np.argwhere(mask).tolist() == [[5, 52]]
 
 
 def test_another_tool_imports_it(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def phrase(text: str, span: tuple[int, int], boxes: tuple[Box, ...] = ()) -> Gro
     return GroundedPhrase(text, span, SIZE, (52.25, 5.0), boxes, scores, 0.61803398875, 2, COLD)
 
 
-DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40.123, 2, 15, 12), (0, 0, 10, 10))),))
+DOG = Answer("A dog runs", SIZE, (phrase("A dog", (0, 5), ((40, 2, 15, 12), (0, 0, 10, 10))),))
 TWO = Answer("a dog, a bird", SIZE, (phrase("a dog", (0, 5)), phrase("a bird", (7, 13), ((1, 2, 3, 4),))))
 WORDLESS = Answer("well", SIZE, ())
 IMAGES = [
@@ -136,7 +136,7 @@ def test_jsonl_has_a_line_a_phrase(tmp_path: Path) -> None:
         "phrase": "A dog",
         "span": [0, 5],
         "point": [52.25, 5],
-        "boxes": [{"bbox": [40.12, 2, 15, 12], "score": 0.9}, {"bbox": [0, 0, 10, 10], "score": 0.7}],
+        "boxes": [{"bbox": [40, 2, 15, 12], "score": 0.9}, {"bbox": [0, 0, 10, 10], "score": 0.7}],
         "score": 0.618034,
         "level": 2,
     }
@@ -173,7 +173,7 @@ def test_csv_has_a_row_a_phrase(tmp_path: Path) -> None:
     assert list(rows[0].items()) == [
         *(("file_name", "sub/a b.jpg"), ("width", "60"), ("height", "40"), ("caption", "A dog runs")),
         *(("phrase", "A dog"), ("start", "0"), ("end", "5"), ("x", "52.25"), ("y", "5.0")),
-        *(("box_x", "40.12"), ("box_y", "2.0"), ("box_width", "15.0"), ("box_height", "12.0")),
+        *(("box_x", "40.0"), ("box_y", "2.0"), ("box_width", "15.0"), ("box_height", "12.0")),
         *(("box_score", "0.9"), ("score", "0.618034"), ("level", "2")),
     ]
     # Without a box: the pixel of the point, as there is no heat, and no score.
@@ -221,7 +221,7 @@ def test_yolo_labels(tmp_path: Path) -> None:
         *("data.yaml", "images/b.jpg", "images/nothing.jpg", "images/sub/a b.jpg"),
         *("labels/b.txt", "labels/nothing.txt", "labels/sub/a b.txt", "train.txt", "val.txt"),
     ]
-    assert (out / "labels" / "sub" / "a b.txt").read_text() == "0 0.793667 0.200000 0.250000 0.300000\n"
+    assert (out / "labels" / "sub" / "a b.txt").read_text() == "0 0.791667 0.200000 0.250000 0.300000\n"
     for number, cx, cy, width, height in read_yolo(out, "b.jpg"):
         box = [(cx - width / 2) * 60, (cy - height / 2) * 40, width * 60, height * 40]
         assert box == pytest.approx([[52, 5, 1, 1], [1, 2, 3, 4]][int(number)], abs=1e-4)
@@ -264,6 +264,7 @@ def test_another_tool_imports_yolo(tmp_path: Path) -> None:
     for name, (x0, y0, _, _) in true.items():
         text = (tmp_path / "images" / name).with_suffix(".txt").read_text().strip()
         said = phrase(text, (0, len(text)), ((float(x0), float(y0), float(SIDE), float(SIDE)),))
+        said = replace(said, size=SHAPES_SIZE)
         images.append(record_of(name, [Answer(text, SHAPES_SIZE, (said,))], SHAPES_SIZE))
     out = write("yolo", tmp_path / "out", images)
     dataset = supervision.DetectionDataset.from_yolo(
@@ -326,7 +327,7 @@ def test_labelstudio_tasks(tmp_path: Path) -> None:
     assert prediction["score"] == 0.618034
     assert (box["id"], box["type"]) == ("box1", "rectanglelabels")
     assert box["value"] == {
-        "x": pytest.approx(40.12 / 60 * 100, abs=1e-6),
+        "x": pytest.approx(40 / 60 * 100, abs=1e-6),
         "y": 5,
         "width": 25,
         "height": 30,
