@@ -10,7 +10,7 @@ fast:  # all but the slow tests
 	python -m pytest -m "not slow"
 
 faults:  # kills, full disks, damaged and made-up files: CASES times as many as `make test` tries, for a night
-	GROUNDCLI_CASES=$(CASES) python -m pytest tests/faults -s
+	GROUNDCLI_FAULTS=1 GROUNDCLI_CASES=$(CASES) python -m pytest tests/faults -s
 
 lint:
 	ruff check .

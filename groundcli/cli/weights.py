@@ -14,7 +14,7 @@ def list_weights(options: ListOptions) -> None:
     """Lists what recipes need and what is here."""
     import json
     from dataclasses import asdict
-    from textwrap import fill
+    from textwrap import wrap
 
     from groundcli.weights.inventory import inventory
     from groundcli.weights.store import store
@@ -31,8 +31,8 @@ def list_weights(options: ListOptions) -> None:
         console.print(first.rstrip(), style="bold", soft_wrap=True)
         for word, text in (("from", weights.source), ("for", ", ".join(weights.used_by))):
             if text:
-                indented = fill(f"{word} {text}", console.width, initial_indent="  ", subsequent_indent="    ")
-                console.print(indented, soft_wrap=True)
+                for line in wrap(f"{word} {text}", console.width, initial_indent="  ", subsequent_indent="    "):
+                    console.print(line, soft_wrap=True)
     output().print(f"store: {store()}")
 
 

@@ -201,10 +201,10 @@ def test_an_error_that_nobody_foresaw_is_one_images_failure(
     """A thread, or a worker, meets it: here where overlays are drawn."""
     first, second = batches[0][:2]
 
-    def odd(image: Image.Image, answers: Sequence[Any]) -> Image.Image:
+    def odd(image: Image.Image, answers: Sequence[Any], *how: Any) -> Image.Image:
         if answers[0].caption == first.sample.captions[0].text and image.size == (240, 180):
             raise LookupError("a strange picture")
-        return draw(image, answers)
+        return draw(image, answers, *how)
 
     monkeypatch.setattr("groundcli.annotation.work.draw", odd)
     other = second._replace(sample=replace(second.sample, captions=batches[-1][0].sample.captions))

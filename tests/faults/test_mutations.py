@@ -75,10 +75,11 @@ def test_captions_files(tmp_path: Path, name: str, cases: int) -> None:
     write(tmp_path, IMAGES)
     for number in range(TRIED * cases):
         (tmp_path / name).write_bytes(damaged(LISTINGS[name].encode(), draw))
-        found = load([tmp_path])
-        assert found.images == 3, number
-        assert all("\n" not in failure.reason for failure in found.failures), number
-        read += bool(found.samples)
+        with suppress(GroundcliError):  # no caption for any image
+            found = load([tmp_path])
+            assert found.images == 3, number
+            assert all("\n" not in failure.reason for failure in found.failures), number
+            read += bool(found.samples)
         with suppress(GroundcliError):
             load([tmp_path], tmp_path / name)
     print(f"{name}: {TRIED * cases} damaged, of {read} some captions are read", file=sys.stderr)
