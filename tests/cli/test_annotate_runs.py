@@ -139,6 +139,25 @@ def test_interrupted_within_a_batch(photos: Path, groundcli: Run, tmp_path: Path
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
+@pytest.mark.slow
+@pytest.mark.xfail(reason="children that are still starting print their tracebacks", strict=False)
+@pytest.mark.parametrize("wait", [0.0, 0.5, 2.0, 5.0])
+def test_ctrl_c_with_several_devices(photos: Path, tmp_path: Path, wait: float) -> None:
+    """A terminal sends it to all processes of the group, from the first moment of each on."""
+    command = [sys.executable, "-m", "groundcli", "annotate", photos, *QUIET, "--out", tmp_path, "--devices", "cpu,cpu"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([*map(str, command)], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    while not (tmp_path / "shards").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert len(stderr.splitlines()) == 1
+    assert stderr.startswith("interrupted: ")
+
+
 def test_a_damaged_journal_heals(photos: Path, whole: Path, groundcli: Run, tmp_path: Path) -> None:
     """Of two lines, a byte of one and all of another."""
     out = Path(shutil.copytree(whole, tmp_path / "out"))
