@@ -31,6 +31,7 @@ from groundcli.annotation.run import annotate
 from groundcli.annotation.work import default_workers
 from groundcli.data import find
 from groundcli.data.sample import Sample
+from groundcli.devices import TorchRuntime
 from groundcli.grounder import Grounder
 from groundcli.model.visual import Backbone
 from groundcli.recipe import RECIPES, Recipe, load_recipe
@@ -84,7 +85,7 @@ def parameters(recipe: Recipe) -> dict[str, float]:
 
 def measure_annotate(recipe: Recipe, samples: list[Sample], options: argparse.Namespace, out: Path) -> dict[str, float]:
     device = torch.device(options.device)
-    grounder = Grounder(new_model(recipe.model, 0)[0], device, options.precision)
+    grounder = Grounder(TorchRuntime(new_model(recipe.model, 0)[0], device, options.precision))
     photographs = samples[0].image.parent
 
     def run(limit: int | None) -> None:

@@ -1,10 +1,17 @@
-"""Where and how precisely torch computes."""
+"""Models on torch: where, and how precisely."""
 
+import copy
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from groundcli.errors import GroundcliError, UsageError
+from groundcli.model.grounding_model import GroundingModel
 from groundcli.options import Precision
 
 
@@ -30,3 +37,67 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+class TorchRuntime:
+    """A model on a device, by torch; see `groundcli.grounder.Runtime`. Its arrays are tensors there.
+
+    Attributes:
+        model: the model.
+        precision: of what `autocast` says.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: GroundingModel, device: torch.device | str = "cpu", precision: Precision = "auto"):
+        self.model, self.precision = model.eval().to(device), precision
+        self.config, self.device = model.config, str(torch.device(device))
+        self._computing = lambda: autocast(torch.device(device), precision)
+
+    @property
+    def has_presence(self) -> bool:
+        """See `Runtime`."""
+        return self.model.presence is not None
+
+    def changed(self, **changes: Any) -> "TorchRuntime":
+        """The same weights, on the same device, with another `ModelConfig`."""
+        other = copy.copy(self)
+        other.model = copy.copy(self.model)
+        other.config = other.model.config = replace(self.config, **changes)
+        return other
+
+    @torch.no_grad()
+    def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[Tensor]:
+        """See `Runtime`."""
+        with self._computing():
+            return self.map_cells(self.model.backbone(as_batch(pixels).to(self.device)))
+
+    @torch.no_grad()
+    def map_cells(self, maps: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The backbone's feature maps of images, (B, C_l, H_l, W_l) -> their cells (L, N, D)."""
+        with self._computing():
+            return self.model.visual_mapping(maps, self.config.visual.grid).unbind()
+
+    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Tensor]:
+        """See `Runtime`."""
+        with self._computing():
+            return self.model.map_words(captions)
+
+    def sentences(self, captions: Sequence[Sequence[str]]) -> Tensor:
+        """See `Runtime`."""
+        with self._computing():
+            return self.model.map_sentences(captions)
+
+    def heat(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[np.ndarray]:
+        """See `Runtime`."""
+        s = torch.cat([*words], dim=1)
+        with self._computing():
+            said = self.model.ground_words(cells, s)
+        member, naming, last = (torch.from_numpy(array).to(self.device) for array in phrases)
+        found = self.model.ground_phrases(cells, s, said, (member, naming, last))
+        return [values.cpu().numpy() for values in found]
+
+
+def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:
+    """Images (S, S, 3) uint8 -> (B, 3, S, S) uint8."""
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)

@@ -1,29 +1,64 @@
 """Image and caption in, answer out."""
 
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ctypes import CDLL
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from safetensors import safe_open
 
 from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data.images import as_image, decode, resize
 from groundcli.data.phrases import How, PhraseFinder, parse
 from groundcli.data.sample import Caption
 from groundcli.data.words import Word, content_key, tokenize, words_in
-from groundcli.devices import autocast, torch_device
-from groundcli.errors import BadInput
+from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
-from groundcli.model.grounding_model import GroundingModel
-from groundcli.options import MIN_SCORE, Precision
-from groundcli.weights.load import Loaded, load_model
+from groundcli.options import MIN_SCORE, Precision, RuntimeName
+from groundcli.parallel import threads
+from groundcli.recipe import ModelConfig
+from groundcli.weights.store import EXPORTED, Checkpoint, find, hash_of, open_model
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+class Runtime(Protocol):
+    """What computes a model: `OnnxRuntime`, or `groundcli.devices.TorchRuntime`. Its arrays are of its own kind."""
+
+    name: str
+    device: str  # cpu, cuda or cuda:N
+    config: ModelConfig
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether the model tells if a phrase's thing is in the image at all."""
+
+    def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[Any]:
+        """Images (S, S, 3) uint8 RGB -> the cells (L, N, D) of each."""
+
+    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Any]:
+        """Captions of at least one word each -> the words (K, T, D) of each."""
+
+    def sentences(self, captions: Sequence[Sequence[str]]) -> Any:
+        """C captions of at least one word each -> each as a whole, (K, C, D)."""
+
+    def heat(self, cells: Any, words: Sequence[Any], *phrases: np.ndarray) -> Sequence[np.ndarray]:
+        """What `PhraseHeat` is made of: phrases on one image, by the words of captions, one after the other, W.
+
+        Args:
+            cells: of the image.
+            words: of each caption.
+            phrases: as `GroundingModel.ground_phrases` wants them: (P, W), (P, W) float32 and (P) int64.
+        """
 
 
 @dataclass(frozen=True)
@@ -32,12 +67,12 @@ class EncodedImage:
 
     Attributes:
         size: (width, height) of the image in pixels.
-        cells: (L, N, D).
+        cells: (L, N, D), an array of the runtime.
         image: the picture or its file, for answers to draw on, where `encode` was given one.
     """
 
     size: tuple[int, int]
-    cells: Tensor
+    cells: Any
     image: Image.Image | Path | None = None
 
 
@@ -47,11 +82,11 @@ class EncodedCaptions:
 
     Attributes:
         words: of each text, none where it has no word.
-        vectors: of each text that has words, (K, T, D).
+        vectors: of each text that has words, (K, T, D), an array of the runtime.
     """
 
     words: Mapping[str, list[Word]]
-    vectors: Mapping[str, Tensor]
+    vectors: Mapping[str, Any]
 
 
 class Grounder:
@@ -65,19 +100,15 @@ class Grounder:
 
     def __init__(
         self,
-        model: GroundingModel,
-        device: torch.device | str = "cpu",
-        precision: Precision = "auto",
+        runtime: Runtime,
         boxes: Method = DEFAULT,
         min_score: float = 0.0,
-        loaded: Loaded | None = None,
+        loaded: Checkpoint | None = None,
     ):
         """A grounder of a model; `load` makes one from weights. `loaded` says where the model is from."""
-        self.device = torch.device(device)
-        self.precision: Precision = precision
+        self.runtime = runtime
         self.boxes: Method = boxes
         self.min_score = min_score
-        self.model = model.eval().to(self.device)
         self.loaded = loaded
         self.finder = PhraseFinder()
 
@@ -85,11 +116,12 @@ class Grounder:
     def load(
         cls,
         weights: str = "lite",
-        device: torch.device | str = "cpu",
+        device: Any = "cpu",
         precision: Precision = "auto",
         settings: Sequence[str] = (),
         boxes: Method = DEFAULT,
         min_score: float = MIN_SCORE,
+        runtime: RuntimeName = "auto",
     ) -> "Grounder":
         """A grounder from shipped weights by their name, or from a checkpoint by its path.
 
@@ -100,13 +132,42 @@ class Grounder:
             settings: `key.key=value` over the recipe of the weights, such as `model.text.elmo_backend=allennlp`.
             boxes: the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
             min_score: phrases with a lower score are not found; the default keeps 99 % of the right points.
+            runtime: `onnx` takes the export beside the weights, on a CPU and without torch; `torch` the weights
+                themselves; `auto` onnx where that is possible.
 
         Raises:
-            GroundcliError: the weights are missing or damaged, or there is no such device.
+            GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
         """
+        opened, reason = None, ""
+        if runtime != "torch":
+            opened = open_model(weights, settings)
+            reason = _hindrance(opened, str(device), precision)
+            if not reason:
+                opened.check_frozen({part: hash_of(find(part)) for part in opened.recipe.model.text.encoders})
+                return cls(OnnxRuntime(opened.export, opened.recipe.model), boxes, min_score, opened)
+        if runtime == "onnx":
+            raise GroundcliError(f"--runtime onnx: {reason}")
+        from groundcli.devices import TorchRuntime, torch_device  # here, as torch takes seconds to import
+        from groundcli.weights.load import load_model
+
         chosen = torch_device(str(device))
         loaded = load_model(weights, settings)
-        return cls(loaded.model, chosen, precision, boxes, min_score, loaded)
+        return cls(TorchRuntime(loaded.model, chosen, precision), boxes, min_score, loaded)
+
+    @property
+    def config(self) -> ModelConfig:
+        """What decides what the model computes."""
+        return self.runtime.config
+
+    @property
+    def device(self) -> str:
+        """Where it is computed: cpu, cuda or cuda:N."""
+        return self.runtime.device
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether that is on CPUs."""
+        return self.device == "cpu"
 
     def encode(self, image: Any) -> EncodedImage:
         """Encodes one image: a file's path, or whatever `groundcli.data.images.as_image` takes.
@@ -121,24 +182,13 @@ class Grounder:
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[EncodedImage]:
         """Encodes upright pictures of mode RGB together."""
-        side = self.model.config.visual.image_size
+        side = self.config.visual.image_size
         return self.encode_pixels([resize(picture, side) for picture in pictures], [p.size for p in pictures])
 
-    @torch.no_grad()
     def encode_pixels(self, pixels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
         """Encodes images that have the model's size already, (S, S, 3) uint8 RGB, of (width, height) pixels once."""
-        if not pixels:
-            return []
-        with autocast(self.device, self.precision):
-            maps = self.model.backbone(as_batch(pixels).to(self.device))
-        return self.encode_maps(maps, sizes)
-
-    @torch.no_grad()
-    def encode_maps(self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[EncodedImage]:
-        """Encodes images of (width, height) pixels from the backbone's feature maps of them, (B, C_l, H_l, W_l)."""
-        with autocast(self.device, self.precision):
-            cells = self.model.visual_mapping(maps, self.model.config.visual.grid)
-        return [EncodedImage(size, c) for size, c in zip(sizes, cells, strict=True)]
+        cells = self.runtime.cells(pixels) if pixels else ()
+        return [EncodedImage(size, each) for size, each in zip(sizes, cells, strict=True)]
 
     def ground(self, image: Any, caption: str | Caption = "", phrases: How | Sequence[str] = "auto") -> Answer:
         """Grounds the phrases of a caption, or phrases by themselves.
@@ -213,14 +263,12 @@ class Grounder:
         """Captions with their phrases."""
         return self.finder.find([parse(c) if isinstance(c, str) else c for c in captions], phrases)
 
-    @torch.no_grad()
     def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:
         """Encodes captions of any number of images together; equal ones once."""
         words = {caption.text: tokenize(caption.text) for caption in captions}
-        spoken = [text for text, tokens in words.items() if tokens]
-        with autocast(self.device, self.precision):
-            s = self.model.map_words([[word.text for word in words[text]] for text in spoken]) if spoken else []
-        return EncodedCaptions(words, dict(zip(spoken, s, strict=True)))
+        spoken = {text: [word.text for word in tokens] for text, tokens in words.items() if tokens}
+        vectors = self.runtime.words([*spoken.values()]) if spoken else ()
+        return EncodedCaptions(words, dict(zip(spoken, vectors, strict=True)))
 
     def ground_captions(
         self,
@@ -243,31 +291,24 @@ class Grounder:
 
     def reading(self, boxes: bool = True) -> Reading:
         """How answers are read off heat maps; without boxes, points alone."""
-        config = self.model.config
+        config = self.config
         return Reading(config.calibration, config.box_calibration, self.boxes if boxes else None, self.min_score)
 
-    @torch.no_grad()
     def phrase_heat(
         self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions | None = None
     ) -> PhraseHeat:
-        """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers without torch."""
+        """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers."""
         encoded = encoded or self.encode_captions(captions)
         words, vectors = encoded.words, encoded.vectors
         spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
-        side, count = self.model.config.visual.grid, sum(len(c.phrases) for c in captions)
+        count = sum(len(c.phrases) for c in captions)
         if not spoken or not count:
-            evidence = np.zeros((count, len(EVIDENCE) if self.model.presence else 0), np.float32)
-            nothing = np.zeros(count, np.float32)
-            return PhraseHeat(np.zeros((count, side, side), np.float32), nothing, nothing.astype(int), evidence)
-        with autocast(self.device, self.precision):
-            s = torch.cat([vectors[text] for text in spoken], dim=1)
-            heat, scores, levels, top = self.model.ground_words(image.cells, s)  # (W, N), (W), (W), (W)
-        words_evidence = self.model.presence(image.cells, s, scores, top) if self.model.presence else None  # (W, E)
-        first = dict(zip(spoken, np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist(), strict=False))
-        # All phrases at once: row p of `member` marks the words of phrase p, so that one matrix product averages the
-        # heat of its words, weighted by their scores (design: the heat of a phrase). (P, W) @ (W, N) -> (P, N)
-        member, naming = torch.zeros(2, count, len(scores), device=heat.device)
-        last = [0] * count  # of each phrase, the last word that names something: its head, for the most part
+            return self._nothing(count)
+        ends = np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist()
+        first = dict(zip(spoken, ends, strict=False))
+        # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
+        member, naming = np.zeros((2, count, ends[-1]), np.float32)
+        last = np.zeros(count, np.int64)
         spans = [(c.text, words_in(words[c.text], phrase.span)) for c in captions for phrase in c.phrases]
         for i, (text, inside) in enumerate(spans):
             if inside:
@@ -275,43 +316,137 @@ class Grounder:
                 content = [first[text] + j for j in inside if content_key(words[text][j].text)]
                 content = content or [first[text] + j for j in inside]
                 naming[i, content], last[i] = 1 / len(content), content[-1]
-        weights = member * scores
-        means = weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)
-        best, word = weights.max(1)
-        chosen = torch.where(member.any(1), levels[word], 0)
-        parts = [words_evidence[last], naming @ words_evidence] if words_evidence is not None else [member[:, :0]]
-        maps = self._smooth(self.model.spread(image.cells, means).view(-1, side, side))
-        found = maps, best, chosen, torch.cat(parts, dim=1)
-        return PhraseHeat(*(values.cpu().numpy() for values in found))
+        said = self.runtime.heat(image.cells, [vectors[text] for text in spoken], member, naming, last)
+        return PhraseHeat(*said)
 
-    @torch.no_grad()
+    def _nothing(self, count: int) -> PhraseHeat:
+        """What there is to say of phrases without any word."""
+        side, nothing = self.config.visual.grid, np.zeros(count, np.float32)
+        evidence = np.zeros((count, len(EVIDENCE) if self.runtime.has_presence else 0), np.float32)
+        return PhraseHeat(np.zeros((count, side, side), np.float32), nothing, nothing.astype(int), evidence)
+
     def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> np.ndarray:
         """Where whole texts are by their sentence vectors: heat maps (C, M, M) float32; no heat for one without words.
 
         Where the text encoder has no sentence of its own, as a table of word pieces, it is the mean of its words.
         """
-        side = self.model.config.visual.grid
-        out = np.zeros((len(texts), side, side), dtype=np.float32)
-        words = {i: [word.text for word in tokenize(text)] for i, text in enumerate(texts)}
-        spoken = [i for i, tokens in words.items() if tokens]
+        words = [[word.text for word in tokenize(text)] for text in texts]
+        out, spoken = self._nothing(len(texts)).maps, [i for i, tokens in enumerate(words) if tokens]
         if spoken:
-            with autocast(self.device, self.precision):
-                z = self.model.map_sentences([words[i] for i in spoken])
-                heat, *_ = self.model.ground_words(image.cells, z)
-            maps = self.model.spread(image.cells, heat.float()).view(-1, side, side)
-            out[spoken] = self._smooth(maps).cpu().numpy()
+            sentences = self.runtime.sentences([words[i] for i in spoken])
+            each = np.eye(len(spoken), dtype=np.float32)  # a sentence is a phrase of one word, itself
+            out[spoken] = self.runtime.heat(image.cells, [sentences], each, each, np.arange(len(spoken)))[0]
         return out
 
-    def _smooth(self, maps: Tensor) -> Tensor:
-        """Heat maps (P, M, M), each cell the mean of its 3 x 3 cells, borders repeated, where the recipe says so."""
-        if not self.model.config.smooth:
-            return maps
-        return F.avg_pool2d(F.pad(maps.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
+
+class OnnxRuntime:
+    """An exported model on CPUs, by ONNX Runtime (`groundcli weights export --format onnx`). Its arrays are numpy's.
+
+    In a lane (`groundcli.parallel.lanes`) it takes one thread: sums are the same however many lanes there are.
+    """
+
+    name, device = "onnx", "cpu"
+
+    def __init__(self, folder: Path, config: ModelConfig):
+        """Of the folder of an export, and the model's configuration. What a part of it needs is loaded at first use."""
+        self.config = config
+        self._folder = folder
+        self._session = cache(self._load)
+
+    @property
+    def has_presence(self) -> bool:
+        """See `Runtime`."""
+        return bool(self._session("heat", threads()).get_outputs()[-1].shape[1])
+
+    def _load(self, part: str, threads: int) -> "InferenceSession":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            return onnxruntime.InferenceSession(self._folder / f"{part}.onnx", options, ["CPUExecutionProvider"])
+        except Exception as error:  # of types of its own
+            raise GroundcliError(
+                f"{self._folder / part}.onnx: can't be loaded ({first_line(error)}); export it again, or "
+                "add --runtime torch"
+            ) from None
+
+    def _run(self, part: str, **inputs: np.ndarray) -> list[np.ndarray]:
+        return cast(list[np.ndarray], self._session(part, threads()).run(None, inputs))
+
+    def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """See `Runtime`."""
+        return [self._run("image", pixels=each)[0] for each in pixels]
+
+    @cached_property
+    def _pieces(self) -> tuple[Callable[[Sequence[str]], list[list[int]]], np.ndarray]:
+        """What cuts words into numbers of pieces, and the vectors of all pieces (V, E) float16."""
+        from tokenizers import BertWordPieceTokenizer
+
+        with safe_open(find(self.config.text.encoders[0]), framework="numpy") as file:
+            pieces, table = json.loads(file.metadata()["pieces"]), file.get_tensor("table")
+        unknown = [pieces.index("[UNK]")]
+        tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
+
+        def cut(words: Sequence[str]) -> list[list[int]]:
+            return [found.ids or unknown for found in tokenizer.encode_batch([*words], add_special_tokens=False)]
+
+        return cut, table
+
+    def _features(self, words: Sequence[str]) -> np.ndarray:
+        """Words -> the mean of the pieces of each, (U, E) float32, rounded as torch does it."""
+        cut, table = self._pieces
+        pieces = cut(words)
+        counts = [len(ids) for ids in pieces]
+        starts = np.cumsum([0, *counts[:-1]])
+        sums = np.add.reduceat(table[[i for ids in pieces for i in ids]].astype(np.float32), starts)
+        return (sums.astype(table.dtype) / np.array(counts, table.dtype)[:, None]).astype(np.float32)
+
+    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
+        """See `Runtime`."""
+        once = {word: i for i, word in enumerate(dict.fromkeys(word for caption in captions for word in caption))}
+        vectors, _ = self._run("words", features=self._features([*once]))
+        return [vectors[:, [once[word] for word in caption]] for caption in captions]
+
+    def sentences(self, captions: Sequence[Sequence[str]]) -> np.ndarray:
+        """See `Runtime`. A sentence is the mean of its words."""
+        features = np.stack([self._features(caption).mean(0) for caption in captions])
+        return self._run("words", features=features)[1]
+
+    def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:
+        """See `Runtime`."""
+        member, naming, last = phrases
+        s = np.concatenate(words, axis=1)
+        return self._run("heat", cells=cells, words=s, member=member, naming=naming, last=last)
 
 
-def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:
-    """Images (S, S, 3) uint8 -> (B, 3, S, S) uint8."""
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+def _hindrance(opened: Checkpoint, device: str, precision: Precision) -> str:
+    """Why a model can't be computed by ONNX Runtime; empty where it can."""
+    if device != "cpu" and not (device == "auto" and not has_gpu_driver()):
+        return f"computes on CPUs; add --device cpu, as {device} may be a GPU"
+    if precision == "bf16":
+        return "computes in float32; leave --precision out"
+    if not (opened.export / EXPORTED).is_file():
+        how = f"`groundcli weights export {opened.name} --format onnx --out {opened.export}`"
+        return f"{opened.path} has no export beside it; make it with {how}"
+    try:
+        said = json.loads((opened.export / EXPORTED).read_text("utf-8"))
+    except (OSError, ValueError):
+        said = {}
+    if said != opened.exported:
+        return f"{opened.export} was exported from other weights or settings than {opened.path}; export it again"
+    return ""
+
+
+def has_gpu_driver() -> bool:
+    """Whether the system has a driver of NVIDIA's or AMD's GPUs: without one there is no GPU for torch to find."""
+    for library in ("nvcuda.dll",) if os.name == "nt" else ("libcuda.so.1", "libamdhip64.so"):
+        try:
+            CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _opened(image: Any) -> Image.Image:

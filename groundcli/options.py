@@ -18,6 +18,7 @@ REQUIRED: Any = dataclasses.MISSING
 O = TypeVar("O", bound="Options")  # noqa: E741 - short for Options
 
 Precision = Literal["auto", "float32", "bf16"]
+RuntimeName = Literal["auto", "onnx", "torch"]
 MIN_SCORE = 0.05  # keeps 99 % of the right points of validation images (`groundcli calibrate` prints it)
 
 
@@ -126,6 +127,11 @@ class ModelOptions(DeviceOptions):
         decides=True,
     )
     precision: Precision = option("auto: bf16 on a GPU that has it, else float32.", "auto", decides=True)
+    runtime: RuntimeName = option(
+        "onnx: ONNX Runtime, on CPUs, where the weights were exported to it; torch; auto: onnx where it can be.",
+        "auto",
+        decides=True,
+    )
 
 
 def flag_of(field: "dataclasses.Field[Any]") -> str:

@@ -11,7 +11,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from groundcli.errors import Interrupted
 
@@ -43,22 +43,44 @@ def in_order(submit: Callable[[T], Result[R]], items: Iterable[T], count: int) -
         yield result
 
 
+_mine = threading.local()
+
+
+def cores() -> int:
+    """How many cores this process may use: as `OMP_NUM_THREADS` says, else all that the system gives it."""
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if told.isdecimal() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads() -> int:
+    """How many threads a computation had best take here: one in a lane, else one per core."""
+    return 1 if getattr(_mine, "is_lane", False) else cores()
+
+
 @contextmanager
 def lanes(count: int) -> Iterator[Executor]:
-    """Threads in which torch has one thread each; what they haven't begun at the end is dropped.
+    """Threads in which a computation has one thread each; what they haven't begun at the end is dropped.
 
     Several images, a thread each, take less time than one after the other in all threads together: no core waits for
     another inside a layer.
     """
-    import torch  # here, as worker processes import this module and not torch
+    torch: Any = sys.modules.get("torch")  # if nobody has imported it, nobody computes with it
+    before = torch and torch.get_num_threads()
 
-    before = torch.get_num_threads()
-    executor = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    def begin() -> None:
+        _mine.is_lane = True
+        if torch:
+            torch.set_num_threads(1)
+
+    executor = ThreadPoolExecutor(count, initializer=begin)
     try:
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # for threads to come it holds in the whole process
+        if torch:
+            torch.set_num_threads(before)  # for threads to come it holds in the whole process
 
 
 def pool(workers: int) -> Executor:

@@ -75,7 +75,7 @@ def test_twice_the_same(grounder: Grounder, picture: np.ndarray) -> None:
 
 
 def test_boxes_by_either_way(grounder: Grounder, picture: np.ndarray) -> None:
-    theirs = Grounder(grounder.model, boxes="authors").ground(picture, "[a red ball]").phrases[0]
+    theirs = Grounder(grounder.runtime, boxes="authors").ground(picture, "[a red ball]").phrases[0]
     ours = grounder.ground(picture, "[a red ball]").phrases[0]
     assert theirs.boxes == tuple(METHODS["authors"](theirs.heatmap, (240, 180))[0])
     assert ours.boxes == tuple(METHODS["sides"](ours.heatmap, (240, 180))[0])

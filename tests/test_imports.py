@@ -17,6 +17,7 @@ DOORS = ("groundcli", "groundcli.__main__", "groundcli.cli")  # they open all ro
 LIGHT = (
     *("groundcli.cli", "groundcli.options", "groundcli.recipe", "groundcli.annotation.work"),
     *("groundcli.data", "groundcli.heat", "groundcli.answer", "groundcli.output"),
+    *("groundcli.annotation.run", "groundcli.grounder"),  # annotate on CPUs, from end to end
 )
 REFUSE_TORCH_AND_SPACY = """
 import importlib, sys, traceback

@@ -37,6 +37,7 @@ from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked, sha256, write_json
 from groundcli.output.yolo import check_names
 from groundcli.parallel import interruptible, stop_if_asked
+from groundcli.weights.store import open_model
 
 if TYPE_CHECKING:
     from groundcli.grounder import Grounder
@@ -96,7 +97,7 @@ def annotate(
         about["device"] = ", ".join(options.devices) or f"ray, {options.device}"
         return _run(partial(annotate_shards, options=options), found, options, about, progress)
     grounder = grounder or _load(options)
-    about["device"] = str(grounder.device)
+    about |= {"device": grounder.device, "runtime": grounder.runtime.name}
     return _run(_engine(grounder, len(found.samples), options), found, options, about, progress)
 
 
@@ -161,28 +162,21 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
 
 def _weights(name: str) -> dict[str, Any]:
     """Weights as `run.json` has them, without the model being loaded. Raises GroundcliError."""
-    from groundcli.checkpoint import load_trained
-    from groundcli.weights.load import UNTRAINED
-    from groundcli.weights.store import SHIPPED, find_model, store
-
-    path = find_model(name)
-    _, metadata = load_trained(path)
-    short = path.stem if path.parent in (SHIPPED, store()) else str(path)
-    return {"name": short, "sha256": sha256(path), "untrained": UNTRAINED in metadata}
+    opened = open_model(name)
+    return {"name": opened.name, "sha256": sha256(opened.path), "untrained": opened.untrained}
 
 
 def _load(options: AnnotateOptions) -> "Grounder":
     from groundcli.grounder import Grounder
 
-    return Grounder.load(
-        options.weights, options.device, options.precision, options.settings, options.boxes, options.min_score
-    )
+    how = options.boxes, options.min_score, options.runtime
+    return Grounder.load(options.weights, options.device, options.precision, options.settings, *how)
 
 
 def _engine(grounder: "Grounder", images: int, options: AnnotateOptions) -> Engine:
     workers = options.workers
     if workers is None:
-        workers = default_workers(images, grounder.device.type == "cpu")
+        workers = default_workers(images, grounder.on_cpu)
     return partial(annotate_batches, grounder=grounder, options=options, workers=workers)
 
 

@@ -57,13 +57,11 @@ def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
     """Annotates a shard, in a process of its own. Which device there is, is found out here, where it is used."""
     from groundcli.grounder import Grounder
 
-    grounder = Grounder.load(
-        options.weights, shard.device, options.precision, options.settings, options.boxes, options.min_score
-    )
-    on_cpu = grounder.device.type == "cpu"
+    how = options.boxes, options.min_score, options.runtime
+    grounder = Grounder.load(options.weights, shard.device, options.precision, options.settings, *how)
     workers = options.workers
     if workers is None:
-        workers = default_workers(sum(map(len, shard.batches)), on_cpu, shard.share)
+        workers = default_workers(sum(map(len, shard.batches)), grounder.on_cpu, shard.share)
     with shard.journal.open("ab") as journal:
         for lines in annotate_batches(shard.batches, grounder, options, workers):
             journal.write(b"".join(line.text.encode() + b"\n" for line in lines))

@@ -1,7 +1,7 @@
 """An image all the way on one device: decoded, encoded, grounded, drawn, and written down as a line of the journal.
 
-Batches go through workers. On a CPU these are threads that take an image each, with one thread of torch in each: no
-core waits for another inside a layer, none is idle while pictures are drawn, and sums come out the same however many
+Batches go through workers. On a CPU these are threads that take an image each, with one thread for the model in each:
+no core waits for another inside a layer, none is idle while pictures are drawn, and sums come out the same however many
 cores there are. Beside a GPU they are processes: they decode ahead of the model, and find boxes and draw after it. They
 never import torch, so nothing here does at the top.
 """
@@ -32,7 +32,7 @@ from groundcli.files import replacing
 from groundcli.output.overlays import draw
 from groundcli.output.record import record_of, write_heatmaps
 from groundcli.output.report import thumbnail
-from groundcli.parallel import in_order, lanes, pool, stop_if_asked
+from groundcli.parallel import cores, in_order, lanes, pool, stop_if_asked
 
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
@@ -82,7 +82,7 @@ def annotate_batches(
             threads of this one.
         beside_gpu: which of the two ways; by default that of the grounder's device.
     """
-    if grounder.device.type != "cpu" if beside_gpu is None else beside_gpu:
+    if not grounder.on_cpu if beside_gpu is None else beside_gpu:
         with pool(workers) as executor:
             yield from _on_gpu(batches, grounder, options, executor, workers)
     else:
@@ -93,10 +93,8 @@ def annotate_batches(
 def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
     """For one of `share` devices its share of the cores; beside a GPU up to 8, and none for the few images that are
     done before a process has started."""
-    import torch
-
     if on_cpus:
-        return max(1, torch.get_num_threads() // share)
+        return max(1, cores() // share)
     return min(8, max(1, (os.cpu_count() or 1) // share)) if images >= 100 else 0
 
 
@@ -159,7 +157,7 @@ def _on_gpu(
     batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
 ) -> Iterator[list[Line]]:
     """Workers prepare a batch ahead each, and one more; the model, here, hands every image over to be finished."""
-    side = grounder.model.config.visual.image_size
+    side = grounder.config.visual.image_size
     reading = grounder.reading()
     ahead = in_order(lambda batch: executor.submit(prepare, batch, side, options), batches, workers + 1)
 

@@ -108,12 +108,18 @@ def verify_weights(options: VerifyOptions) -> None:
 
 
 def export_weights(options: ExportOptions) -> None:
-    """Writes a trained model as one file to share: its tensors and its recipe."""
+    """Writes a trained model: as one file to share, its tensors and its recipe; or for ONNX Runtime."""
     from groundcli.files import megabytes, sha256
-    from groundcli.weights.imports import export
+    from groundcli.weights.imports import export, export_onnx
 
-    parts, out = export(options.run, options.out), options.out
-    console = output()
+    console, out = output(), options.out
+    if options.format == "onnx":
+        *files, words = export_onnx(options.run, out)
+        for file in files:
+            console.print(f"{file}: {megabytes(file):.1f} MB")
+        console.print(f"vectors of word pieces: {words}")
+        return
+    parts = export(options.run, out)
     console.print(f"{out}: {megabytes(out):.1f} MB, SHA-256 {sha256(out)}")
     console.print(f"elsewhere: groundcli weights import {out.name}")
     for part, way in parts.items():

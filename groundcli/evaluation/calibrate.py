@@ -61,7 +61,9 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
     from groundcli.weights.imports import write_calibrated
 
     sets = [(name, root, data.load(name, root, options.split)) for name, root in options.sources]
-    grounder = Grounder.load(options.weights, options.device, options.precision, options.settings)
+    grounder = Grounder.load(
+        options.weights, options.device, options.precision, options.settings, runtime=options.runtime
+    )
     assert grounder.loaded
     rows: list[Numbers] = []
     for name, root, samples in sets:

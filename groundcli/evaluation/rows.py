@@ -26,6 +26,7 @@ from groundcli.evaluation.systems import ABSENT, COMPARED, EVALUATED, GrounderSy
 from groundcli.evaluation.tables import as_markdown
 from groundcli.files import sha256
 from groundcli.heat import EVIDENCE, FEATURES
+from groundcli.options import MIN_SCORE, RuntimeName
 from groundcli.parallel import ahead, in_order, lanes
 
 if TYPE_CHECKING:
@@ -228,7 +229,9 @@ def evaluate(
     def load(weights: str, settings: Sequence[str]) -> tuple["Grounder", dict[str, Any]]:
         from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
 
-        grounder = Grounder.load(weights, options.device, options.precision, settings, options.boxes or "sides")
+        runtime: RuntimeName = "torch" if options.ablations else options.runtime
+        how = options.boxes or "sides", MIN_SCORE, runtime
+        grounder = Grounder.load(weights, options.device, options.precision, settings, *how)
         assert grounder.loaded
         about: dict[str, Any] = {"weights": grounder.loaded.name, "sha256": sha256(grounder.loaded.path)}
         if grounder.loaded.untrained:

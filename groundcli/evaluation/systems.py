@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +15,7 @@ from groundcli.evaluation import Encode
 from groundcli.evaluation.metrics import Predicted, Truth, covered_area
 from groundcli.heat import peak
 from groundcli.heat.boxes import DEFAULT, METHODS, Boxes, Method, find_boxes
+from groundcli.parallel import cores
 
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
@@ -60,11 +60,9 @@ class GrounderSystem:
         ablations: whether to run them.
         alone: nothing beside the grounder itself.
         """
-        import torch  # here, as wrong options and data are told before torch is imported
-
-        config = grounder.model.config
+        config = grounder.config
         self.name = name
-        self.threads = torch.get_num_threads() if grounder.device.type == "cpu" else 1
+        self.threads = cores() if grounder.on_cpu else 1
         self.side: int = config.visual.image_size
         self.levels: Sequence[str] = config.visual.levels
         self.grounder = grounder
@@ -144,16 +142,16 @@ class _Boxes:
 
 
 def variant(grounder: "Grounder", **changes: Any) -> "Grounder":
-    """The same weights, on the same device, with another `ModelConfig`."""
+    """The same weights with another `ModelConfig`; by torch, as an export is of one."""
+    assert hasattr(grounder.runtime, "changed")
     other = copy.copy(grounder)
-    other.model = copy.copy(grounder.model)
-    other.model.config = replace(grounder.model.config, **changes)
+    other.runtime = grounder.runtime.changed(**changes)
     return other
 
 
 def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
     """By names: each level alone, the level that fits a word best (the paper's), and all levels averaged alike."""
-    levels = grounder.model.config.visual.levels
+    levels = grounder.config.visual.levels
     single = {
         f"{level} alone": variant(grounder, fusion="average", level_weights=tuple(float(x == level) for x in levels))
         for level in levels

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
 
 from groundcli.data.sample import Box
 
@@ -98,6 +97,8 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
     if box is None and not heat.max() > 0:
         return np.zeros_like(heat, dtype=bool)
     if box is None:
+        from scipy import ndimage  # here, as it takes a third of a second to import
+
         regions, _ = ndimage.label(heat >= HOT * heat.max())
         return np.asarray(regions == regions[np.unravel_index(heat.argmax(), heat.shape)], order="F")
     out = np.zeros_like(heat, dtype=bool)

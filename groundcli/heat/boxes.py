@@ -8,7 +8,6 @@ import numpy as np
 
 from groundcli.data.sample import Box
 from groundcli.heat import probability, whole_pixels
-from groundcli.heat.authors_boxes import authors_boxes
 
 
 class Shares(NamedTuple):
@@ -92,11 +91,18 @@ Method = Literal["sides", "authors"]
 Boxes = tuple[list[Box], list[float]]
 DEFAULT: Method = "sides"
 
+
+def _authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> Boxes:
+    from groundcli.heat.authors_boxes import authors_boxes  # here, as SciPy takes a third of a second to import
+
+    return authors_boxes(heatmap, size)
+
+
 # From a heat map (M, M) and the image's size (width, height): boxes (x, y, width, height) in pixels of the image, best
 # first, and as many scores in (0, 1].
 METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
     "sides": sides_boxes,
-    "authors": authors_boxes,
+    "authors": _authors_boxes,
 }
 
 

@@ -107,6 +107,42 @@ class GroundingModel(nn.Module):
         return fused, scores, levels, top
 
     @torch.no_grad()
+    def ground_phrases(
+        self, v: Tensor, s: Tensor, words: tuple[Tensor, Tensor, Tensor, Tensor], phrases: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Phrases of one image, all at once.
+
+        Args:
+            v: cells (L, N, D).
+            s: words (K, W, D).
+            words: what `ground_words` gave of them.
+            phrases: of P phrases (P, W), 1 for each of its words; (P, W), the share of each of its words that names
+                something; and (P) int64, the last of those, its head for the most part.
+
+        Returns:
+            Heat maps (P, M, M); the score of each phrase's best word (P), 0 for a phrase without words, and that
+            word's level (P) int64; and what speaks for the phrase's presence (P, E), E = 0 where none was learned.
+        """
+        (heat, scores, levels, top), (member, naming, last) = words, phrases
+        # One matrix product averages the heat of each phrase's words, weighted by their scores. (P, W) @ (W, N)
+        weights = member * scores
+        means = weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)
+        best, word = weights.max(1)
+        chosen = torch.where(member.amax(1) > 0, levels[word], 0)
+        evidence = member[:, :0]
+        if self.presence:
+            said = self.presence(v, s, scores, top)  # (W, E)
+            evidence = torch.cat([said[last], naming @ said], dim=1)
+        side = self.config.visual.grid
+        return self._smooth(self.spread(v, means).view(-1, side, side)), best, chosen, evidence
+
+    def _smooth(self, maps: Tensor) -> Tensor:
+        """Heat maps (P, M, M), each cell the mean of its 3 x 3 cells, borders repeated, where the recipe says so."""
+        if not self.config.smooth:
+            return maps
+        return F.avg_pool2d(F.pad(maps.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
+
+    @torch.no_grad()
     def spread(self, v: Tensor, heat: Tensor) -> Tensor:
         """Heat (P, N) on one image's cells (L, N, D) -> each cell's mean over all cells, as far as they look like it.
 

@@ -35,9 +35,9 @@ from torch import Tensor
 
 from groundcli.data.images import decode, resize
 from groundcli.data.sample import Sample
+from groundcli.devices import as_batch
 from groundcli.errors import BadInput, GroundcliError, Interrupted
 from groundcli.files import replacing, sha256, write_json
-from groundcli.grounder import as_batch
 from groundcli.model.visual import Backbone
 from groundcli.model.visual import resize as resize_maps
 from groundcli.parallel import Stopped, ahead

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from groundcli.data.images import decode
 from groundcli.data.sample import Sample
+from groundcli.devices import TorchRuntime
 from groundcli.errors import BadInput
 from groundcli.grounder import Grounder
 from groundcli.model.grounding_model import GroundingModel
@@ -98,7 +99,7 @@ class Reporter:
 
     def overlays(self, model: GroundingModel, samples: Sequence[Sample], precision: Precision, step: int) -> None:
         """Where the model points in the first images; one that can't be decoded is left out."""
-        grounder = Grounder(model, model.backbone.mean.device, precision)
+        grounder = Grounder(TorchRuntime(model, model.backbone.mean.device, precision))
         for sample in samples[:SHOWN] if self._events else ():
             with suppress(BadInput):
                 image = decode(sample.image)

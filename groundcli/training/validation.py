@@ -9,10 +9,10 @@ import torch
 
 from groundcli.data.sample import Sample
 from groundcli.data.words import tokenize
-from groundcli.devices import autocast
+from groundcli.devices import TorchRuntime, autocast
 from groundcli.errors import Interrupted
 from groundcli.evaluation.metrics import pointing_hits, scored_phrases
-from groundcli.grounder import Grounder
+from groundcli.grounder import EncodedImage, Grounder
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import word_pertinence
@@ -72,14 +72,15 @@ class Pointing(Judge):
 
     def counts(self, model: GroundingModel, ranks: Ranks, precision: Precision) -> Iterator[tuple[int, int]]:
         """See `Judge`."""
-        grounder = Grounder(model, model.backbone.mean.device, precision)
+        runtime = TorchRuntime(model, model.backbone.mean.device, precision)
+        grounder = Grounder(runtime)
         for batch in self.read(ranks.share(self.features.indices)):
             hits: list[bool] = []
-            images = grounder.encode_maps(batch.maps, batch.sizes)
-            for index, size, image in zip(batch.indices, batch.sizes, images, strict=True):
+            cells = runtime.map_cells(batch.maps)
+            for index, size, each in zip(batch.indices, batch.sizes, cells, strict=True):
                 said = self.samples[index].captions
                 captions = [replace(c, phrases=scored_phrases(c, size, "default")) for c in said]
-                answers = grounder.ground_captions(image, captions, boxes=False)
+                answers = grounder.ground_captions(EncodedImage(size, each), captions, boxes=False)
                 for caption, answer in zip(captions, answers, strict=True):
                     for phrase, grounded in zip(caption.phrases, answer.phrases, strict=True):
                         point = grounded.point or (math.nan, math.nan)

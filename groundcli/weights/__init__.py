@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from groundcli.options import Options, option
 
@@ -42,4 +43,8 @@ class ExportOptions(Options):
     """What `weights export` can be told."""
 
     run: str = option("A run's folder, a checkpoint, or a name.", argument=True)
-    out: Path = option("The .safetensors file to write.")
+    out: Path = option("The .safetensors file to write; the folder for onnx.")
+    format: Literal["safetensors", "onnx"] = option(
+        "safetensors: one file, to share; onnx: a folder for ONNX Runtime, on CPUs, phones and in browsers.",
+        "safetensors",
+    )

@@ -8,28 +8,33 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
-from groundcli.files import megabytes, sha256
+from groundcli.files import megabytes, replacing, sha256, write_json
+from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.visual import whole_backbone
 from groundcli.recipe import Architecture, recipe_from
 from groundcli.weights.elmo import read_elmo
-from groundcli.weights.load import Loaded, check_finite
+from groundcli.weights.load import check_finite, load_model
 from groundcli.weights.store import (
+    EXPORTED,
     NAME,
     OPTIONS,
     PARTIAL,
     PUBLISHED,
     SHIPPED,
     WEIGHTS,
+    Checkpoint,
     Published,
     find,
     find_model,
@@ -37,12 +42,14 @@ from groundcli.weights.store import (
     here,
     is_known,
     kind_of,
+    open_model,
     store,
     weights_in,
 )
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
 VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
+WORDS_VARY, PHRASES_VARY = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
 # What a shared model says of itself: nothing of the machine that it was trained on.
 SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "vocabulary", "untrained")
 
@@ -353,6 +360,129 @@ def export(run: str, out: Path) -> dict[str, str]:
     return {part: _way(part, digest) for part, digest in shared["frozen"].items()}
 
 
+def export_onnx(run: str, out: Path) -> list[Path]:
+    """Writes a model's halves for ONNX Runtime: into a folder, of which `groundcli.grounder.OnnxRuntime` makes use.
+
+    The files are `image.onnx`, pixels to cells; `words.onnx`, means of word pieces to words and sentences; `heat.onnx`,
+    both to heat maps of phrases; and `export.json`, what they were made of.
+
+    Args:
+        run: a run's folder, a checkpoint, or a name.
+        out: the folder; a new one, or that of an earlier export.
+
+    Returns:
+        The files, and that of the word pieces.
+
+    Raises:
+        GroundcliError: not a trained model, or its words come from more than one table of word pieces.
+        UsageError: `out` holds something else already.
+    """
+    if not find_spec("onnxscript"):
+        raise GroundcliError("--format onnx needs more packages; install them with: pip install 'groundcli[onnx]'")
+    loaded = load_model(run)
+    text, files = loaded.recipe.model.text, [out / name for name in (*(f"{part}.onnx" for part in PARTS), EXPORTED)]
+    if text.bilstm or loaded.model.text.elmo or len(text.encoders) > 1:
+        raise GroundcliError(
+            f"{loaded.path}: its words come from {', '.join(text.encoders)}, which can't be exported; "
+            "a single table of word pieces can"
+        )
+    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= set(files)):
+        raise UsageError(f"--out {out}: exists and is no export; name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    files[-1].unlink(missing_ok=True)  # until all are there
+    for file, part in zip(files, PARTS.values(), strict=False):
+        with replacing(file, "wb") as opened:
+            opened.write(part(loaded.model).exported())
+    write_json(files[-1], open_model(run).exported)
+    return [*files, find(text.encoders[0])]
+
+
+class _Part(nn.Module):
+    """A part of a model, with inputs that show their shapes, and which of their dimensions vary."""
+
+    inputs: dict[str, Tensor]
+    outputs: ClassVar[Sequence[str]]
+    varies: ClassVar[Mapping[str, Mapping[int, Any]]] = {}
+
+    def __init__(self, model: GroundingModel):
+        super().__init__()
+        self.model = model
+
+    def exported(self) -> bytes:
+        """An ONNX file's content."""
+        shapes: Any = {name: self.varies.get(name) for name in self.inputs}
+        program = torch.onnx.export(
+            self.eval(), (), kwargs=self.inputs, input_names=[*self.inputs], output_names=self.outputs,
+            dynamic_shapes=shapes, dynamo=True, verbose=False,
+        )  # fmt: skip
+        assert program
+        proto: Any = program.model_proto
+        for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
+            del told.metadata_props[:]  # the code that they come from, with paths of this machine
+        return cast(bytes, proto.SerializeToString())
+
+
+class _Image(_Part):
+    """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
+
+    outputs = ("cells",)
+
+    def __init__(self, model: GroundingModel):
+        super().__init__(model)
+        side = model.config.visual.image_size
+        self.inputs = {"pixels": torch.zeros(side, side, 3, dtype=torch.uint8)}
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.model.backbone(pixels.permute(2, 0, 1).unsqueeze(0))
+        return cast(Tensor, self.model.visual_mapping(maps, self.model.config.visual.grid)[0])
+
+
+class _Words(_Part):
+    """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
+
+    outputs = ("words", "sentences")
+    varies: ClassVar = {"features": {0: WORDS_VARY}}
+
+    def __init__(self, model: GroundingModel):
+        super().__init__(model)
+        self.inputs = {"features": torch.randn(5, model.text.word_widths[0])}
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.word_mapping([features]), self.model.sentence_mapping([features])
+
+
+class _Heat(_Part):
+    """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
+
+    outputs = ("maps", "scores", "levels", "evidence")
+    varies: ClassVar = {
+        "words": {1: WORDS_VARY},
+        "member": {0: PHRASES_VARY, 1: WORDS_VARY},
+        "naming": {0: PHRASES_VARY, 1: WORDS_VARY},
+        "last": {0: PHRASES_VARY},
+    }
+
+    def __init__(self, model: GroundingModel):
+        super().__init__(model)
+        levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
+        cells, width = model.config.visual.grid**2, model.config.text.mapping[-1]
+        member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
+        self.inputs = {
+            "cells": torch.rand(levels, cells, width),
+            "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
+            "member": member,
+            "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
+            "last": torch.tensor([1, 2, 4]),
+        }
+
+    def forward(self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
+        said = self.model.ground_words(cells, words)
+        return self.model.ground_phrases(cells, words, said, (member, naming, last))
+
+
+PARTS = {"image": _Image, "words": _Words, "heat": _Heat}
+
+
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     """Metadata whose frozen parts are all called by names: a path becomes the name under which it is here."""
     parts = recipe_from(metadata["recipe"], str(path)).model.parts
@@ -384,11 +514,13 @@ def _way(part: str, digest: str) -> str:
     return f"send it too, with groundcli weights import: {find(part)}"
 
 
-def write_calibrated(loaded: Loaded, calibration: Sequence[float], box_calibration: Sequence[float], out: Path) -> None:
+def write_calibrated(
+    loaded: Checkpoint, calibration: Sequence[float], box_calibration: Sequence[float], out: Path
+) -> None:
     """Writes a checkpoint anew with calibrations in its recipe: its scores become probabilities, its tensors stay.
 
     Args:
-        loaded: the model, and where its checkpoint is.
+        loaded: where its checkpoint is.
         calibration, box_calibration: see `ModelConfig`.
         out: a .safetensors file.
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,31 +18,16 @@ from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
-from groundcli.recipe import ModelConfig, Recipe, override, recipe_from
+from groundcli.recipe import ModelConfig
 from groundcli.weights.elmo import AllenNlpElmo, elmo_sizes, load_allennlp_elmo, load_elmo
-from groundcli.weights.store import NAME, SHIPPED, find, find_model, hash_of, is_known, kind_of, store
-
-UNTRAINED = "untrained"  # in a checkpoint's metadata: the seed of its random frozen parts
+from groundcli.weights.store import UNTRAINED, Checkpoint, find, hash_of, kind_of, open_model
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model with what its checkpoint says of itself."""
+@dataclass(frozen=True, kw_only=True)
+class Loaded(Checkpoint):
+    """A checkpoint with its model."""
 
     model: GroundingModel
-    recipe: Recipe
-    metadata: Mapping[str, Any]
-    path: Path
-
-    @property
-    def untrained(self) -> bool:
-        """Whether the backbone and the ELMo below it are random: its points mean nothing."""
-        return UNTRAINED in self.metadata
-
-    @property
-    def name(self) -> str:
-        """Short where it ships or is in the store, else its path."""
-        return self.path.stem if self.path.parent in (SHIPPED, store()) else str(self.path)
 
 
 def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
@@ -57,22 +41,11 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
         GroundcliError: no such weights, not a trained model, or it stands on other frozen weights than those here.
         UsageError: its recipe or the settings are wrong.
     """
-    path = find_model(name)
+    opened = open_model(name, settings)
+    path, recipe = opened.path, opened.recipe
     tensors, metadata = checkpoint.load_trained(path)
-    saved = recipe_from(metadata["recipe"], str(path))
-    recipe = override(saved, settings, str(path))
-    if not (path.parent / "run.json").is_file():
-        _check_names(set(saved.model.parts) & set(recipe.model.parts), path)
     model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
-    for called, part in zip(saved.model.parts, recipe.model.parts, strict=False):
-        digest = str(metadata["frozen"].get(called))
-        if frozen[part] == digest:
-            continue
-        if digest.startswith("random"):
-            raise GroundcliError(
-                f"{path}: its random {part} comes out otherwise with this version of torch; train anew"
-            )
-        raise GroundcliError(f"{path}: was trained on other weights {called} than {find(part)}; put those back")
+    opened.check_frozen(frozen)
     try:
         model.load_trained(tensors)
     except RuntimeError as error:
@@ -81,16 +54,7 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
     calibration, known = recipe.model.calibration, 1 + len(FEATURES) + (len(EVIDENCE) if model.presence else 0)
     if calibration and len(calibration) != known:
         raise GroundcliError(f"{path}: its calibration has {len(calibration)} numbers, not {known}; calibrate it again")
-    return Loaded(model.eval(), recipe, metadata, path)
-
-
-def _check_names(parts: set[str], path: Path) -> None:
-    """Refuses paths that a file from elsewhere names: only the folder of a run may, as it was made on this machine."""
-    for part in sorted(part for part in parts if not is_known(part)):
-        what = "weights that aren't here" if NAME.fullmatch(part) else "a path, which only a run in its folder may name"
-        raise GroundcliError(
-            f"{path}: stands on {part}, {what}; `groundcli weights import` those weights, and name them with --set"
-        )
+    return Loaded(path=path, recipe=recipe, metadata=metadata, model=model.eval())
 
 
 def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[GroundingModel, dict[str, str]]:

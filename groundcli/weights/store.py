@@ -2,23 +2,27 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from platformdirs import user_data_path
 from safetensors import SafetensorError, safe_open
 
+from groundcli import checkpoint
 from groundcli.errors import GroundcliError, first_line
 from groundcli.files import sha256
-from groundcli.recipe import Architecture, ElmoConfig
+from groundcli.recipe import Architecture, ElmoConfig, Recipe, override, recipe_from
 
 _INSTALLED = Path(__file__).parent.parent / "_weights"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "weights"
 PARTIAL = ".partial"  # the end of names of what isn't whole yet
 BEST = "best.safetensors"  # the model in a run's folder
+EXPORTED = "export.json"  # in the folder of an export: what was exported
 OPTIONS, WEIGHTS = "options.json", "lm_weights.hdf5"  # the two files in an ELMo's folder
 NAME = re.compile(r"\w[\w.-]*")  # no path
+UNTRAINED = "untrained"  # in a checkpoint's metadata: the seed of its random frozen parts
 
 Kind = Literal["backbone", "elmo", "words", "model"]
 
@@ -143,6 +147,84 @@ def find_model(name: str) -> Path:
         raise GroundcliError(f"{name}: no model of this name, and no such file or folder of a run; here are {models}")
     path = find(name)
     return path / BEST if path.is_dir() else path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The file of a trained model, and what it says of itself.
+
+    Attributes:
+        path: the file.
+        recipe: the file's, with settings over it.
+        metadata: all that it says.
+    """
+
+    path: Path
+    recipe: Recipe
+    metadata: Mapping[str, Any]
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the backbone and the ELMo below it are random: its points mean nothing."""
+        return UNTRAINED in self.metadata
+
+    @property
+    def name(self) -> str:
+        """Short where it ships or is in the store, else its path."""
+        return self.path.stem if self.path.parent in (SHIPPED, store()) else str(self.path)
+
+    @property
+    def export(self) -> Path:
+        """The folder of its export to ONNX, if there is one: beside the file, and called like it."""
+        return self.path.with_suffix(".onnx")
+
+    @property
+    def exported(self) -> dict[str, Any]:
+        """What an export of it says of itself: the tensors, the frozen parts, and how they are put together."""
+        model = self.recipe.to_dict()["model"]
+        for name in ("loss", "calibration", "box_calibration"):  # no part of what is exported
+            del model[name]
+        return {"model": model, **{key: self.metadata.get(key) for key in ("frozen", checkpoint.CRC32)}}
+
+    def check_frozen(self, frozen: Mapping[str, str]) -> None:
+        """Refuses frozen parts, by their names and hashes, that aren't those it learned on. Raises GroundcliError."""
+        saved = recipe_from(self.metadata["recipe"], str(self.path)).model.parts
+        for called, part in zip(saved, self.recipe.model.parts, strict=False):
+            digest = str(self.metadata["frozen"].get(called))
+            if part not in frozen or frozen[part] == digest:
+                continue
+            if digest.startswith("random"):
+                raise GroundcliError(
+                    f"{self.path}: its random {part} comes out otherwise with this version of torch; train anew"
+                )
+            raise GroundcliError(
+                f"{self.path}: was trained on other weights {called} than {find(part)}; put those back"
+            )
+
+
+def open_model(name: str, settings: Sequence[str] = ()) -> Checkpoint:
+    """A trained model's checkpoint, by its weights' name, its file or its run's folder, with settings over its recipe.
+
+    Raises:
+        GroundcliError: no such weights, not a trained model, or one from elsewhere that names paths of this machine.
+        UsageError: its recipe or the settings are wrong.
+    """
+    path = find_model(name)
+    metadata = checkpoint.about_trained(path)
+    saved = recipe_from(metadata["recipe"], str(path))
+    recipe = override(saved, settings, str(path))
+    if not (path.parent / "run.json").is_file():
+        _check_names(set(saved.model.parts) & set(recipe.model.parts), path)
+    return Checkpoint(path=path, recipe=recipe, metadata=metadata)
+
+
+def _check_names(parts: set[str], path: Path) -> None:
+    """Refuses paths that a file from elsewhere names: only the folder of a run may, as it was made on this machine."""
+    for part in sorted(part for part in parts if not is_known(part)):
+        what = "weights that aren't here" if NAME.fullmatch(part) else "a path, which only a run in its folder may name"
+        raise GroundcliError(
+            f"{path}: stands on {part}, {what}; `groundcli weights import` those weights, and name them with --set"
+        )
 
 
 def _exists(name: str) -> bool:

@@ -42,9 +42,9 @@ def pictures(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def grounder() -> Grounder:
-    return Grounder.load("lite")
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def grounder(request: pytest.FixtureRequest) -> Grounder:
+    return Grounder.load("lite", runtime=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,9 @@ def overlays(one: Path, lines: list[list[Line]]) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As the images have on a CPU, so that sums are equal."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -217,14 +218,17 @@ def test_an_error_that_nobody_foresaw_is_one_images_failure(
     assert 'raise LookupError("a strange picture")' in text
 
 
-def test_cores_are_shared_by_devices() -> None:
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+def test_cores_are_shared_by_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert default_workers(1000, True) == threads
     assert default_workers(1000, True, threads) == 1
     assert default_workers(1000, True, 10 * threads) == 1
     assert default_workers(1000, False) == min(8, cores)
     assert default_workers(1000, False, cores) == 1
     assert default_workers(99, False) == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert default_workers(1000, True) == 7
 
 
 # --- Many captions, and bad ones

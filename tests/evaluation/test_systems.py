@@ -65,7 +65,7 @@ def test_largest_region() -> None:
 
 @pytest.fixture(scope="module")
 def grounder() -> Grounder:
-    return Grounder.load("lite")
+    return Grounder.load("lite", runtime="torch")  # ablations need it
 
 
 def test_what_is_measured_beside_a_model(grounder: Grounder) -> None:
@@ -116,10 +116,10 @@ def test_what_is_measured_beside_a_model(grounder: Grounder) -> None:
 
 
 def test_a_variant_shares_weights_and_leaves_its_origin_as_it_is(grounder: Grounder) -> None:
-    config = grounder.model.config
+    config = grounder.config
     for name, other in fusions(grounder).items():
-        assert other.model is not grounder.model
-        assert other.model.backbone is grounder.model.backbone
-        assert other.model.config.fusion == ("best" if name == BEST else "average")
-    assert variant(grounder, calibration=()).model.config.calibration == ()
-    assert grounder.model.config is config
+        assert other.runtime is not grounder.runtime
+        assert other.runtime.model.backbone is grounder.runtime.model.backbone
+        assert other.config.fusion == other.runtime.model.config.fusion == ("best" if name == BEST else "average")
+    assert variant(grounder, calibration=()).config.calibration == ()
+    assert grounder.config is grounder.runtime.model.config is config

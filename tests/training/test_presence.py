@@ -6,6 +6,7 @@ import torch
 from groundcli.data import find
 from groundcli.data.sample import Caption
 from groundcli.data.words import tokenize
+from groundcli.devices import TorchRuntime
 from groundcli.errors import Interrupted
 from groundcli.grounder import Grounder
 from groundcli.heat import EVIDENCE
@@ -42,7 +43,7 @@ def test_it_learns_which_words_are_there(shapes: Path, monkeypatch: pytest.Monke
     model, learned = learn(shapes)
     assert learned
     assert not any(parameter.requires_grad for parameter in model.presence.parameters())
-    grounder = Grounder(model)
+    grounder = Grounder(TorchRuntime(model))
     image = grounder.encode(draw_shape("red", "circle", (80, 60)))
     words = ["red", "circle", "green", "square", "zzqx"]
     evidence = grounder.phrase_heat(image, [Caption.of_phrase(word) for word in words]).evidence
