@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import typer
 from PIL import Image
 
-from groundcli import evaluate
+from groundcli import Grounder, evaluate
 from groundcli.cli import app
 from groundcli.recipe import load_recipe
 
@@ -160,6 +161,24 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert printed[:2] == ["a woman (0, 7", "an orange suit (11, 25"]
     assert printed[2].startswith("<Answer 'a cat' on ")
     assert (tmp_path / "overlay.jpg").stat().st_size
+
+
+def test_the_export_needs_nothing_of_ours(tmp_path: Path) -> None:
+    """The example of docs/weights.md, in a process that has onnxruntime, numpy and Pillow alone."""
+    (code,) = [code for language, code in FENCE.findall((ROOT / "docs/weights.md").read_text()) if language]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 21
+    others = [f"sys.modules[{name!r}] = None" for name in ("torch", "groundcli", "safetensors", "tokenizers", "scipy")]
+    (tmp_path / "example.py").write_text("\n".join(["import sys", *others, code]))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "example.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert not done.stderr
+    x, y = map(float, done.stdout.split())
+    phrase = "an orange spacesuit"
+    (ours,) = Grounder.load("lite").ground(ROOT / "examples/photos/astronaut.jpg", phrases=[phrase]).phrases
+    assert ours.point is not None
+    assert abs(x - ours.point[0]) <= ours.size[0] / 28
+    assert abs(y - ours.point[1]) <= ours.size[1] / 28
 
 
 # --- The scripts of docs/howto

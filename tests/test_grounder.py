@@ -1,16 +1,22 @@
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from groundcli import Grounder
+from groundcli import Grounder, checkpoint
 from groundcli.data.phrases import parse
 from groundcli.data.sample import Caption, Phrase
-from groundcli.errors import BadInput
+from groundcli.errors import BadInput, GroundcliError
 from groundcli.grounder import EncodedImage
 from groundcli.heat.boxes import METHODS
 from groundcli.output.overlays import draw
+from groundcli.weights.store import SHIPPED
+from tests.cli.conftest import Run
+from tests.cli.conftest import groundcli as groundcli
 from tests.shapes import draw_shape
 
 SHAPE = ("red", "circle", (150, 20))
@@ -163,3 +169,116 @@ def test_a_file_that_is_no_image(grounder: Grounder, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("no image")
     with pytest.raises(BadInput, match=r"x\.jpg: not an image that can be read"):
         grounder.ground(tmp_path / "x.jpg", "[a dog]")
+
+
+# --- ONNX Runtime and torch
+
+
+PHOTOS = Path(__file__).parents[1] / "examples/photos"
+ODD = ["[!] and [a dog]", "[zzqx] under [ ] and [a Straßenbahn]", "[skateboarders], [two wheelbarrows]", "..."]
+ALONE = """
+import sys
+from groundcli import Grounder, checkpoint
+grounder = Grounder.load("lite", min_score=0)
+answer = grounder.ground(sys.argv[1], sys.argv[2])
+print(*(phrase.text for phrase in answer.phrases), sep="|")
+print(*(name for name in ("torch", "timm", "scipy", "pandas") if name in sys.modules))
+"""
+
+
+def test_the_export_that_ships_is_that_of_the_weights_that_ship() -> None:
+    assert Grounder.load("lite").runtime.name == "onnx"
+
+
+def same(one: Grounder, other: Grounder, image: object, captions: list[str]) -> None:
+    cells, others = one.encode(image), other.encode(image)
+    for caption in captions:
+        ours, theirs = one.ground(cells, caption), other.ground(others, caption)
+        assert [(p.text, p.point, p.level, p.reason) for p in ours.phrases] == [
+            (p.text, p.point, p.level, p.reason) for p in theirs.phrases
+        ]
+        for a, b in zip(ours.phrases, theirs.phrases, strict=True):
+            np.testing.assert_allclose(a.heatmap, b.heatmap, atol=1e-4)
+            np.testing.assert_allclose(a.boxes, b.boxes, atol=0.1)
+            np.testing.assert_allclose([a.score, *a.box_scores], [b.score, *b.box_scores], atol=1e-4)
+    sentences = one.sentence_heat(cells, captions), other.sentence_heat(others, captions)
+    np.testing.assert_allclose(*sentences, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def onnx() -> Grounder:
+    return Grounder.load("lite", min_score=0, runtime="onnx")
+
+
+@pytest.fixture(scope="module")
+def torch() -> Grounder:
+    return Grounder.load("lite", min_score=0, runtime="torch")
+
+
+def test_onnx_gives_the_answers_of_torch(onnx: Grounder, torch: Grounder, picture: np.ndarray) -> None:
+    assert (onnx.runtime.name, torch.runtime.name) == ("onnx", "torch")
+    same(onnx, torch, picture, ["[a red ball] on [the floor]", *ODD])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("photo", sorted(PHOTOS.glob("*.jpg")), ids=lambda path: path.stem)
+def test_onnx_gives_the_answers_of_torch_on_photographs(onnx: Grounder, torch: Grounder, photo: Path) -> None:
+    same(onnx, torch, photo, [*photo.with_suffix(".txt").read_text().splitlines(), *ODD])
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrases"),
+    [("[a cat] on [the floor]", "a cat|the floor"), ("A cat lies on the grey floor.", "A cat|the grey floor")],
+    ids=["marked", "noun"],
+)
+def test_it_starts_without_torch(caption: str, phrases: str) -> None:
+    code = [sys.executable, "-c", ALONE, str(PHOTOS / "cat.jpg"), caption]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [phrases, ""], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"settings": ["model.spread=2.0"]}, "was exported from other weights or settings than"),
+        ({"precision": "bf16"}, "computes in float32; leave --precision out"),
+        ({"device": "cuda:7"}, "computes on CPUs; add --device cpu, as cuda:7 may be a GPU"),
+    ],
+)
+def test_where_an_export_is_no_use(options: dict, reason: str) -> None:
+    with pytest.raises(GroundcliError, match=re.escape(reason)):
+        Grounder.load("lite", runtime="onnx", **options)
+
+
+def test_settings_that_are_no_part_of_an_export_change_nothing() -> None:
+    grounder = Grounder.load("lite", settings=["model.calibration=[]", "training.epochs=1"])
+    assert (grounder.runtime.name, grounder.config.calibration) == ("onnx", ())
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_is_exported_and_used(groundcli: Run, tmp_path: Path, picture: np.ndarray) -> None:
+    """With other ways than lite: one space for all levels, the best level, no presence, cells of length one."""
+    tensors, metadata = checkpoint.load(SHIPPED / "lite.safetensors")
+    metadata["recipe"]["model"] |= {"fusion": "best", "spread": 0.0, "smooth": False, "calibration": []}
+    metadata["recipe"]["model"]["visual"] |= {"norm": "cell", "image_size": 96, "grid": 12}
+    metadata["recipe"]["model"]["text"]["per_level"] = False
+    kept = {name: t for name, t in tensors.items() if "presence" not in name and "copies.1" not in name}
+    checkpoint.save(tmp_path / "mine.safetensors", kept, metadata)
+    mine = str(tmp_path / "mine.safetensors")
+    with pytest.raises(GroundcliError, match="has no export beside it; make it with `groundcli weights export"):
+        Grounder.load(mine, runtime="onnx")
+    assert Grounder.load(mine).runtime.name == "torch"
+    done = groundcli("weights", "export", mine, "--format", "onnx", "--out", tmp_path / "mine.onnx")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        *(str(tmp_path / f"mine.onnx/{name}") for name in ("image.onnx", "words.onnx", "heat.onnx", "export.json")),
+        "vectors of word pieces",
+    ]
+    for part in (tmp_path / "mine.onnx").iterdir():
+        assert str(Path(__file__).parents[1]).encode() not in part.read_bytes()
+    ours, theirs = Grounder.load(mine), Grounder.load(mine, runtime="torch")
+    assert (ours.runtime.name, ours.runtime.has_presence) == ("onnx", False)
+    same(ours, theirs, picture, ["[a red ball] on [the floor]", *ODD])
+    (tmp_path / "mine.onnx/heat.onnx").write_bytes(b"no graph")
+    with pytest.raises(GroundcliError, match=r"heat\.onnx: can't be loaded .*; export it again, or add --run"):
+        Grounder.load(mine).ground(picture, "[a red ball]")
+    groundcli("weights", "export", mine, "--format", "onnx", "--out", tmp_path, code=2)

@@ -5,6 +5,7 @@ What weights are is told by their content. Nothing but plain tensors is unpickle
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -411,10 +412,12 @@ class _Part(nn.Module):
     def exported(self) -> bytes:
         """An ONNX file's content."""
         shapes: Any = {name: self.varies.get(name) for name in self.inputs}
-        program = torch.onnx.export(
-            self.eval(), (), kwargs=self.inputs, input_names=[*self.inputs], output_names=self.outputs,
-            dynamic_shapes=shapes, dynamo=True, verbose=False,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names for dimensions, twice the same
+            program = torch.onnx.export(
+                self.eval(), (), kwargs=self.inputs, input_names=[*self.inputs], output_names=self.outputs,
+                dynamic_shapes=shapes, dynamo=True, verbose=False,
+            )  # fmt: skip
         assert program
         proto: Any = program.model_proto
         for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):

@@ -70,6 +70,12 @@ def test_the_loss_falls_on_random_frozen_parts(run: Path) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_words_in_context_are_not_exported(run: Path, groundcli: Run, tmp_path: Path) -> None:
+    done = groundcli("weights", "export", run, "--format", "onnx", "--out", tmp_path / "onnx", code=3)
+    assert "which can't be exported; a single table of word pieces can" in " ".join(done.stderr.split())
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_checkpoint_says_so_and_holds_no_frozen_part(run: Path) -> None:
     tensors, metadata = checkpoint.load(run / "best.safetensors")
     assert metadata["untrained"] == 0
