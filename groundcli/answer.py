@@ -219,12 +219,14 @@ class PhraseHeat(NamedTuple):
         scores: (P) float32, the cosine of the phrase's best word; 0 for a phrase without words.
         levels: (P) int64, index of that word's visual level.
         evidence: (P, E) float32, of `groundcli.heat.EVIDENCE`; E is 0 where the weights know no presence.
+        extents: (P, M, M) float32, how likely the thing's box covers each cell; (P, 0, M) where the weights know none.
     """
 
     maps: np.ndarray
     scores: np.ndarray
     levels: np.ndarray
     evidence: np.ndarray
+    extents: np.ndarray
 
     @property
     def features(self) -> np.ndarray:
@@ -284,7 +286,8 @@ def answer(
                 reason = f"its score {score:.2f} is under {reading.min_score:g}"
             boxed, box_scores = nothing
             if reading.boxes and not reason:
-                boxed, box_scores = find_boxes(reading.boxes, found.maps[i], size, score, reading.box_calibration)
+                maps = found.maps[i], found.extents[i]
+                boxed, box_scores = find_boxes(reading.boxes, *maps, size, score, reading.box_calibration)
             place = size, None if reason else tuple(points[i]), tuple(boxed), tuple(box_scores)
             level, heatmap = int(found.levels[i]), found.maps[i]
             phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, level, heatmap, reason))

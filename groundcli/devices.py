@@ -55,9 +55,9 @@ class TorchRuntime:
         self._computing = lambda: autocast(torch.device(device), precision)
 
     @property
-    def has_presence(self) -> bool:
+    def knows(self) -> tuple[bool, bool]:
         """See `Runtime`."""
-        return self.model.presence is not None
+        return self.model.presence is not None, self.model.extent is not None
 
     def changed(self, **changes: Any) -> "TorchRuntime":
         """The same weights, on the same device, with another `ModelConfig`."""
@@ -90,12 +90,19 @@ class TorchRuntime:
 
     def heat(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[np.ndarray]:
         """See `Runtime`."""
+        found = self.model.ground_phrases(cells, *self._said(cells, words, *phrases))
+        return [values.cpu().numpy() for values in found]
+
+    def look(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[Tensor]:
+        """What an extent is fitted to, see `groundcli.model.extent.look`: on the CPU; arguments as of `heat`."""
+        return [values.cpu() for values in self.model.look(cells, *self._said(cells, words, *phrases))]
+
+    def _said(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> tuple[Any, Any, Any]:
+        """Words, what there is to say of them, and the phrases they make, as `GroundingModel.ground_phrases` wants."""
         s = torch.cat([*words], dim=1)
         with self._computing():
             said = self.model.ground_words(cells, s)
-        member, naming, last = (torch.from_numpy(array).to(self.device) for array in phrases)
-        found = self.model.ground_phrases(cells, s, said, (member, naming, last))
-        return [values.cpu().numpy() for values in found]
+        return s, said, tuple(torch.from_numpy(array).to(self.device) for array in phrases)
 
 
 def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:

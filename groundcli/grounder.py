@@ -39,8 +39,8 @@ class Runtime(Protocol):
     config: ModelConfig
 
     @property
-    def has_presence(self) -> bool:
-        """Whether the model tells if a phrase's thing is in the image at all."""
+    def knows(self) -> tuple[bool, bool]:
+        """Whether the model tells if a phrase's thing is in the image at all, and how far it reaches."""
 
     def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[Any]:
         """Images (S, S, 3) uint8 RGB -> the cells (L, N, D) of each."""
@@ -298,12 +298,27 @@ class Grounder:
         self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions | None = None
     ) -> PhraseHeat:
         """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers."""
-        encoded = encoded or self.encode_captions(captions)
+        said = self._of_words(captions, encoded or self.encode_captions(captions))
+        if said is None:
+            return self._nothing(sum(len(caption.phrases) for caption in captions))
+        return PhraseHeat(*self.runtime.heat(image.cells, *said))
+
+    def look(self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions) -> list[Any] | None:
+        """What an extent is fitted to, of torch's runtime; None where there are no words."""
+        said = self._of_words(captions, encoded)
+        assert hasattr(self.runtime, "look")
+        return self.runtime.look(image.cells, *said) if said else None
+
+    @staticmethod
+    def _of_words(
+        captions: Sequence[Caption], encoded: EncodedCaptions
+    ) -> tuple[list[Any], np.ndarray, np.ndarray, np.ndarray] | None:
+        """What `Runtime.heat` wants of the phrases of captions, beside an image; None where there are no words."""
         words, vectors = encoded.words, encoded.vectors
         spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
         count = sum(len(c.phrases) for c in captions)
         if not spoken or not count:
-            return self._nothing(count)
+            return None
         ends = np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist()
         first = dict(zip(spoken, ends, strict=False))
         # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
@@ -316,26 +331,30 @@ class Grounder:
                 content = [first[text] + j for j in inside if content_key(words[text][j].text)]
                 content = content or [first[text] + j for j in inside]
                 naming[i, content], last[i] = 1 / len(content), content[-1]
-        said = self.runtime.heat(image.cells, [vectors[text] for text in spoken], member, naming, last)
-        return PhraseHeat(*said)
+        return [vectors[text] for text in spoken], member, naming, last
 
     def _nothing(self, count: int) -> PhraseHeat:
         """What there is to say of phrases without any word."""
-        side, nothing = self.config.visual.grid, np.zeros(count, np.float32)
-        evidence = np.zeros((count, len(EVIDENCE) if self.runtime.has_presence else 0), np.float32)
-        return PhraseHeat(np.zeros((count, side, side), np.float32), nothing, nothing.astype(int), evidence)
+        side, nothing, (presence, extent) = self.config.visual.grid, np.zeros(count, np.float32), self.runtime.knows
+        maps, evidence = (
+            np.zeros((count, side, side), np.float32),
+            np.zeros((count, len(EVIDENCE) * presence), np.float32),
+        )
+        return PhraseHeat(maps, nothing, nothing.astype(int), evidence, maps[:, : side * extent].copy())
 
-    def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> np.ndarray:
-        """Where whole texts are by their sentence vectors: heat maps (C, M, M) float32; no heat for one without words.
+    def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> PhraseHeat:
+        """Where whole texts are by their sentence vectors, as if each were a phrase; no heat for one without words.
 
         Where the text encoder has no sentence of its own, as a table of word pieces, it is the mean of its words.
         """
         words = [[word.text for word in tokenize(text)] for text in texts]
-        out, spoken = self._nothing(len(texts)).maps, [i for i, tokens in enumerate(words) if tokens]
+        out, spoken = self._nothing(len(texts)), [i for i, tokens in enumerate(words) if tokens]
         if spoken:
             sentences = self.runtime.sentences([words[i] for i in spoken])
             each = np.eye(len(spoken), dtype=np.float32)  # a sentence is a phrase of one word, itself
-            out[spoken] = self.runtime.heat(image.cells, [sentences], each, each, np.arange(len(spoken)))[0]
+            said = self.runtime.heat(image.cells, [sentences], each, each, np.arange(len(spoken)))
+            for values, some in zip(out, said, strict=True):
+                values[spoken] = some
         return out
 
 
@@ -354,9 +373,10 @@ class OnnxRuntime:
         self._session = cache(self._load)
 
     @property
-    def has_presence(self) -> bool:
+    def knows(self) -> tuple[bool, bool]:
         """See `Runtime`."""
-        return bool(self._session("heat", threads()).get_outputs()[-1].shape[1])
+        *_, evidence, extents = self._session("heat", threads()).get_outputs()
+        return bool(evidence.shape[1]), bool(extents.shape[1])
 
     def _load(self, part: str, threads: int) -> "InferenceSession":
         import onnxruntime

@@ -32,7 +32,9 @@ def heat_at(row: int, column: int) -> np.ndarray:
 
 CAPTIONS = [parse("[a dog] by [a tree]"), parse("nothing"), parse("[a cat]")]
 MAPS = np.stack([heat_at(0, 3), heat_at(3, 0), np.zeros((4, 4), np.float32)])
-FOUND = PhraseHeat(MAPS, np.array([0.5, 0.25, 0], np.float32), np.array([2, 1, 0]), np.zeros((3, 0), np.float32))
+FOUND = PhraseHeat(
+    MAPS, np.array([0.5, 0.25, 0], np.float32), np.array([2, 1, 0]), np.zeros((3, 0), np.float32), MAPS[:, :0]
+)
 BOXED = Reading(boxes="sides")
 
 
@@ -55,10 +57,25 @@ def test_phrases_get_their_heat_caption_by_caption() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_boxes_are_those_of_the_method(method: str) -> None:
-    for one in answer(CAPTIONS, SIZE, FOUND, Reading(boxes=method)):
-        for phrase in one.phrases:
-            boxes, scores = METHODS[method](phrase.heatmap, SIZE)
+    extents = np.maximum(MAPS / MAPS.max((1, 2), keepdims=True).clip(1e-9), 0.4).astype(np.float32)
+    for found in (FOUND, FOUND._replace(extents=extents)):
+        phrases = [p for one in answer(CAPTIONS, SIZE, found, Reading(boxes=method)) for p in one.phrases]
+        for phrase, extent in zip(phrases[:2], found.extents, strict=False):
+            known = METHODS["sides" if method == "extents" and not extent.size else method]
+            boxes, scores = known(extent if method == "extents" and extent.size else phrase.heatmap, SIZE)
+            assert boxes
             assert (phrase.boxes, phrase.box_scores) == (tuple(boxes), tuple(scores))
+        assert phrases[2].boxes == ()
+
+
+def test_what_a_thing_covers_gives_its_boxes() -> None:
+    """A heat map that is hot in one cell, of a thing that fills the image."""
+    extents = np.zeros((3, 4, 4), np.float32)
+    extents[0, :, :2], extents[0, 0, 3] = 0.8, 1
+    extents[0, :, 2:] = 0.9
+    dog = answer(CAPTIONS, SIZE, FOUND._replace(extents=extents), Reading(boxes="extents"))[0].phrases[0]
+    assert dog.boxes[0] == (0, 0, 60, 40)
+    assert dog.point == (52, 0)
 
 
 def test_points_alone() -> None:

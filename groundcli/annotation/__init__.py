@@ -29,9 +29,10 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
     shard: str | None = option(
         "Every N-th batch of images from the I-th on; see merge.", None, metavar="I/N", decides=True
     )
-    boxes: Literal["sides", "authors"] = option(
-        "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does.",
-        "sides",
+    boxes: Literal["extents", "sides", "authors"] = option(
+        "How boxes are got: extents, how likely the thing covers a place (where the weights know that); sides, a "
+        "share of the heat for each side; or authors, as the paper does.",
+        "extents",
         decides=True,
     )
     min_score: float = option(

@@ -34,9 +34,9 @@ class EvaluateOptions(ModelOptions):
         "Also ask for as many phrases that aren't in the image: does the score tell them apart?", True
     )
     ablations: bool = option("Also single levels, other fusions, sentences.", False)
-    boxes: Literal["sides", "authors"] | None = option(
-        "How boxes are got from heat maps: sides, a share of the heat for each side, or authors, as the paper does. "
-        "Default: sides; authors by their protocol.",
+    boxes: Literal["extents", "sides", "authors"] | None = option(
+        "How boxes are got: extents, how likely the thing covers a place (where the weights know that); sides, a "
+        "share of the heat for each side; or authors, as the paper does. Default: extents; authors by their protocol.",
         None,
     )
     json: Path | None = option("Also write all numbers to this file.", None)
@@ -49,7 +49,7 @@ class EvaluateOptions(ModelOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.boxes is None:
-            object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "sides")
+            object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "extents")
         if self.predictions and (self.ablations or self.encode == "phrase"):
             raise UsageError("--predictions: --ablations and --encode phrase need --weights instead")
         if self.ablations and self.runtime == "onnx":

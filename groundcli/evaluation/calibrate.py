@@ -1,5 +1,5 @@
-"""What is fitted on validation data, and nothing else is: the scores of phrases and of boxes, so that both are
-probabilities.
+"""What is fitted on validation data, and nothing else is: how far things reach, and the scores of phrases and of boxes,
+so that both are probabilities.
 
 Of a phrase, that the thing is there and the point on it; of a box, that it matches a true one. Both are fitted to the
 phrases of images and to as many that aren't in them, which are wrong wherever the model points.
@@ -12,33 +12,44 @@ import numpy as np
 import pandas as pd
 
 from groundcli import data
-from groundcli.data.sample import Box
+from groundcli.data.sample import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
-from groundcli.evaluation.calibration import FOLDS, cross_validated, fit, reliability
-from groundcli.evaluation.metrics import IOU, Truth, box_iou, pointing_hits
+from groundcli.evaluation.calibration import FOLDS, cross_validated, fit, folds, reliability
+from groundcli.evaluation.metrics import IOU, Predicted, Truth, box_iou, pointing_hits
 from groundcli.evaluation.rows import Progress, collect
 from groundcli.evaluation.summary import presence_summary
 from groundcli.evaluation.systems import ABSENT, GrounderSystem, Predictions
+from groundcli.heat.boxes import extent_boxes
 from groundcli.heat.boxes import features as box_features
 
 if TYPE_CHECKING:
-    from groundcli.grounder import Grounder
+    from torch import Tensor
+
+    from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
+    from groundcli.model.extent import Extent
 
 KEPT = (0.99, 0.98, 0.95)  # shares of right points
 Numbers = dict[str, Any]
 
 
 class _Watched(GrounderSystem):
-    """Keeps what it says of each image, by name: what is fitted to are all boxes, not the best alone."""
+    """Keeps what it says of each image, by name, and what an extent goes by."""
 
     def __init__(self, grounder: "Grounder") -> None:
         super().__init__(grounder, alone=True)
-        self.seen: dict[str, tuple[Truth, Predictions]] = {}
+        self.seen: dict[str, list[Numbers]] = {}
 
-    def _image(self, truth: Truth, *arguments: Any) -> Predictions:
-        predictions = super()._image(truth, *arguments)
-        self.seen[truth.sample.name] = truth, predictions
+    def _image(
+        self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
+    ) -> Predictions:
+        predictions, self.seen[truth.sample.name] = super()._image(truth, image, captions, text), []
+        for (group, _), said in predictions.items():
+            asked = truth.absent if group == ABSENT else captions
+            looked = self.grounder.look(image, asked, text)
+            true = [() if group == ABSENT else phrase.boxes for caption in asked for phrase in caption.phrases]
+            if looked:
+                self.seen[truth.sample.name] += _rows(truth.size, group == ABSENT, true, said, *looked)
         return predictions
 
 
@@ -51,8 +62,9 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
 
     Returns:
         All measured on images that the fit hasn't seen, in `FOLDS` parts, all data sets together: "phrases", "boxes"
-        (that were fitted to, the absent ones' too), "presence" (see `presence_summary`), "box_ece", the expected
-        calibration error of boxes, and "keeps": for each share of right points the score that so many of them reach.
+        (that were fitted to, the absent ones' too), "presence" (see `presence_summary`), "box_recall", the share of
+        phrases whose first box matches, "box_ece", the expected calibration error of boxes, and "keeps": for each share
+        of right points the score that so many of them reach.
 
     Raises:
         GroundcliError: weights, data or the device are missing, too few images, or no phrase has any heat.
@@ -61,28 +73,25 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
     from groundcli.weights.imports import write_calibrated
 
     sets = [(name, root, data.load(name, root, options.split)) for name, root in options.sources]
-    grounder = Grounder.load(
-        options.weights, options.device, options.precision, options.settings, runtime=options.runtime
-    )
+    grounder = Grounder.load(options.weights, options.device, options.precision, options.settings, runtime="torch")
     assert grounder.loaded
     rows: list[Numbers] = []
     for name, root, samples in sets:
         system = _Watched(grounder)
         collect(samples, EvaluateOptions(dataset=name, data=root, split=options.split), system, progress=progress)
         for sample in samples:
-            if sample.name in system.seen:
-                rows += [row | {"set": name} for row in _rows(f"{name} {sample.name}", *system.seen[sample.name])]
+            rows += [row | {"set": name, "image": str(sample.image)} for row in system.seen.get(sample.name, [])]
     table = pd.DataFrame(rows)
-    features, hits = np.stack(table["features"].to_list()), table["hit"].to_numpy()
-    if not np.isfinite(features).all(1).any():
+    if table.empty or not np.isfinite(features := np.stack(table["features"].to_list())).all(1).any():
         raise GroundcliError("no phrase has any heat; there is nothing to fit")
-    images = pd.factorize(table["image"])[0]
+    hits, images = table["hit"].to_numpy(), pd.factorize(table["image"])[0]
     # A small data set isn't drowned by a large one: each counts as the square root of its phrases.
     counts = 1 / np.sqrt(table.groupby("set")["set"].transform("size").to_numpy(float))
     scores = cross_validated(features, hits, images, counts)
     if scores is None:
         raise GroundcliError(f"{images.max() + 1} images are too few to calibrate on; it takes {FOLDS} at least")
     table["score"] = scores
+    extent = _fit_extents(grounder, table, counts, folds(images))
     boxed = table[table["boxes"].map(len) > 0]
     inputs = np.concatenate([box_features(row.boxes, row.size, row.score) for row in boxed.itertuples(name="Row")])
     matches, of = np.concatenate(boxed["matches"].to_list()), np.repeat(images[boxed.index], boxed["boxes"].map(len))
@@ -90,31 +99,76 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
     box_scores = cross_validated(inputs, matches, of, box_counts)
     assert box_scores is not None
     score, box = fit(features, hits, counts), fit(inputs, matches, box_counts)
-    write_calibrated(grounder.loaded, score, box, options.out)
+    write_calibrated(grounder.loaded, extent, score, box, options.out)
     present, absent = table[~table["absent"]], table[table["absent"]]
     return {
         "phrases": len(table),
         "boxes": len(matches),
         "presence": presence_summary(present, absent),
+        "box_recall": float(present["matches"].map(lambda found: len(found) and found[0]).mean()),
         "box_ece": reliability(box_scores, matches)["ece"],
         "keeps": {str(share): float(np.quantile(scores[hits > 0], 1 - share)) for share in KEPT},
     }
 
 
-def _rows(image: str, truth: Truth, predictions: Predictions) -> list[Numbers]:
-    """What is fitted to of an image: a row per phrase, those that aren't in it after those that are."""
+def _rows(
+    size: tuple[int, int],
+    absent: bool,
+    true: Sequence[Sequence[Box]],
+    said: Predicted,
+    clues: "Tensor",
+    vectors: "Tensor",
+) -> list[Numbers]:
+    """What is fitted to of an image: a row per phrase, with the boxes that are true of it."""
+    assert said.points is not None and said.heat is not None and said.features is not None  # noqa: PT018
     rows: list[Numbers] = []
-    for (group, _), said in predictions.items():
-        absent = group == ABSENT
-        phrases = [phrase for caption in (truth.absent if absent else truth.captions) for phrase in caption.phrases]
-        assert said.points is not None and said.boxes is not None and said.features is not None  # noqa: PT018
-        for phrase, point, boxes, features in zip(phrases, said.points, said.boxes, said.features, strict=True):
-            true = () if absent else phrase.boxes
-            hit = bool(true) and bool(pointing_hits([point], true)[0])
-            matches = _matches(boxes, true)
-            about = {"image": image, "absent": absent, "size": truth.size, "features": features, "hit": float(hit)}
-            rows.append(about | {"boxes": boxes, "matches": matches})
+    for each in zip(true, said.points, said.heat, said.features, clues.half(), vectors.half(), strict=True):
+        boxes, point, heat, features, *looked = each
+        about = {"absent": absent, "size": size, "features": features, "true": boxes, "heat": bool(heat.any())}
+        around = [box for box in boxes if pointing_hits([point], [box])[0]]
+        covered = covered_cells(around[0], size, len(heat)) if around else None
+        rows.append(about | {"hit": float(bool(around)), "covered": covered, "clues": looked[0], "vectors": looked[1]})
     return rows
+
+
+def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, fold: np.ndarray) -> "Extent":
+    """An extent fitted to the phrases whose points are right; and into the table, for all, boxes from fits to others.
+
+    The columns are "boxes", and "matches", 1 for each that matches a true one.
+    """
+    import torch
+
+    from groundcli.model.extent import Extent, fit_extent
+
+    assert hasattr(grounder.runtime, "model")
+    model, right, found = grounder.runtime.model, table["hit"].to_numpy() > 0, np.zeros(len(table), dtype=object)
+
+    def looked(chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = table.iloc[chosen]
+        return torch.stack(rows["clues"].to_list()).float(), torch.stack(rows["vectors"].to_list()).float()
+
+    def fitted(chosen: np.ndarray) -> Extent:
+        some = np.flatnonzero(chosen & right)
+        covered = torch.from_numpy(np.stack(table["covered"].iloc[some].to_list()))
+        return fit_extent(model.part(Extent).cpu(), *looked(some), covered, torch.from_numpy(counts[some]).float())
+
+    for left_out in (fold == k for k in range(FOLDS)):
+        extent = fitted(~left_out)
+        for i in np.flatnonzero(left_out & table["heat"].to_numpy()):
+            side = grounder.config.visual.grid
+            found[i] = extent_boxes(extent(*looked(np.array([i]))).view(side, side).numpy(), table["size"].iloc[i])[0]
+    table["boxes"] = [boxes or [] for boxes in found]
+    table["matches"] = [_matches(*each) for each in zip(table["boxes"], table["true"], strict=True)]
+    return fitted(np.ones(len(table), dtype=bool))
+
+
+def covered_cells(box: Box, size: tuple[int, int], side: int) -> np.ndarray:
+    """The share of each of side * side cells of an image of (width, height) that a box covers, float32."""
+    (x, y, width, height), each = box, np.arange(side)
+    left, right, top, bottom = x / size[0], (x + width) / size[0], y / size[1], (y + height) / size[1]
+    across = np.clip(np.minimum(right * side, each + 1) - np.maximum(left * side, each), 0, 1)
+    down = np.clip(np.minimum(bottom * side, each + 1) - np.maximum(top * side, each), 0, 1)
+    return np.outer(down, across).ravel().astype(np.float32)
 
 
 def _matches(boxes: Sequence[Box], true: Sequence[Box]) -> np.ndarray:

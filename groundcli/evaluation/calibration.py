@@ -59,11 +59,16 @@ def cross_validated(
     count = int(images.max()) + 1
     if count < FOLDS:
         return None
-    out, fold = np.zeros(len(hits)), np.random.default_rng(0).permutation(count)[images] % FOLDS
+    out, fold = np.zeros(len(hits)), folds(images)
     for left_out in (fold == k for k in range(FOLDS)):
         known = None if counts is None else counts[~left_out]
         out[left_out] = probability(features[left_out], fit(features[~left_out], hits[~left_out], known))
     return out
+
+
+def folds(images: np.ndarray) -> np.ndarray:
+    """(P) which of `FOLDS` parts each phrase is in, by its image's number (P); always the same."""
+    return np.asarray(np.random.default_rng(0).permutation(int(images.max()) + 1)[images] % FOLDS)
 
 
 def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:

@@ -230,7 +230,7 @@ def evaluate(
         from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
 
         runtime: RuntimeName = "torch" if options.ablations else options.runtime
-        how = options.boxes or "sides", MIN_SCORE, runtime
+        how = options.boxes or "extents", MIN_SCORE, runtime
         grounder = Grounder.load(weights, options.device, options.precision, settings, *how)
         assert grounder.loaded
         about: dict[str, Any] = {"weights": grounder.loaded.name, "sha256": sha256(grounder.loaded.path)}

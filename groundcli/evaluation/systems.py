@@ -83,32 +83,31 @@ class GrounderSystem:
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
-        boxes, predictions = _Boxes(truth.size, self.grounder.reading()), {}
+        boxes, heat, predictions = _Boxes(truth.size, self.grounder.reading()), {}, {}
         for system, grounder in self._grounders.items():
-            found = grounder.phrase_heat(image, captions, text)
-            predictions[system] = boxes.predicted(found.maps, found)
+            heat[system] = grounder.phrase_heat(image, captions, text)
+            predictions[system] = boxes.predicted(heat[system])
         if truth.absent:
-            found = self.grounder.phrase_heat(image, truth.absent, text)
-            predictions[ABSENT, self.name] = boxes.predicted(found.maps, found)
+            predictions[ABSENT, self.name] = boxes.predicted(self.grounder.phrase_heat(image, truth.absent, text))
         if self._alone:
             return predictions
-        heat = predictions[EVALUATED, self.name].heat
-        assert heat is not None
-        scores = predictions[EVALUATED, self.name].scores
+        found, scores = heat[EVALUATED, self.name], predictions[EVALUATED, self.name].scores
         predictions |= {
-            (BOX_METHODS, method): Predicted(boxes=[one[0] for one in boxes.by(method, heat, scores)])
+            (BOX_METHODS, method): Predicted(boxes=[one[0] for one in boxes.by(method, found, scores)])
             for method in METHODS
+            if method != "extents" or found.extents.size
         }
         # What whole sentences say of each of their phrases.
         sentences = self.grounder.sentence_heat(image, [caption.text for caption in truth.captions])
         caption_of = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
-        points, regions = zip(*(largest_region(sentence, truth.size) for sentence in sentences), strict=True)
+        points, regions = zip(*(largest_region(sentence, truth.size) for sentence in sentences.maps), strict=True)
         in_regions = Predicted(np.array(points)[caption_of], boxes=[[regions[i]] for i in caption_of])
         predictions[BASELINES, SENTENCE_REGION] = in_regions
         if self._ablations:
             alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
-            predictions[ABLATIONS, SENTENCE] = boxes.predicted(sentences[caption_of])
-            predictions[ABLATIONS, ALONE] = boxes.predicted(alone)
+            of_each = PhraseHeat(*(values[caption_of] for values in sentences))
+            predictions[ABLATIONS, SENTENCE] = boxes.predicted(of_each, scored=False)
+            predictions[ABLATIONS, ALONE] = boxes.predicted(alone, scored=False)
         return predictions
 
 
@@ -119,23 +118,26 @@ class _Boxes:
         self._size, self._reading = size, reading
         self._known: dict[tuple[Any, ...], Boxes] = {}
 
-    def predicted(self, maps: np.ndarray, found: PhraseHeat | None = None) -> Predicted:
-        """What heat maps (P, M, M) say, and with what else the model said of them; one without heat has no point."""
+    def predicted(self, found: PhraseHeat, scored: bool = True) -> Predicted:
+        """What the model says of phrases, or points and boxes alone; a phrase without heat has no point."""
+        maps = found.maps
         points = np.where(maps.max((1, 2), initial=0)[:, None] > 0, peak(maps, self._size), np.nan)
-        scores = self._reading.scores(found) if found else None
-        boxed = self.by(self._reading.boxes or DEFAULT, maps, scores)
+        scores = self._reading.scores(found) if scored else None
+        boxed = self.by(self._reading.boxes or DEFAULT, found, scores)
         boxes, box_scores = [one[0] for one in boxed], [one[1] for one in boxed]
-        features, levels = (found.features, found.levels) if found else (None, None)
+        features, levels = (found.features, found.levels) if scored else (None, None)
         return Predicted(points, None, boxes, maps, box_scores, scores, features, levels)
 
-    def by(self, method: Method, maps: np.ndarray, scores: np.ndarray | None = None) -> list[Boxes]:
-        """Boxes of each map, with their scores."""
-        said = np.zeros(len(maps)) if scores is None else scores
-        keys = [(method, heat.tobytes(), float(score)) for heat, score in zip(maps, said, strict=True)]
-        for key, heat in zip(keys, maps, strict=True):
+    def by(self, method: Method, found: PhraseHeat, scores: np.ndarray | None = None) -> list[Boxes]:
+        """Boxes of each phrase, with their scores."""
+        out, said = [], np.zeros(len(found.maps)) if scores is None else scores
+        for heat, extent, score in zip(found.maps, found.extents, said.tolist(), strict=True):
+            key = method, heat.tobytes(), extent.tobytes(), score
             if key not in self._known:
-                self._known[key] = find_boxes(method, heat, self._size, key[2], self._reading.box_calibration)
-        return [self._known[key] for key in keys]
+                calibration = self._reading.box_calibration
+                self._known[key] = find_boxes(method, heat, extent, self._size, score, calibration)
+            out.append(self._known[key])
+        return out
 
 
 # --- The paper's ablations that need no training: other ways from the same levels and words to a heat map

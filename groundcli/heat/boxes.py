@@ -25,7 +25,12 @@ SHARES = Shares(0.50, 0.50, 0.20)
 MULTIPLES = {1.0: 0.42, 1.4: 0.38, 0.6: 0.35, 0.3: 0.28, 1.8: 0.20}
 
 
-def sides_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], list[float]]:
+Method = Literal["extents", "sides", "authors"]
+Boxes = tuple[list[Box], list[float]]
+DEFAULT: Method = "extents"
+
+
+def sides_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> Boxes:
     """Five boxes around the peak of a heat map, larger and smaller ones, best first.
 
     From the peak outwards a side lies where the maximum of a row or column falls below the side's share of the peak's
@@ -41,11 +46,31 @@ def sides_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], 
         Boxes (x, y, width, height) in whole pixels of the image, each around the centre of the hottest cell, and as
         many scores: how often such a box matched on validation data, whatever the phrase. None for a flat heat map.
     """
-    boxes = []
-    for box in boxes_at(heatmap, size, np.outer([*MULTIPLES], SHARES)):
-        left, top, right, bottom = whole_pixels(box, size)
-        boxes.append((float(left), float(top), float(right - left), float(bottom - top)))
+    boxes = _whole(boxes_at(heatmap, size, np.outer([*MULTIPLES], SHARES)), size)
     return boxes, [*MULTIPLES.values()][: len(boxes)]
+
+
+def _whole(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
+    """Boxes in whole pixels."""
+    sides = (whole_pixels(box, size) for box in boxes)
+    return [(float(left), float(top), float(right - left), float(bottom - top)) for left, top, right, bottom in sides]
+
+
+# A box for each likelihood of being covered down to which it reaches, with the share of validation phrases that it
+# matched, on images that the extent wasn't fitted to.
+REACHES = {0.5: 0.47, 0.3: 0.44, 0.7: 0.42, 0.1: 0.33, 0.9: 0.25}
+
+
+def extent_boxes(extent: np.ndarray, size: tuple[int, int]) -> Boxes:
+    """Five boxes around a phrase's point, best first, of how likely its thing's box covers each cell.
+
+    Sides are found as those of `sides_boxes`, at the same likelihood all around.
+
+    Args:
+        extent: (M, M) of any real type, from 0 to 1, over the whole image; 1 at the phrase's point.
+        size: (width, height) of the image.
+    """
+    return _whole(boxes_at(extent, size, np.outer([*REACHES], np.ones(3))), size), [*REACHES.values()]
 
 
 def boxes_at(heatmap: np.ndarray, size: tuple[int, int], shares: np.ndarray) -> list[Box]:
@@ -87,20 +112,16 @@ def _reach(heat: Sequence[float], share: float) -> float:
     return len(heat) - 0.5
 
 
-Method = Literal["sides", "authors"]
-Boxes = tuple[list[Box], list[float]]
-DEFAULT: Method = "sides"
-
-
 def _authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> Boxes:
     from groundcli.heat.authors_boxes import authors_boxes  # here, as SciPy takes a third of a second to import
 
     return authors_boxes(heatmap, size)
 
 
-# From a heat map (M, M) and the image's size (width, height): boxes (x, y, width, height) in pixels of the image, best
-# first, and as many scores in (0, 1].
+# From a heat map (M, M), or for `extents` from an extent, and the image's size (width, height): boxes (x, y, width,
+# height) in pixels of the image, best first, and as many scores in (0, 1].
 METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
+    "extents": extent_boxes,
     "sides": sides_boxes,
     "authors": _authors_boxes,
 }
@@ -110,16 +131,24 @@ METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
 
 
 def find_boxes(
-    method: Method, heatmap: np.ndarray, size: tuple[int, int], score: float = 0.0, calibration: Sequence[float] = ()
+    method: Method,
+    heatmap: np.ndarray,
+    extent: np.ndarray,
+    size: tuple[int, int],
+    score: float = 0.0,
+    calibration: Sequence[float] = (),
 ) -> Boxes:
-    """The boxes of a method; those of `sides` with how likely each matches a true one, where weights are calibrated.
+    """The boxes of a method, with how likely each matches a true one, where weights are calibrated for it.
 
-    Arguments and result are as of `METHODS`; `score` is the phrase's, `calibration` is of `probability`.
+    Arguments and result are as of `METHODS`; without an extent, (0, M), `sides` stands in for `extents`. `score` is the
+    phrase's, `calibration` is of `probability`, and was fitted to the boxes of `extents`, or of what stands in.
     """
-    boxes, scores = METHODS[method](heatmap, size)
+    fitted: Method = "extents" if extent.size else "sides"
+    method = fitted if method == "extents" else method
+    boxes, scores = METHODS[method](extent if method == "extents" else heatmap, size) if heatmap.any() else ([], [])
     kept = [i for i, (_, _, width, height) in enumerate(boxes) if min(width, height) > 0]  # authors' may have no width
     boxes, scores = [boxes[i] for i in kept], [scores[i] for i in kept]
-    if method == "sides" and calibration and boxes:
+    if method == fitted and calibration and boxes:
         scores = probability(features(boxes, size, score), calibration).tolist()
     return boxes, scores
 

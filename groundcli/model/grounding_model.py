@@ -1,16 +1,20 @@
 """The whole model: a frozen backbone and frozen text encoders, mapped into one space."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundcli.model.attention import attend, average_levels, best_level
+from groundcli.model.extent import Extent, look
 from groundcli.model.presence import Presence
 from groundcli.model.text import BiLstm, TextEncoders, TextFeatures, TextMappings
 from groundcli.model.visual import Backbone, VisualMapping
 from groundcli.recipe import ModelConfig
+
+Part = TypeVar("Part", Presence, Extent)
 
 
 class GroundingModel(nn.Module):
@@ -18,6 +22,7 @@ class GroundingModel(nn.Module):
 
     Attributes:
         presence: what tells whether a word is in an image at all, where it was learned.
+        extent: what tells how far a phrase's thing reaches, where it was fitted.
     """
 
     def __init__(self, config: ModelConfig, backbone: Backbone, text: TextEncoders):
@@ -32,6 +37,7 @@ class GroundingModel(nn.Module):
         self.word_mapping = TextMappings(copies, words.word_widths, config.text, softmax=True)
         self.sentence_mapping = TextMappings(copies, words.sentence_widths, config.text, softmax=False)
         self.presence: Presence | None = None
+        self.extent: Extent | None = None
 
     def trained(self) -> dict[str, Tensor]:
         """What training changes: every tensor but those of the frozen backbone and text encoders."""
@@ -41,18 +47,23 @@ class GroundingModel(nn.Module):
 
     def load_trained(self, tensors: dict[str, Tensor]) -> None:
         """Undoes `trained`. Raises RuntimeError, naming the tensors, where they aren't this model's."""
-        self._make_presence(tensors)
+        self._make_parts(tensors)
         missing, unexpected = self.trained().keys() - tensors.keys(), tensors.keys() - self.trained().keys()
         if missing or unexpected:
             raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
         self.load_state_dict({**self.state_dict(), **tensors})
 
-    def _make_presence(self, tensors: Mapping[str, Tensor]) -> None:
-        """Makes the part that not every model has, where there are tensors of it."""
+    def _make_parts(self, tensors: Mapping[str, Tensor]) -> None:
+        """Makes the parts that not every model has, where there are tensors of them."""
         if any(name.startswith("presence.") for name in tensors):
-            copies, width = len(self.word_mapping.copies), self.config.text.mapping[-1]
-            self.presence = Presence(len(self.visual_mapping.stacks), copies, width).requires_grad_(False)
-            self.presence.to(self.backbone.mean.device)
+            self.presence = self.part(Presence)
+        if any(name.startswith("extent.") for name in tensors):
+            self.extent = self.part(Extent)
+
+    def part(self, kind: type[Part]) -> Part:
+        """A new part of a kind, of this model's shapes, frozen, where the model is."""
+        levels, copies = len(self.visual_mapping.stacks), len(self.word_mapping.copies)
+        return kind(levels, copies, self.config.text.mapping[-1]).requires_grad_(False).to(self.backbone.mean.device)
 
     def encode_text(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         """Tokenised captions, of at least one word each, in context where the recipe has any; always in float32."""
@@ -109,7 +120,7 @@ class GroundingModel(nn.Module):
     @torch.no_grad()
     def ground_phrases(
         self, v: Tensor, s: Tensor, words: tuple[Tensor, Tensor, Tensor, Tensor], phrases: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Phrases of one image, all at once.
 
         Args:
@@ -121,20 +132,39 @@ class GroundingModel(nn.Module):
 
         Returns:
             Heat maps (P, M, M); the score of each phrase's best word (P), 0 for a phrase without words, and that
-            word's level (P) int64; and what speaks for the phrase's presence (P, E), E = 0 where none was learned.
+            word's level (P) int64; what speaks for the phrase's presence (P, E), E = 0 where none was learned; and how
+            likely the thing's box covers each cell, (P, M, M), (P, 0, M) where no extent was fitted.
         """
-        (heat, scores, levels, top), (member, naming, last) = words, phrases
+        (_, scores, levels, top), (member, naming, last) = words, phrases
+        maps, best, word = self._phrase_maps(v, words, member)
+        chosen = torch.where(member.amax(1) > 0, levels[word], 0)
+        evidence, extents = member[:, :0], maps[:, :0]
+        if self.presence:
+            said = self.presence(v, s, scores, top)  # (W, E)
+            evidence = torch.cat([said[last], naming @ said], dim=1)
+        if self.extent:
+            extents = self.extent(*look(v, naming @ s.float(), maps, best)).view_as(maps)
+        return maps, best, chosen, evidence, extents
+
+    @torch.no_grad()
+    def look(
+        self, v: Tensor, s: Tensor, words: tuple[Tensor, Tensor, Tensor, Tensor], phrases: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """What an extent goes by, of `groundcli.model.extent.look`; arguments as of `ground_phrases`."""
+        maps, best, _ = self._phrase_maps(v, words, phrases[0])
+        return look(v, phrases[1] @ s.float(), maps, best)
+
+    def _phrase_maps(
+        self, v: Tensor, words: tuple[Tensor, Tensor, Tensor, Tensor], member: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Heat maps of phrases (P, M, M), the score of each one's best word, and that word: (P), (P)."""
+        heat, scores, *_ = words
         # One matrix product averages the heat of each phrase's words, weighted by their scores. (P, W) @ (W, N)
         weights = member * scores
         means = weights @ heat.float() / weights.sum(1, keepdim=True).clamp_min(1e-12)
         best, word = weights.max(1)
-        chosen = torch.where(member.amax(1) > 0, levels[word], 0)
-        evidence = member[:, :0]
-        if self.presence:
-            said = self.presence(v, s, scores, top)  # (W, E)
-            evidence = torch.cat([said[last], naming @ said], dim=1)
         side = self.config.visual.grid
-        return self._smooth(self.spread(v, means).view(-1, side, side)), best, chosen, evidence
+        return self._smooth(self.spread(v, means).view(-1, side, side)), best, word
 
     def _smooth(self, maps: Tensor) -> Tensor:
         """Heat maps (P, M, M), each cell the mean of its 3 x 3 cells, borders repeated, where the recipe says so."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import megabytes, replacing, sha256, write_json
+from groundcli.model.extent import Extent
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.visual import whole_backbone
 from groundcli.recipe import Architecture, recipe_from
@@ -457,7 +458,7 @@ class _Words(_Part):
 class _Heat(_Part):
     """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
 
-    outputs = ("maps", "scores", "levels", "evidence")
+    outputs = ("maps", "scores", "levels", "evidence", "extents")
     varies: ClassVar = {
         "words": {1: WORDS_VARY},
         "member": {0: PHRASES_VARY, 1: WORDS_VARY},
@@ -518,12 +519,13 @@ def _way(part: str, digest: str) -> str:
 
 
 def write_calibrated(
-    loaded: Checkpoint, calibration: Sequence[float], box_calibration: Sequence[float], out: Path
+    loaded: Checkpoint, extent: Extent, calibration: Sequence[float], box_calibration: Sequence[float], out: Path
 ) -> None:
-    """Writes a checkpoint anew with calibrations in its recipe: its scores become probabilities, its tensors stay.
+    """Writes a checkpoint anew with an extent, and with calibrations in its recipe; all else stays.
 
     Args:
         loaded: where its checkpoint is.
+        extent: of this model.
         calibration, box_calibration: see `ModelConfig`.
         out: a .safetensors file.
 
@@ -532,5 +534,6 @@ def write_calibrated(
     """
     tensors, metadata = checkpoint.load(loaded.path)
     metadata["recipe"]["model"] |= {"calibration": list(calibration), "box_calibration": list(box_calibration)}
+    tensors |= checkpoint.prefixed("model", {f"extent.{name}": tensor for name, tensor in extent.state_dict().items()})
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(out, tensors, metadata)

@@ -106,7 +106,13 @@ def test_any_bytes_as_captions(tmp_path: Path, name: str, content: bytes) -> Non
 
 
 @tried
-@given(SIZES, st.integers(1, 12), st.integers(0, 2**32 - 1), st.sampled_from(["sides", "authors"]), st.booleans())
+@given(
+    SIZES,
+    st.integers(1, 12),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["extents", "sides", "authors"]),
+    st.booleans(),
+)
 def test_points_and_boxes_lie_in_the_image(
     size: tuple[int, int], side: int, seed: int, boxes: str, sparse: bool
 ) -> None:
@@ -116,7 +122,10 @@ def test_points_and_boxes_lie_in_the_image(
         heat *= draw.random(heat.shape) > 0.8
     captions = [Caption.of_phrase(text) for text in ("a", "b", "c")]
     scores = (heat.max((1, 2)) > 0).astype(np.float32) * 0.5
-    found = PhraseHeat(heat, scores, np.zeros(3, int), np.zeros((3, 0), np.float32))
+    extents = draw.random((3, side * (boxes == "extents"), side)).astype(np.float32)
+    if extents.size:
+        extents[heat == heat.max((1, 2), keepdims=True)] = 1
+    found = PhraseHeat(heat, scores, np.zeros(3, int), np.zeros((3, 0), np.float32), extents)
     answers = answer(captions, size, found, Reading(boxes=boxes))  # type: ignore[arg-type]
     width, height = size
     for one in answers:

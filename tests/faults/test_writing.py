@@ -53,7 +53,8 @@ class Pointer:
         heat = np.zeros((count, 9, 9), np.float32)
         heat[:, 4, 3:6] = 0.5, 1, 0.5
         scores, nothing = np.full(count, 0.5, np.float32), np.zeros((count, 0), np.float32)
-        return answer(captions, size, PhraseHeat(heat, scores, np.zeros(count, int), nothing), Reading(boxes="sides"))
+        found = PhraseHeat(heat, scores, np.zeros(count, int), nothing, heat[:, :0])
+        return answer(captions, size, found, Reading(boxes="sides"))
 
 
 class Fault:

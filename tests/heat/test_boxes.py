@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from groundcli.heat.boxes import boxes_at, sides_boxes
+from groundcli.heat.boxes import boxes_at, extent_boxes, sides_boxes
 
 
 def spot(row: int, column: int, side: int = 10) -> np.ndarray:
@@ -62,3 +62,17 @@ def test_heat_of_any_shape(side: int) -> None:
 @pytest.mark.parametrize("side", [1, 5])
 def test_a_flat_heat_map_has_no_boxes(value: float, side: int) -> None:
     assert sides_boxes(np.full((side, side), value), (50, 50)) == ([], [])
+
+
+def test_boxes_of_an_extent_are_nested_around_the_point() -> None:
+    """A thing of three certain columns, and of less certain ones to their right."""
+    extent = np.zeros((8, 8), np.float32)
+    extent[2:5, 1:4], extent[2:5, 4], extent[2:5, 5], extent[3, 2] = 0.95, 0.6, 0.2, 1
+    boxes, scores = extent_boxes(extent, (80, 80))
+    assert len(boxes) == len(scores) == 5
+    assert scores == sorted(scores, reverse=True)
+    first, wider, narrower, widest, narrowest = (box[2] for box in boxes)
+    assert narrowest < narrower < first < wider < widest
+    for x, y, width, height in boxes:
+        assert x <= 25 <= x + width
+        assert y <= 35 <= y + height

@@ -1,0 +1,138 @@
+"""How far a phrase's thing reaches around its point: for each cell, how likely the thing's box covers it.
+
+Heat alone doesn't tell a face from the person whose face it is. So a small net looks at each cell, at how much it is
+like the hottest cells, and at what the phrase means, as people are tall and hats are small. It is fitted to true boxes
+of validation images (`groundcli calibrate`), in seconds; training never sees a box.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HIDDEN, ABOUT, DIRECTIONS = 32, 24, 16  # widths; and how many principal directions of vectors are looked at
+HOTTEST = 12  # cells
+LARGEST = 4.0  # deviations; what is further off tells no more
+DROPPED, RATE, DECAY, EPOCHS, BATCH, CELLS = 0.3, 5e-3, 0.03, 12, 32, 128  # of the fit
+
+
+class Extent(nn.Module):
+    """A net per cell, told what the phrase means.
+
+    Args:
+        levels: L.
+        spaces: K, of the words' vectors: 1 or L.
+        dimension: D.
+    """
+
+    def __init__(self, levels: int, spaces: int, dimension: int):
+        super().__init__()
+        self.parts = [spaces * dimension, *[dimension] * levels]  # of vectors: words, the hottest cell at each level
+        clues, directions = 14 + 4 * levels, DIRECTIONS * len(self.parts)
+        self.register_buffer("usual", torch.zeros(2, clues))  # mean and deviation of clues
+        self.known = nn.Linear(sum(self.parts), directions)  # principal directions of each part
+        self.about = nn.Linear(directions, ABOUT)
+        self.cell, self.told = nn.Linear(clues, HIDDEN), nn.Linear(ABOUT, HIDDEN, bias=False)
+        self.hidden, self.out = nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 1)
+        self.usual: Tensor
+
+    def logits(self, clues: Tensor, vectors: Tensor) -> Tensor:
+        """Of cells being covered: clues (P, N, C) and vectors (P, (K + L) D) of `look` -> (P, N)."""
+        scaled = ((clues - self.usual[0]) / self.usual[1].clamp_min(1e-6)).clamp(-LARGEST, LARGEST)
+        about = F.dropout(F.relu(self.about(self.known(vectors).clamp(-LARGEST, LARGEST))), DROPPED, self.training)
+        cells = F.relu(self.cell(scaled) + self.told(about).unsqueeze(1))
+        return self.out(F.relu(self.hidden(cells)))[..., 0]
+
+    def forward(self, clues: Tensor, vectors: Tensor) -> Tensor:
+        """How likely the box covers each cell, (P, N) in [0, 1]; 1 at the hottest one, around which boxes are found."""
+        peak = clues[..., :1].argmax(1)
+        return torch.sigmoid(self.logits(clues, vectors)).scatter(1, peak, 1.0)
+
+
+def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """What `Extent` goes by.
+
+    Args:
+        v: cells (L, N, D) of one image.
+        words: the mean of each phrase's words that name something, (K, P, D).
+        maps: heat maps of the phrases, (P, M, M).
+        scores: (P), of the phrase's best word.
+
+    Returns:
+        Clues (P, N, C), the first of which is heat as a share of its peak, and vectors (P, (K + L) D).
+    """
+    count, side, _ = maps.shape
+    heat = maps.flatten(1).float()
+    heat = heat / heat.amax(1, keepdim=True).clamp_min(1e-12)
+    peak = heat.argmax(1)
+    row, column = peak // side, peak % side
+    each = torch.arange(side, device=v.device)
+    # The lowest of the rows' maxima from the hottest one to each, what has to be passed on the way; and of columns.
+    down, across = _way(heat.view(count, side, side).amax(2), row), _way(heat.view(count, side, side).amax(1), column)
+    down, across = (one.flatten(1) for one in torch.broadcast_tensors(down.unsqueeze(2), across.unsqueeze(1)))
+    y, x = (each - row.unsqueeze(1)).unsqueeze(2) / side, (each - column.unsqueeze(1)).unsqueeze(1) / side
+    y, x = (one.flatten(1) for one in torch.broadcast_tensors(y, x))
+    size = (heat >= 0.5).float().mean(1, keepdim=True).clamp_min(1e-3).sqrt()
+    cells = F.normalize(v.float() - v.float().mean(1, keepdim=True), dim=-1)  # (L, N, D)
+    hottest = heat.topk(min(HOTTEST, heat.shape[1])).indices
+    seeds = torch.cat([cells[:, peak], cells[:, hottest].mean(2)])  # (2 L, P, D)
+    alike = seeds @ torch.cat([cells, cells]).transpose(1, 2)  # (2 L, P, N)
+    per_cell = [heat, across, down, torch.minimum(across, down), x, y, x.abs() / size, y / size, *alike]
+    whole = [(heat >= 0.3).float().mean(1), (heat >= 0.7).float().mean(1), size[:, 0], row / side, column / side]
+    whole += [scores.float(), *(alike > 0.3).float().mean(2)]
+    clues = torch.cat([torch.stack(per_cell, 2), torch.stack(whole, 1).unsqueeze(1).expand(-1, side * side, -1)], dim=2)
+    said, there = F.normalize(words.float(), dim=-1), v.float()[:, peak]  # (K, P, D), (L, P, D)
+    return clues, torch.cat([said, there]).transpose(0, 1).flatten(1)
+
+
+def _way(values: Tensor, start: Tensor) -> Tensor:
+    """The lowest of values (P, M) on the way from one of them, (P) int64, to each: (P, M)."""
+    each = torch.arange(values.shape[1], device=values.device)
+    first, last = torch.minimum(start[:, None], each), torch.maximum(start[:, None], each)  # (P, M)
+    between = (each >= first[..., None]) & (each <= last[..., None])  # (P, M, M)
+    return torch.where(between, values.unsqueeze(1), torch.inf).amin(2)
+
+
+def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, counts: Tensor) -> Extent:
+    """Fits a new net to phrases whose boxes are known; the same one each time.
+
+    Args:
+        extent: new.
+        clues, vectors: of P phrases of any images, of `look`.
+        covered: (P, N), the share of each cell that the box covers.
+        counts: (P), how much a phrase counts.
+    """
+    counts = counts / counts.mean()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        extent.apply(lambda part: part.reset_parameters() if isinstance(part, nn.Linear) else None)
+        deviation, mean = torch.std_mean(clues.flatten(0, 1), 0)
+        extent.usual.copy_(torch.stack([mean, deviation]))
+        _set_directions(extent, vectors)
+        learning = [parameter for name, parameter in extent.named_parameters() if not name.startswith("known.")]
+        optimizer = torch.optim.AdamW(learning, weight_decay=DECAY)
+        steps = EPOCHS * max(len(clues) // BATCH, 1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+        extent.requires_grad_(True).train()
+        for _ in range(steps):
+            drawn, cells = torch.randint(len(clues), (BATCH,)), torch.randperm(clues.shape[1])[:CELLS]
+            logits = extent.logits(clues[drawn][:, cells], vectors[drawn])
+            losses = F.binary_cross_entropy_with_logits(logits, covered[drawn][:, cells], reduction="none").mean(1)
+            optimizer.zero_grad()
+            (losses * counts[drawn]).mean().backward()
+            optimizer.step()
+            schedule.step()
+    return extent.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _set_directions(extent: Extent, vectors: Tensor) -> None:
+    """The principal directions of each part of vectors (P, ...), scaled so that the deviation along each is one."""
+    known, first = extent.known, 0
+    for i, width in enumerate(extent.parts):
+        part, mean = slice(first, first + width), vectors[:, first : first + width].mean(0)
+        _, values, directions = torch.linalg.svd(vectors[:, part] - mean, full_matrices=False)
+        scaled = directions[:DIRECTIONS] / (values[:DIRECTIONS, None] / len(vectors) ** 0.5).clamp_min(1e-6)
+        rows = slice(i * DIRECTIONS, i * DIRECTIONS + len(scaled))
+        known.weight[i * DIRECTIONS : (i + 1) * DIRECTIONS], known.bias[i * DIRECTIONS : (i + 1) * DIRECTIONS] = 0, 0
+        known.weight[rows, part], known.bias[rows] = scaled, -(scaled @ mean)
+        first += width
