@@ -48,8 +48,10 @@ def calibrate(options: CalibrateOptions) -> None:
         f"{numbers['phrases']:,} phrases: area under the ROC curve {presence['auroc']:.3f}, "
         f"{100 * presence['absent_above_half']:.1f} % of the absent above 0.5, "
         f"expected calibration error {100 * presence['calibration']['ece']:.1f} %; of {numbers['boxes']:,} boxes "
-        f"{100 * numbers['box_ece']:.1f} %; R@1 {100 * numbers['box_recall']:.1f} %"
+        f"{100 * numbers['box_ece']:.1f} %"
     )
+    for name, recall in numbers["box_recall"].items():
+        output.print(f"{name}: " + ", ".join(f"{rank} {100 * share:.1f} %" for rank, share in recall.items()))
     for share, score in numbers["keeps"].items():
         output.print(f"--min-score {score:.3f} keeps {100 * float(share):g} % of the right points")
     output.print(f"{options.out}: the weights, calibrated")

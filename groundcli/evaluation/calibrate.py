@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from groundcli.model.extent import Extent
 
 KEPT = (0.99, 0.98, 0.95)  # shares of right points
+RANKS = (1, 5)
 Numbers = dict[str, Any]
 
 
@@ -62,9 +63,9 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
 
     Returns:
         All measured on images that the fit hasn't seen, in `FOLDS` parts, all data sets together: "phrases", "boxes"
-        (that were fitted to, the absent ones' too), "presence" (see `presence_summary`), "box_recall", the share of
-        phrases whose first box matches, "box_ece", the expected calibration error of boxes, and "keeps": for each share
-        of right points the score that so many of them reach.
+        (that were fitted to, the absent ones' too), "presence" (see `presence_summary`), "box_recall", for
+        each data set the share of its phrases of whose first or first five boxes one matches, "box_ece", the expected
+        calibration error of boxes, and "keeps": for each share of right points the score that so many of them reach.
 
     Raises:
         GroundcliError: weights, data or the device are missing, too few images, or no phrase has any heat.
@@ -105,7 +106,10 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
         "phrases": len(table),
         "boxes": len(matches),
         "presence": presence_summary(present, absent),
-        "box_recall": float(present["matches"].map(lambda found: len(found) and found[0]).mean()),
+        "box_recall": {
+            str(name): {f"R@{k}": float(found.map(lambda matches, k=k: matches[:k].any()).mean()) for k in RANKS}
+            for name, found in present.groupby("set")["matches"]
+        },
         "box_ece": reliability(box_scores, matches)["ece"],
         "keeps": {str(share): float(np.quantile(scores[hits > 0], 1 - share)) for share in KEPT},
     }

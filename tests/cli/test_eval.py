@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def test_weights_whose_scores_are_probabilities(groundcli: Run, tmp_path: Path) 
     done = groundcli(*common)
     assert "area under the ROC curve" in done.stdout
     assert "keeps 99 % of the right points" in done.stdout
+    assert re.search(r"^flickr30k: R@1 [\d.]+ %, R@5 [\d.]+ %$", done.stdout, re.M)
     tensors, metadata = checkpoint.load(out)
     before, _ = checkpoint.load(SHIPPED / "lite.safetensors")
     extent = {name for name in tensors if name.startswith("model/extent.")}
