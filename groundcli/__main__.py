@@ -12,10 +12,10 @@ def main() -> None:
 
     With `GROUNDCLI_DEBUG=1` in the environment the traceback is shown, too.
     """
-    from groundcli.cli import app
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half done is cleared away
     try:
+        from groundcli.cli import app  # here, as Ctrl-C may come while it is imported
+
         app()
     except GroundcliError as error:
         _tell(str(error), "" if isinstance(error, Interrupted) else "error: ")

@@ -1,5 +1,6 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
+import io
 import json
 import os
 import re
@@ -80,7 +81,7 @@ class Journal:
         self._lines = 0
         if resume and path.exists():
             self._read()
-        self._file = path.open("ab" if resume else "wb")
+        self._file = path.open("ab" if resume else "wb", buffering=0)
 
     def _read(self) -> None:
         end = 0
@@ -112,8 +113,7 @@ class Journal:
         """Writes records down, all or (killed in between) the first of them."""
         offset = self._file.tell()
         encoded = [line.text.encode() + b"\n" for line in lines]
-        self._file.write(b"".join(encoded))
-        self._file.flush()
+        append(self._file, b"".join(encoded))
         for line, written in zip(lines, encoded, strict=True):
             self._note(line.name, line.key, line.failed, offset)
             offset += len(written)
@@ -137,6 +137,14 @@ class Journal:
                 new.write(old.readline())
             new.flush()
             os.fsync(new.fileno())
+
+
+def append(file: io.FileIO, data: bytes) -> None:
+    """Writes all of it, in several pieces if need be. Without a buffer, from which what failed, as on a full disk, would
+    be written once more when the file is closed. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def read(path: Path) -> Iterator[Record]:

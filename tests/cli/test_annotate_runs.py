@@ -140,7 +140,6 @@ def test_interrupted_within_a_batch(photos: Path, groundcli: Run, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="children that are still starting print their tracebacks", strict=False)
 @pytest.mark.parametrize("wait", [0.0, 0.5, 2.0, 5.0])
 def test_ctrl_c_with_several_devices(photos: Path, tmp_path: Path, wait: float) -> None:
     """A terminal sends it to all processes of the group, from the first moment of each on."""
