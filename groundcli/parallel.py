@@ -148,4 +148,3 @@ def stop_if_asked() -> None:
     """For what takes long, in whatever thread. Raises Interrupted once somebody asked to stop (`interruptible`)."""
     if _asked.is_set():
         raise Interrupted("interrupted")
-

@@ -3,13 +3,11 @@
 import io
 import json
 import os
-import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
@@ -19,7 +17,7 @@ from groundcli.files import replacing
 from groundcli.output import label_by
 from groundcli.output.coco import coco
 from groundcli.output.phrases import not_found
-from groundcli.output.record import Record
+from groundcli.output.record import Record, opened, sealed
 from groundcli.output.report import report
 
 
@@ -33,29 +31,8 @@ class Line(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> "Line":
-        """The line of a record; its text ends with its own checksum, so that a damaged one is told from a whole one."""
-        text = json.dumps(record, allow_nan=False)
-        sealed = f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}'
-        return cls(record["file_name"], record["key"], "error" in record, sealed)
-
-
-SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
-
-
-def opened(line: bytes) -> Record | None:
-    """The record of a journal's line, without its checksum; None for a line that is damaged or of something else."""
-    seal = SEAL.search(line)
-    if not seal or f"{zlib.crc32(line[: seal.start()] + b'}'):08x}".encode() != seal[1]:
-        return None
-    try:
-        record = json.loads(line[: seal.start()] + b"}")
-    except (ValueError, RecursionError):
-        return None
-    shapes = {"file_name", "key", "error"}, {"file_name", "key", "width", "height", "captions"}
-    if not isinstance(record, dict) or not any(keys <= record.keys() for keys in shapes):
-        return None
-    name = PurePosixPath(str(record["file_name"]))  # files are written by this name: it must not lead elsewhere
-    return None if name.is_absolute() or ".." in name.parts else record
+        """The line of a record."""
+        return cls(record["file_name"], record["key"], "error" in record, sealed(record))
 
 
 class Journal:
@@ -140,8 +117,10 @@ class Journal:
 
 
 def append(file: io.FileIO, data: bytes) -> None:
-    """Writes all of it, in several pieces if need be. Without a buffer, from which what failed, as on a full disk, would
-    be written once more when the file is closed. Raises OSError."""
+    """Writes all of it, in several pieces if need be. Raises OSError.
+
+    The file has no buffer, from which what failed, as on a full disk, would be written once more when it is closed.
+    """
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -32,11 +32,12 @@ from groundcli.annotation.folder import (
     look,
     pictures_of,
 )
-from groundcli.annotation.journal import Count, Line, append, opened, write_outputs
+from groundcli.annotation.journal import Count, Line, append, write_outputs
 from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
+from groundcli.output.record import opened
 from groundcli.parallel import Deaf, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each

@@ -40,8 +40,8 @@ class Ranks:
     """This process among the `count` that train together, as `torchrun` starts them; alone it is one rank of one.
 
     The first one alone writes and prints. What ranks tell each other is plain collectives of torch.distributed, and
-    little: which images could be used, the scores of all pairs, and the gradients' sum. Each raises GroundcliError where
-    another rank is gone.
+    little: which images could be used, the scores of all pairs, and the gradients' sum. Each raises GroundcliError
+    where another rank is gone.
     """
 
     rank: int = 0
