@@ -23,6 +23,10 @@ def main() -> None:
     except KeyboardInterrupt:
         _tell("interrupted")
         sys.exit(Interrupted.exit_code)
+    except SystemExit as end:
+        if end.code == Interrupted.exit_code:  # Ctrl-C in a command, which typer ends without a word
+            _tell("interrupted")
+        raise
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:  # a folder that can't be written to, a full disk
