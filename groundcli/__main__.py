@@ -12,10 +12,10 @@ def main() -> None:
 
     With `GROUNDCLI_DEBUG=1` in the environment the traceback is shown, too.
     """
-    from groundcli.cli import app
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half done is cleared away
     try:
+        from groundcli.cli import app  # here, as Ctrl-C may come while it is imported
+
         app()
     except GroundcliError as error:
         _tell(str(error), "" if isinstance(error, Interrupted) else "error: ")
@@ -23,6 +23,10 @@ def main() -> None:
     except KeyboardInterrupt:
         _tell("interrupted")
         sys.exit(Interrupted.exit_code)
+    except SystemExit as end:
+        if end.code == Interrupted.exit_code:  # Ctrl-C in a command, which typer ends without a word
+            _tell("interrupted")
+        raise
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:  # a folder that can't be written to, a full disk

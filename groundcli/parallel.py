@@ -1,7 +1,6 @@
 """Work done by others ahead of time, in order: threads and processes; and how to stop it."""
 
 import collections
-import multiprocessing
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
@@ -83,13 +84,44 @@ def lanes(count: int) -> Iterator[Executor]:
             torch.set_num_threads(before)  # for threads to come it holds in the whole process
 
 
-def pool(workers: int) -> Executor:
+@contextmanager
+def pool(workers: int) -> Iterator[Executor]:
     """Processes that share no state with this one and never import torch; with 0 workers, two threads, as pictures are
-    worked on outside the GIL for the most part."""
-    if not workers:
-        return ThreadPoolExecutor(2)
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads, and no GPU
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    worked on outside the GIL for the most part. What they haven't begun at the end is dropped."""
+    executor: Executor
+    if workers:
+        executor = ProcessPoolExecutor(workers, mp_context=Deaf(), initializer=_begin_worker)
+    else:
+        executor = ThreadPoolExecutor(2)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+class DeafProcess(SpawnProcess):
+    """A process that hears no Ctrl-C and no SIGTERM, from its first moment on: its parent acts on them.
+
+    Until it has imported what it runs it could only print a traceback. So its parent blocks both while it starts it,
+    and it inherits that.
+    """
+
+    def start(self) -> None:
+        """As of any process."""
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().start()
+        resource_tracker.ensure_running()  # which starts with the first process, and then unblocks both
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Deaf(SpawnContext):
+    """Makes such processes. They are not forked: that would copy the locks of torch's threads, and no GPU."""
+
+    Process = DeafProcess
 
 
 def _begin_worker() -> None:
@@ -106,7 +138,7 @@ def live_with_parent() -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
+    parent = parent_process()
     if parent:
         parent.join()
         os._exit(1)
@@ -138,16 +170,3 @@ def stop_if_asked() -> None:
     """For what takes long, in whatever thread. Raises Interrupted once somebody asked to stop (`interruptible`)."""
     if _asked.is_set():
         raise Interrupted("interrupted")
-
-
-@contextmanager
-def deaf_children() -> Iterator[None]:
-    """Processes that are started here hear no Ctrl-C and no SIGTERM from their first moment on: their parent acts."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

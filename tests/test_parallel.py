@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -127,6 +129,32 @@ def test_worker_processes_have_no_torch_and_outlive_signals() -> None:
         assert executor.submit(noun_phrases, "A man rides a brown horse.").result() == ["A man", "a brown horse"]
         worker = executor.submit(signalled).result()
         assert worker == executor.submit(os.getpid).result() != os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs groups of processes")
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.3, 1.0])
+def test_ctrl_c_while_workers_start_is_their_parents(wait: float) -> None:
+    """A terminal sends it to all of them; they go on, and say nothing."""
+    script = """if True:
+        import os, time
+        from groundcli.parallel import interruptible, pool
+        with interruptible() as stopped, pool(2) as executor:
+            futures = [executor.submit(os.path.basename, f"a/{i}") for i in range(8)]
+            print("started", flush=True)
+            print([future.result() for future in futures])
+            while not stopped():
+                time.sleep(0.01)
+    """
+    command, pipe = [sys.executable, "-c", script], subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (stderr, process.returncode) == ("", 0)
+    assert stdout == "['0', '1', '2', '3', '4', '5', '6', '7']\n"
 
 
 def test_no_workers_are_threads_of_this_process() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from groundcli.data.images import IMAGE_SUFFIXES
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.files import LOCK, beside, is_partial
+from groundcli.output.record import opened
 from groundcli.output.yolo import image_name, label_name
 
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
@@ -126,7 +127,7 @@ def look(out: Path) -> RunFolder:
     if not out.is_dir():
         raise UsageError(f"--out {out}: a file; name a folder")
     run = _run(out)
-    images = [*_positions(out).get("images", ()), *_positions(out).get("earlier", ())]
+    images = _images(out) if run else []
     own = set(run.get("files", ()))
     pages = PAGES in own
     pictures = {f"{folder}{rule(name)}" for folder, rule in PER_IMAGE.items() if folder in own for name in images}
@@ -194,12 +195,18 @@ def _run(out: Path) -> dict[str, Any]:
     return run if all(isinstance(name, str) for name in run["files"]) else {}
 
 
-def _positions(out: Path) -> dict[str, Any]:
+def _images(out: Path) -> list[str]:
+    """Names of the run's images, from `positions.json`; from the journal where that is lost or damaged."""
     try:
         positions = json.loads((out / POSITIONS).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return positions if isinstance(positions, dict) else {}
+        images = [*positions["images"], *positions.get("earlier", ())]
+        if all(isinstance(name, str) for name in images):
+            return images
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        pass
+    with suppress(FileNotFoundError), (out / JOURNAL).open("rb") as lines:
+        return [record["file_name"] for record in map(opened, (line.rstrip(b"\n") for line in lines)) if record]
+    return []
 
 
 def _walk(out: Path) -> Iterator[tuple[str, int]]:

@@ -1,14 +1,13 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
+import io
 import json
 import os
-import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
@@ -18,7 +17,7 @@ from groundcli.files import replacing
 from groundcli.output import label_by
 from groundcli.output.coco import coco
 from groundcli.output.phrases import not_found
-from groundcli.output.record import Record
+from groundcli.output.record import Record, opened, sealed
 from groundcli.output.report import report
 
 
@@ -32,29 +31,8 @@ class Line(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> "Line":
-        """The line of a record; its text ends with its own checksum, so that a damaged one is told from a whole one."""
-        text = json.dumps(record, allow_nan=False)
-        sealed = f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}'
-        return cls(record["file_name"], record["key"], "error" in record, sealed)
-
-
-SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
-
-
-def opened(line: bytes) -> Record | None:
-    """The record of a journal's line, without its checksum; None for a line that is damaged or of something else."""
-    seal = SEAL.search(line)
-    if not seal or f"{zlib.crc32(line[: seal.start()] + b'}'):08x}".encode() != seal[1]:
-        return None
-    try:
-        record = json.loads(line[: seal.start()] + b"}")
-    except (ValueError, RecursionError):
-        return None
-    shapes = {"file_name", "key", "error"}, {"file_name", "key", "width", "height", "captions"}
-    if not isinstance(record, dict) or not any(keys <= record.keys() for keys in shapes):
-        return None
-    name = PurePosixPath(str(record["file_name"]))  # files are written by this name: it must not lead elsewhere
-    return None if name.is_absolute() or ".." in name.parts else record
+        """The line of a record."""
+        return cls(record["file_name"], record["key"], "error" in record, sealed(record))
 
 
 class Journal:
@@ -80,7 +58,7 @@ class Journal:
         self._lines = 0
         if resume and path.exists():
             self._read()
-        self._file = path.open("ab" if resume else "wb")
+        self._file = path.open("ab" if resume else "wb", buffering=0)
 
     def _read(self) -> None:
         end = 0
@@ -112,8 +90,7 @@ class Journal:
         """Writes records down, all or (killed in between) the first of them."""
         offset = self._file.tell()
         encoded = [line.text.encode() + b"\n" for line in lines]
-        self._file.write(b"".join(encoded))
-        self._file.flush()
+        append(self._file, b"".join(encoded))
         for line, written in zip(lines, encoded, strict=True):
             self._note(line.name, line.key, line.failed, offset)
             offset += len(written)
@@ -137,6 +114,16 @@ class Journal:
                 new.write(old.readline())
             new.flush()
             os.fsync(new.fileno())
+
+
+def append(file: io.FileIO, data: bytes) -> None:
+    """Writes all of it, in several pieces if need be. Raises OSError.
+
+    The file has no buffer, from which what failed, as on a full disk, would be written once more when it is closed.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def read(path: Path) -> Iterator[Record]:

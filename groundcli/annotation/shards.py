@@ -8,7 +8,6 @@ but files passes from one to the other, and what a killed run leaves there is ta
 import heapq
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import time
@@ -33,12 +32,13 @@ from groundcli.annotation.folder import (
     look,
     pictures_of,
 )
-from groundcli.annotation.journal import Count, Line, opened, write_outputs
+from groundcli.annotation.journal import Count, Line, append, write_outputs
 from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.data.sample import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
-from groundcli.parallel import deaf_children, live_with_parent, stop_if_asked
+from groundcli.output.record import opened
+from groundcli.parallel import Deaf, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
 PAUSE = 0.1  # seconds between two looks at the journals
@@ -62,10 +62,9 @@ def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
     workers = options.workers
     if workers is None:
         workers = default_workers(sum(map(len, shard.batches)), grounder.on_cpu, shard.share)
-    with shard.journal.open("ab") as journal:
+    with shard.journal.open("ab", buffering=0) as journal:
         for lines in annotate_batches(shard.batches, grounder, options, workers):
-            journal.write(b"".join(line.text.encode() + b"\n" for line in lines))
-            journal.flush()
+            append(journal, b"".join(line.text.encode() + b"\n" for line in lines))
 
 
 def annotate_shards(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Iterator[list[Line]]:
@@ -135,16 +134,9 @@ Started = Iterator[tuple[list[Path], Callable[[], bool]]]
 @contextmanager
 def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
     """Starts a process for each of `--devices`. Gives the journals, and what tells whether all have ended."""
-    context = multiprocessing.get_context("spawn")
+    context = Deaf()
     processes: list[tuple[Any, Connection, str]] = []
     shards = _dealt(batches, options.devices, options, len(options.devices))
-    for shard in shards:
-        end, other = context.Pipe(duplex=False)
-        process = context.Process(target=_serve, args=(other, shard, options))
-        with deaf_children():
-            process.start()
-        other.close()
-        processes.append((process, end, shard.device))
 
     def is_finished() -> bool:
         for process, end, device in processes:
@@ -159,6 +151,12 @@ def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -
         return not any(process.is_alive() for process, *_ in processes)
 
     try:
+        for shard in shards:
+            end, other = context.Pipe(duplex=False)
+            process = context.Process(target=_serve, args=(other, shard, options))
+            process.start()
+            other.close()
+            processes.append((process, end, shard.device))
         yield [shard.journal for shard in shards], is_finished
     finally:
         for process, *_ in processes:

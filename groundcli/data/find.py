@@ -25,6 +25,7 @@ UNMARKED = re.compile(r"[\[\]]")  # what `parse` leaves in a caption
 HIDDEN = re.compile(r"(^|/)\.")
 ANNOTATED = {"run.json", "annotations.jsonl"}  # a folder that holds these is what annotate made of others
 LONGEST = 20_000  # characters of a caption: several pages; what is longer is no caption, and may end no run
+LONGEST_WORD = 500  # characters without white space: spaCy's time grows with the square of them
 MISSING, A_FOLDER = "no such file", "a folder, not an image"
 
 
@@ -344,8 +345,8 @@ def _as_caption(phrase: str) -> Caption:
     text = phrase.strip()
     if not text:
         raise UsageError("--phrase: the phrase is blank")
-    if len(text) > LONGEST:
-        raise UsageError(f"--phrase: {_too_long(text)}")
+    if reason := _too_long(text):
+        raise UsageError(f"--phrase: {reason}")
     return Caption.of_phrase(text)
 
 
@@ -386,11 +387,13 @@ def _samples(
     for name, image in images.items():
         problem = image.problem if is_unicode(name) else "its name isn't UTF-8; rename it"
         texts = matched.captions.get(name, ())
-        captions = [*(parse(text) for text in texts if len(text) <= LONGEST), *everywhere]
+        too_long = [*map(_too_long, texts)]
+        captions = [parse(text) for text, reason in zip(texts, too_long, strict=True) if not reason]
+        captions += everywhere
         if problem:
             failures.append(Failure(name, problem))
             continue
-        failures += [Failure(name, _too_long(text)) for text in texts if len(text) > LONGEST]
+        failures += [Failure(name, reason) for reason in too_long if reason]
         if captions:
             samples.append(Sample(name, image.root.path / image.name, tuple(captions)))
         elif name not in explained and not texts:
@@ -422,7 +425,13 @@ def _notes(samples: Iterable[Sample], orphans: Sequence[Failure]) -> tuple[str, 
 
 
 def _too_long(text: str) -> str:
-    return f"a caption of {len(text):,} characters, {text[:20]!r}...; at most {LONGEST:,} are read"
+    """Why a caption takes too long to read; empty where it doesn't."""
+    if len(text) > LONGEST:
+        return f"a caption of {len(text):,} characters, {text[:20]!r}...; at most {LONGEST:,} are read"
+    word = max(text.split(), key=len, default="")
+    if len(word) > LONGEST_WORD:
+        return f"a caption with {len(word):,} characters in a row, {word[:20]!r}...; at most {LONGEST_WORD} are read"
+    return ""
 
 
 def _legible(failure: Failure) -> Failure:

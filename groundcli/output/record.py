@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,6 +108,34 @@ def quantised(heatmap: np.ndarray) -> Record:
 
 def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 2) for value in values]
+
+
+# --- A record as a line of a file
+
+
+SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
+
+
+def sealed(record: Record) -> str:
+    """A record as a line of the journal. It ends with its own checksum: a damaged line is told from a whole one."""
+    text = json.dumps(record, allow_nan=False)
+    return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}'
+
+
+def opened(line: bytes) -> Record | None:
+    """The record of a journal's line, without its checksum; None for a line that is damaged or of something else."""
+    seal = SEAL.search(line)
+    if not seal or f"{zlib.crc32(line[: seal.start()] + b'}'):08x}".encode() != seal[1]:
+        return None
+    try:
+        record = json.loads(line[: seal.start()] + b"}")
+    except (ValueError, RecursionError):
+        return None
+    shapes = {"file_name", "key", "error"}, {"file_name", "key", "width", "height", "captions"}
+    if not isinstance(record, dict) or not any(keys <= record.keys() for keys in shapes):
+        return None
+    name = PurePosixPath(str(record["file_name"]))  # files are written by this name: it must not lead elsewhere
+    return None if name.is_absolute() or ".." in name.parts else record
 
 
 # --- Heat maps in files, for programs that go on with them

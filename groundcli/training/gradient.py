@@ -26,6 +26,7 @@ from torch import Tensor
 
 from groundcli.data.words import content_key
 from groundcli.devices import autocast
+from groundcli.errors import GroundcliError, first_line
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.loss import loss_terms
@@ -39,7 +40,8 @@ class Ranks:
     """This process among the `count` that train together, as `torchrun` starts them; alone it is one rank of one.
 
     The first one alone writes and prints. What ranks tell each other is plain collectives of torch.distributed, and
-    little: which images could be used, the scores of all pairs, and the gradients' sum.
+    little: which images could be used, the scores of all pairs, and the gradients' sum. Each raises GroundcliError
+    where another rank is gone.
     """
 
     rank: int = 0
@@ -59,7 +61,8 @@ class Ranks:
         if self.count == 1:
             return [mine]
         everyone: list[Any] = [None] * self.count
-        dist.all_gather_object(everyone, mine)
+        with _together():
+            dist.all_gather_object(everyone, mine)
         return everyone
 
     def gather_tensor(self, mine: Tensor, counts: Sequence[int]) -> Tensor:
@@ -69,7 +72,8 @@ class Ranks:
         padded = mine.new_zeros(max(counts), *mine.shape[1:])  # collectives want equal shapes
         padded[: len(mine)] = mine
         everyone = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(everyone, padded)
+        with _together():
+            dist.all_gather(everyone, padded)
         return torch.cat([part[:n] for part, n in zip(everyone, counts, strict=True)])
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -78,9 +82,21 @@ class Ranks:
             return
         parameters = list(parameters)
         flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
-        dist.all_reduce(flat)
+        with _together():
+            dist.all_reduce(flat)
         for p, total in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             p.grad = total.view_as(p)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What other ranks take part in."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo's and NCCL's
+        raise GroundcliError(
+            f"another process of this run has ended ({first_line(error)[:80]}); give the same command with --resume"
+        ) from None
 
 
 @contextmanager

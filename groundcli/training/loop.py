@@ -126,7 +126,9 @@ def _run(
         with locked(out) if ranks.first else nullcontext():
             run = _Run(options, recipe, data, console, device, ranks, stopped, untrained, start)
             resumed = options.resume and run.state.restore(out, partial(console.print, markup=False))
-            if start and not resumed:
+            if resumed:
+                run.find_best()
+            elif start:
                 run.measure_before()
             if ranks.first:
                 keep_metrics(out, run.step, run.state.values["epoch"])
@@ -254,6 +256,22 @@ class _Run:
         values["before"] = values["best"] = self._measure() if self.judge else None
         if self.ranks.first:
             self.state.save_best(self.options.out)
+
+    def find_best(self) -> None:
+        """The best epoch's model has to be there once an epoch was; the last state takes its place where it is lost."""
+        values, lost = self.state.values, ""
+        if self.ranks.first and (values["best"] is not None or (values["epoch"] and not self.judge)):
+            try:
+                checkpoint.load_trained(self.options.out / BEST)
+            except GroundcliError as error:
+                lost = str(error)
+        if not any(self.ranks.gather(lost)):
+            return
+        values["best"] = None  # the next measure is better than an unknown one
+        if self.ranks.first:
+            self.console.print(f"{lost}; the last state takes its place until an epoch is better", markup=False)
+            with self.state.average.in_place(self.state.model):
+                self.state.save_best(self.options.out)
 
     def learn(self, reporter: Reporter) -> None:
         """The loop, from wherever the state is to the last epoch. Raises Interrupted, after the state was saved."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from groundcli.annotation.journal import Journal, Line, opened, read
+from groundcli.annotation.journal import Journal, Line, read
 from groundcli.errors import GroundcliError
+from groundcli.output.record import opened
 
 
 def record(name: str, key: str = "0f", **more: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 from groundcli import Grounder
 from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.folder import TRACEBACKS
-from groundcli.annotation.journal import Line, opened
+from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.answer import PhraseHeat
 from groundcli.data import find
@@ -26,7 +26,7 @@ from groundcli.data.sample import Caption
 from groundcli.errors import GroundcliError, Interrupted
 from groundcli.grounder import EncodedImage
 from groundcli.output.overlays import draw
-from groundcli.output.record import load_heatmaps
+from groundcli.output.record import load_heatmaps, opened
 from groundcli.parallel import interruptible
 from tests.shapes import write_shapes
 

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from groundcli.__main__ import main
+from groundcli.errors import Interrupted
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -36,6 +37,8 @@ def groundcli() -> Run:
                 main()
             except SystemExit as end:
                 status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if status == Interrupted.exit_code != code:
+            raise KeyboardInterrupt  # the signal was for the tests: the command is in their process
         return _checked(subprocess.CompletedProcess(command, status, stdout.getvalue(), stderr.getvalue()), code)
 
     return run

@@ -140,7 +140,6 @@ def test_interrupted_within_a_batch(photos: Path, groundcli: Run, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="children that are still starting print their tracebacks", strict=False)
 @pytest.mark.parametrize("wait", [0.0, 0.5, 2.0, 5.0])
 def test_ctrl_c_with_several_devices(photos: Path, tmp_path: Path, wait: float) -> None:
     """A terminal sends it to all processes of the group, from the first moment of each on."""
@@ -213,6 +212,28 @@ def test_shards_merged_are_the_whole(whole: Path, shards: list[Path], groundcli:
     assert run["counts"] == alone["counts"]
     again = groundcli("merge", *shards, "--out", tmp_path / "merged", code=2)
     assert again.stderr == f"error: {tmp_path / 'merged'} holds a run already; name another --out\n"
+
+
+def test_lines_of_names_that_hold_odd_ends_of_lines_are_merged(groundcli: Run, tmp_path: Path) -> None:
+    """U+2028 and its like end no line of a list of failures; nor do they in the journal."""
+    names = ["a\u2028b.png", "c\x85d.png", "e\x1cf.png", "g\u2029h.png"]
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, name in enumerate(names):
+        draw_shape("red", "circle", (20 * i, 30)).save(folder / name)
+        (folder / name).with_suffix(".txt").write_text("a red circle\u2028 on grey\n", "utf-8")
+    for name in names[:2]:
+        (folder / name).write_bytes(b"no picture")
+    groundcli("annotate", folder, "--out", tmp_path / "whole", *QUIET, code=1)
+    parts = [tmp_path / str(i) for i in (1, 2)]
+    for i, part in enumerate(parts, start=1):
+        groundcli("annotate", folder, "--out", part, "--no-overlays", "--no-report", "--batch-size", 1,
+                  "--shard", f"{i}/2", code=1)  # fmt: skip
+    groundcli("merge", *parts, "--out", tmp_path / "merged", code=1)
+    failures = (tmp_path / "merged" / "failures.jsonl").read_text("utf-8").split("\n")[:-1]
+    assert [json.loads(line)["path"] for line in failures] == sorted(names[:2])
+    for name in ("annotations.json", "failures.jsonl"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_merged_run_is_resumed_as_any_other(

@@ -83,6 +83,12 @@ def test_each_kind_of_error_has_its_exit_code(groundcli: Run, error: BaseExcepti
         assert groundcli(code=code).stderr == said
 
 
+def test_ctrl_c_before_there_is_anything_to_keep(groundcli: Run, tmp_path: Path) -> None:
+    with mock.patch("groundcli.annotation.run.plan", side_effect=KeyboardInterrupt):
+        done = groundcli("annotate", tmp_path, "--out", tmp_path / "out", "--dry-run", code=130)
+    assert (done.stdout, done.stderr) == ("", "interrupted\n")
+
+
 @pytest.mark.parametrize("wanted", ["1", "0", ""])
 def test_debug_shows_the_traceback_and_what_led_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wanted: str

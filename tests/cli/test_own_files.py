@@ -164,6 +164,19 @@ def test_pictures_that_are_gone_or_empty_are_made_again(groundcli: Run, again: t
     assert after == before
 
 
+@pytest.mark.parametrize("damage", [None, b"null", b'{"images": [1]}', b"[" * 100_000])
+def test_the_list_of_images_is_lost_or_damaged(groundcli: Run, again: tuple[Path, Path], damage: bytes | None) -> None:
+    """The journal knows whose pictures these are."""
+    photos, out = again
+    listed = (out / "positions.json").read_bytes()
+    (out / "positions.json").unlink()
+    if damage:
+        (out / "positions.json").write_bytes(damage)
+    done = groundcli("annotate", photos, "--out", out)
+    assert done.stdout.splitlines()[-1] == f"{out}: 2 images found, 0 done, 2 resumed, 0 failed"
+    assert (out / "positions.json").read_bytes() == listed
+
+
 @pytest.mark.parametrize("left", [".0123456789abcdef.partial", "overlays/.0123456789abcdef.partial", "shards/2.jsonl"])
 def test_what_a_killed_run_left_goes(groundcli: Run, again: tuple[Path, Path], left: str) -> None:
     photos, out = again

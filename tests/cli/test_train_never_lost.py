@@ -1,6 +1,8 @@
 """Runs that are killed or stopped, each in a process of its own; that are damaged, or meet a full disk."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import torch
 from groundcli.checkpoint import load, save
 from groundcli.training.state import RunState
 from tests.cli.conftest import Run
-from tests.shapes import write_shapes
+from tests.shapes import draw_shape, write_shapes
 
 SETTINGS = [
     "training.epochs=2", "training.tuning.epochs=2", "training.tuning.mirror=true", "training.batch_size=4",
@@ -45,16 +47,30 @@ def undisturbed(data: list[object], groundcli: Run, tmp_path_factory: pytest.Tem
 
 def start(data: list[object], out: Path, when: Callable[[int], bool], number: int) -> "subprocess.Popen[str]":
     """Begins a run that saves every third step, and sends it a signal once its metrics have come to a step."""
+    with training(data, out) as process:
+        wait_for(out, when, process)
+        process.send_signal(number)
+        process.wait(60)
+    return process
+
+
+@contextmanager
+def training(data: list[object], out: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A run in a process of its own, that doesn't outlive the block."""
     command = [sys.executable, "-m", "groundcli", "train", *data, "--out", out, "--save-every", "3"]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(out: Path, when: Callable[[int], bool], process: "subprocess.Popen[str]") -> None:
+    """Until the metrics have come to a step, or the run to its end."""
     metrics = out / "metrics.jsonl"
-    while process.poll() is None:
-        if metrics.exists() and when(len(metrics.read_text().splitlines())):
-            process.send_signal(number)
-            break
+    while process.poll() is None and not (metrics.exists() and when(len(metrics.read_text().splitlines()))):
         time.sleep(0.002)
-    process.wait(60)
-    return process
 
 
 @contextmanager
@@ -178,12 +194,41 @@ def test_a_loss_that_is_no_number_names_its_images(data: list[object], tmp_path:
     load(tmp_path / "last.safetensors")
 
 
-def test_two_runs_in_one_folder_are_refused(data: list[object], tmp_path: Path, groundcli: Run) -> None:
-    from filelock import FileLock
+def test_the_second_run_in_a_folder_is_refused(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path
+) -> None:
+    """And the first one goes on as if nothing had been."""
+    with training(data, tmp_path) as first:
+        wait_for(tmp_path, lambda lines: lines >= 2, first)
+        first.send_signal(signal.SIGSTOP)  # so that it is there for as long as the second one looks
+        said = f"error: {tmp_path}: another groundcli is at work there; wait for it or name another --out\n"
+        assert groundcli("train", *data, "--out", tmp_path, "--resume", code=2).stderr == said
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(120) == 0
+    check_same(tmp_path, undisturbed)
 
-    with FileLock(tmp_path / ".lock"):
-        done = groundcli("train", *data, "--out", tmp_path, code=2)
-    assert f"{tmp_path}: another groundcli is at work there" in done.stderr
+
+def test_images_that_vanish_or_break_between_epochs_are_left_out(groundcli: Run, tmp_path: Path) -> None:
+    folder, out = tmp_path / "shapes", tmp_path / "out"
+    write_shapes(folder)
+    data = ["--dataset", "folder", "--data", folder, *(word for setting in SETTINGS for word in ("--set", setting))]
+    with training(data, out) as run:
+        wait_for(out, lambda lines: lines >= 1, run)
+        run.send_signal(signal.SIGSTOP)
+        (folder / "blue_circle_0.png").unlink()
+        (folder / "red_square_0.png").write_bytes(b"no picture")
+        draw_shape("red", "square", (90, 90)).save(folder / "green_square_0.png")
+        (folder / "red_square_1.txt").write_text("captions are read once\n")
+        run.send_signal(signal.SIGCONT)
+        stdout, stderr = run.communicate()
+    assert (run.returncode, stderr) == (0, "")
+    assert stdout.count("skipped ") == 2
+    assert "skipped blue_circle_0.png: " in stdout
+    assert "skipped red_square_0.png: " in stdout
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "lr" not in line] == [1, 2, 3, 4]
+    gone_on = groundcli("train", *data, "--out", out, "--resume", code=2)
+    assert gone_on.stderr == f"error: {out}: was trained on other data; name another folder\n"
 
 
 def test_a_run_from_before_a_setting_was_added_goes_on(
@@ -192,8 +237,26 @@ def test_a_run_from_before_a_setting_was_added_goes_on(
     tensors, state = load(undisturbed / "last.safetensors")
     del state["recipe"]["training"]["mirror"]
     save(tmp_path / "last.safetensors", tensors, state)
-    (tmp_path / "metrics.jsonl").write_text((undisturbed / "metrics.jsonl").read_text())
+    for name in ("best.safetensors", "metrics.jsonl"):
+        shutil.copyfile(undisturbed / name, tmp_path / name)
     groundcli("train", *data, "--out", tmp_path, "--resume")
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_the_last_state_takes_the_place_of_a_lost_best(
+    data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path, damage: str
+) -> None:
+    """Nobody measured anything here, so that the last epoch was the best one."""
+    out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
+    best = out / "best.safetensors"
+    best.unlink() if damage == "lost" else os.truncate(best, 1000)
+    done = groundcli("train", *data, "--out", out, "--resume")
+    assert f"{best}: " in done.stdout
+    assert "; the last state takes its place until an epoch is better" in done.stdout
+    ours, theirs = load(best), load(undisturbed / "best.safetensors")
+    assert ours[1] == theirs[1]
+    assert ours[0].keys() == theirs[0].keys()
+    assert all(torch.equal(ours[0][name], theirs[0][name]) for name in theirs[0])
 
 
 def test_other_data_is_not_gone_on_with(data: list[object], undisturbed: Path, groundcli: Run, tmp_path: Path) -> None:

@@ -341,6 +341,18 @@ def test_no_captions_anywhere_is_one_error(tmp_path: Path) -> None:
     assert load([tmp_path / "photos"], shard=(3, 3)).notes == ("this shard has no images: there are too few for 3",)
 
 
+def test_captions_that_take_too_long_to_read_are_failures(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg", "c.jpg", a_txt="a dog " * 4000, b_txt="[" * 501 + "\na dog\n", c_txt="[" * 500)
+    found = load([tmp_path])
+    assert {sample.name: texts(sample) for sample in found.samples} == {"b.jpg": ["a dog"], "c.jpg": ["[" * 500]}
+    assert failed(found) == {
+        "a.jpg": "a caption of 23,999 characters, 'a dog a dog a dog a '...; at most 20,000 are read",
+        "b.jpg": "a caption with 501 characters in a row, '[[[[[[[[[[[[[[[[[[[['...; at most 500 are read",
+    }
+    with pytest.raises(UsageError, match="--phrase: a caption with 501 characters in a row"):
+        load([tmp_path], phrases=["x" * 501])
+
+
 def test_brackets_that_mark_nothing_are_noted(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.jpg", a_txt="[a dog runs\n[a dog] runs", b_txt="a cat] sits")
     result = load([tmp_path])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from groundcli.annotation.journal import Line, opened
+from groundcli.annotation.journal import Line
 from groundcli.answer import PhraseHeat, Reading, answer
 from groundcli.data.caption_files import captions_of, is_unicode
 from groundcli.data.find import load
@@ -19,7 +19,7 @@ from groundcli.data.sample import Caption
 from groundcli.data.words import tokenize, words_in
 from groundcli.errors import GroundcliError
 from groundcli.files import beside
-from groundcli.output.record import record_of
+from groundcli.output.record import opened, record_of
 from tests.faults.conftest import CASES
 
 pytestmark = pytest.mark.slow
@@ -90,17 +90,20 @@ def test_items_of_captions_files(item: object) -> None:
     | st.text(st.sampled_from('",;|\t\n\r#0\\ab'), max_size=60).map(lambda text: f"image,caption\n{text}".encode()),
 )
 def test_any_bytes_as_captions(tmp_path: Path, name: str, content: bytes) -> None:
-    """The image is found, and has captions of text, or something says why not."""
+    """The dog has captions of text, or something says why not; the cat has its own, whatever else lies there."""
     for old in tmp_path.iterdir():
         old.unlink()
-    (tmp_path / "dog.jpg").write_bytes(b"x")
+    for image in ("dog.jpg", "cat.jpg"):
+        (tmp_path / image).write_bytes(b"x")
+    (tmp_path / "cat.txt").write_text("a cat\n")
     (tmp_path / name).write_bytes(content)
-    with suppress(GroundcliError):  # no caption for any image
-        found = load([tmp_path])
-        assert found.images == 1
-        assert found.samples or found.failures
-        assert all(is_unicode(caption.text) and caption.text.strip() for s in found.samples for caption in s.captions)
-        assert all(is_unicode(failure.reason) and len(failure.reason) < 500 for failure in found.failures)
+    found = load([tmp_path])
+    assert found.images == 2
+    captions = {sample.name: [caption.text for caption in sample.captions] for sample in found.samples}
+    assert "a cat" in captions["cat.jpg"]
+    assert "dog.jpg" in captions or "dog.jpg" in [failure.path for failure in found.failures]
+    assert all(is_unicode(text) and text.strip() for several in captions.values() for text in several)
+    assert all(is_unicode(failure.reason) and len(failure.reason) < 500 for failure in found.failures)
     with suppress(GroundcliError):
         load([tmp_path], tmp_path / name)
 

@@ -84,6 +84,8 @@ class Fault:
             more |= zip(("buffering", "encoding", "errors", "newline"), rest, strict=False)
             fault.step()
             raw = Raw(file, mode.replace("b", "").replace("t", ""))
+            if more.get("buffering") == 0:
+                return raw
             buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
             text = {name: more.get(name) for name in ("encoding", "errors", "newline")}
             return buffer if "b" in mode else io.TextIOWrapper(buffer, **text)
