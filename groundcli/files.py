@@ -80,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UsageError(f"{folder}: another groundcli is at work there; wait for it or name another --out") from None
+        raise UsageError(f"{folder}: another groundcli is at work there; wait for it or name another folder") from None
     try:
         yield
     finally:

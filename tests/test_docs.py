@@ -1,5 +1,6 @@
 """What the documentation says can be done: links lead somewhere, commands, options and recipe keys exist."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -119,6 +120,18 @@ def test_commands_and_options_in_the_text(page: Path) -> None:
         elif text.startswith("--") and (unknown := set(re.findall(r"(?:^|\s)(--[\w-]+)", text)) - known):
             refused[text] = ", ".join(unknown)
     assert not refused
+
+
+def test_options_in_messages() -> None:
+    """What errors and hints name is there to be given."""
+    known = options_of(typer.main.get_command(app)) | OF_OTHERS
+    unknown = {}
+    for file in sorted((ROOT / "groundcli").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named = set(re.findall(r"(?<![\w(-])--[a-z][\w-]*\w(?![\w-])", node.value))
+                unknown |= {name: file.name for name in named - known}
+    assert not unknown
 
 
 @page

@@ -140,7 +140,7 @@ def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 def test_two_processes_exclude_each_other(tmp_path: Path, holder: "subprocess.Popen[str]") -> None:
     with pytest.raises(UsageError) as refused, locked(tmp_path):
         pass
-    assert str(refused.value) == f"{tmp_path}: another groundcli is at work there; wait for it or name another --out"
+    assert str(refused.value) == f"{tmp_path}: another groundcli is at work there; wait for it or name another folder"
     assert holder.communicate("")[0] == "released\n"
     with locked(tmp_path):
         assert LOCK in contents(tmp_path)

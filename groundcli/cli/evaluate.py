@@ -26,9 +26,13 @@ def evaluate(options: EvaluateOptions) -> None:
 
     with console.waiting("loading the model") as loaded:
         shown = console.shower(f"{options.dataset} {options.split}", loaded)
-        summary = rows.evaluate(options, shown, console.warn_untrained).summary
-    wide = Console(width=max(Console().width, WIDE))
-    wide.print(for_terminal(title(summary), tables(summary)))
+        wide = Console(width=max(Console().width, WIDE))
+        summary = rows.evaluate(
+            options,
+            shown,
+            console.warn_untrained,
+            lambda summary: wide.print(for_terminal(title(summary), tables(summary))),
+        ).summary
     if options.report:
         console.output().print(f"report: {options.report / 'report.html'}")
     if summary["skipped"].get("image_failed"):

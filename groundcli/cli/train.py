@@ -16,7 +16,7 @@ def train(options: TrainOptions) -> None:
     outcome = run(options, output)
     note = "" if math.isnan(outcome.best) else f", {outcome.title} {100 * outcome.best:.2f} %"
     note += "; on a RANDOM CNN and ELMo (--untrained)" if options.untrained else ""
-    output.print(f"{outcome.weights}: the best epoch{note}")
+    output.print(f"{outcome.weights}: the {'best' if outcome.title else 'last'} epoch{note}")
 
 
 def finetune(options: FinetuneOptions) -> None:

@@ -56,7 +56,7 @@ class Found(NamedTuple):
 def load(
     inputs: Sequence[Path],
     captions: Path | None = None,
-    phrases: Sequence[str] = (),
+    phrases: Sequence[str] | None = (),
     *,
     columns: Columns = (None, None),
     recursive: bool = True,
@@ -78,7 +78,7 @@ def load(
             to folders).
         captions: a captions file or a folder of them. Without it, captions are looked for beside the images, unless
             there are phrases.
-        phrases: given to every image, each as a caption of its own that is one phrase.
+        phrases: given to every image, each as a caption of its own that is one phrase; None where a command takes none.
         columns: of the image and of the caption, where `captions` is a table; by their names in it.
         recursive: whether folders are searched to the bottom.
         limit: take the first images only, at least 1.
@@ -91,7 +91,8 @@ def load(
             has a caption.
         UsageError: a phrase is blank.
     """
-    everywhere = [_as_caption(phrase) for phrase in phrases]
+    everywhere = [_as_caption(phrase) for phrase in phrases or ()]
+    ways = "--captions" if phrases is None else "--captions or --phrase"
     asked = _Asked()
     for path in inputs:
         asked.add(path, recursive)
@@ -107,9 +108,9 @@ def load(
         matched = Matched()
     else:
         matched = _captions_beside(asked.roots.values(), named, chosen)
-    samples, failures = _samples(chosen, matched, everywhere)
+    samples, failures = _samples(chosen, matched, everywhere, ways)
     if parts == 1 and not (matched.captions or matched.failures or everywhere):
-        raise GroundcliError(_no_captions(captions or inputs[0], len(chosen), matched))
+        raise GroundcliError(_no_captions(captions or inputs[0], len(chosen), matched, ways))
     listing = hashlib.sha256("\n".join(islice(named, limit)).encode(errors="surrogateescape")).hexdigest()
     folders = dict.fromkeys((image.root.path / image.name).parent for image in named.values())
     return Found(
@@ -379,7 +380,7 @@ def _captions_beside(roots: Iterable[_Root], images: dict[str, _Image], chosen: 
 
 
 def _samples(
-    images: dict[str, _Image], matched: Matched, everywhere: Sequence[Caption]
+    images: dict[str, _Image], matched: Matched, everywhere: Sequence[Caption], ways: str
 ) -> tuple[list[Sample], list[Failure]]:
     samples: list[Sample] = []
     failures = list(matched.failures)
@@ -398,16 +399,16 @@ def _samples(
             samples.append(Sample(name, image.root.path / image.name, tuple(captions)))
         elif name not in explained and not texts:
             sidecar = basename(splitext(image.name)[0]) + ".txt"
-            hint = f"put them in {sidecar} beside it, or give --captions or --phrase"
+            hint = f"put them in {sidecar} beside it, or give {ways}"
             failures.append(Failure(name, f"no caption: {hint}"))
     return samples, list(dict.fromkeys(failures))
 
 
-def _no_captions(path: Path, images: int, matched: Matched) -> str:
+def _no_captions(path: Path, images: int, matched: Matched, ways: str) -> str:
     other = f" ({matched.orphans[0].path}: {matched.orphans[0].reason})" if matched.orphans else ""
     return (
         f"{path}: no caption for any of the {images} images{other}; "
-        "put NAME.txt beside NAME.jpg, a caption per line, or give --captions or --phrase"
+        f"put NAME.txt beside NAME.jpg, a caption per line, or give {ways}"
     )
 
 

@@ -204,6 +204,7 @@ def evaluate(
     options: EvaluateOptions,
     progress: Progress = lambda items, total: items,
     warn_untrained: Callable[[str], None] = lambda name: None,
+    show: Callable[[Mapping[str, Any]], None] = lambda summary: None,
 ) -> Evaluation:
     """Measures how well a model points, beside the baselines of the same phrases, and writes the files asked for.
 
@@ -211,6 +212,7 @@ def evaluate(
         options: what to do.
         progress: shows how far it is.
         warn_untrained: is given the name of weights that mean nothing.
+        show: is given all numbers before they are written anywhere: a full disk doesn't lose them.
 
     Raises:
         UsageError: --report names a folder with another page.
@@ -263,12 +265,13 @@ def evaluate(
         summary["compared"] |= about_other
     if isinstance(system, PredictionFile):
         summary["predictions"] = {"missing": system.missing, "unused": system.unused}
+    show(summary)
     _write(options, summary, rows)
     return Evaluation(summary, rows)
 
 
 def _write(options: EvaluateOptions, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    """The files asked for. Raises GroundcliError by the option's name."""
+    """The files asked for, each that can be. Raises GroundcliError with the options' names of those that can't."""
     to_file = rows.to_parquet if options.rows and options.rows.suffix == ".parquet" else rows.to_csv
     writers: dict[str, Callable[[Path], object]] = {
         "json": lambda path: path.write_text(json.dumps(summary, indent=2) + "\n", "utf-8"),
@@ -276,10 +279,13 @@ def _write(options: EvaluateOptions, summary: Mapping[str, Any], rows: pd.DataFr
         "rows": lambda path: to_file(path, index=False),
         "report": lambda folder: write_page(folder, summary, rows),
     }
+    failed = []
     for name, write in writers.items():
         path: Path | None = getattr(options, name)
         try:
             if path:
                 write(path)
         except OSError as error:
-            raise GroundcliError(f"--{name} {path}: can't be written ({error.strerror or error})") from None
+            failed.append(f"--{name} {path}: can't be written ({error.strerror or error})")
+    if failed:
+        raise GroundcliError("; ".join(failed))

@@ -67,7 +67,7 @@ def load(
     for source in options.sources:
         learning: Sequence[Sample]
         if source.dataset == FOLDER:
-            found = find.load([source.root], options.captions, columns=options.columns)
+            found = find.load([source.root], options.captions, None, columns=options.columns)
             learning = found.samples
             for failure in found.failures:
                 tell(f"skipped {failure.path}: {failure.reason}")

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,9 +106,11 @@ class LiveFeatures:
             batches: indices.
             mirrored: those whose images are mirrored.
         """
-        batches = list(batches)
-        early = 2 * max(map(len, batches), default=0)
-        images = ahead(partial(self._prepare, mirrored=mirrored), chain.from_iterable(batches), early, THREADS)
+        batches = iter(batches)  # as they come: whoever hands them out may show how far this is
+        first = list(islice(batches, 1))
+        batches, again = tee(chain(first, batches))
+        early = 2 * max([1, *map(len, first)])
+        images = ahead(partial(self._prepare, mirrored=mirrored), chain.from_iterable(again), early, THREADS)
         for prepared in self._timed(list(islice(images, len(batch))) for batch in batches):
             usable = [image for image in prepared if image is not None]
             if not usable:

@@ -45,6 +45,8 @@ from groundcli.weights.store import BEST
 
 NAMES = 5  # of images, that an error shows
 SHOWN = 10  # words that a warning shows
+BATCH_SIZE = "training.batch_size="
+STEPS, SMALL = 8, 16  # of few images an epoch has so many steps, as long as batches have so many images to tell apart
 GENTLER = 10  # the rate of finetuning is so much lower than that of training: most was learned already
 
 
@@ -183,7 +185,8 @@ class _Run:
         self.judge: Judge | None = None
         if data.validation and settings.validate_every:
             self.judge = judge_by(data.validation, self._features(data.validation, model.backbone, self.in_use, tuned))
-        recipe = _with_fitting_batch(recipe, self.pairs, console)
+        chosen = any(text.startswith(BATCH_SIZE) for text in options.settings)
+        recipe = _with_fitting_batch(recipe, self.pairs, chosen, console)
         self.settings = recipe.training
         if not start and not has_state(options.out):
             self._set_scale(model)
@@ -416,15 +419,20 @@ class _Run:
                 return
 
 
-def _with_fitting_batch(recipe: Recipe, pairs: Pairs, console: Console) -> Recipe:
-    """A recipe whose batches are no larger than there are images. Raises GroundcliError where there are under two."""
-    count = min(len(pairs.indices), pairs.drawn)
+def _with_fitting_batch(recipe: Recipe, pairs: Pairs, chosen: bool, console: Console) -> Recipe:
+    """A recipe whose batches fit the images: no larger than there are, and no epoch of a step or two unless `chosen`.
+
+    Raises:
+        GroundcliError: there are under two images.
+    """
+    count, wanted = min(len(pairs.indices), pairs.drawn), recipe.training.batch_size
     if count < 2:
         raise GroundcliError(f"{count} usable images with captions: training tells pairs apart, and needs two at least")
-    if count >= recipe.training.batch_size:
+    size = min(wanted, count, wanted if chosen else max(SMALL, count // STEPS))
+    if size == wanted:
         return recipe
-    console.print(f"batches of {count}, not {recipe.training.batch_size}: there are no more images", markup=False)
-    return override(recipe, [f"training.batch_size={count}"], "the recipe")
+    console.print(f"batches of {size}, not {wanted}: there are {count} images", markup=False)
+    return override(recipe, [f"{BATCH_SIZE}{size}"], "the recipe")
 
 
 def _digest_of_stages(model: GroundingModel) -> str:

@@ -34,7 +34,12 @@ class Bar(Progress):
     def __init__(self, console: Console, steps: int, done: int, batch_size: int):
         columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[note]}"))
         super().__init__(
-            *columns, TextColumn("left"), TimeRemainingColumn(), console=console, speed_estimate_period=120
+            *columns,
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=120,
+            disable=not console.is_terminal,  # epochs are lines, which are enough for a file
         )
         self._batch_size = batch_size
         self._task = self.add_task("", total=steps, completed=done, note="")
@@ -94,7 +99,7 @@ class Reporter:
             self._curves("validation", {judge.name: measured}, step)
             title = f", {judge.title} {100 * measured:.2f} %"
             self._best = f"  best {measured:.2%}" if better else self._best
-        best = ", the best" if better else ""
+        best = ", the best" if better and judge else ""
         self.line(f"epoch {epoch}: loss {loss:.4f}{title}{best}; data wait {self._wait:.1%}")
 
     def overlays(self, model: GroundingModel, samples: Sequence[Sample], precision: Precision, step: int) -> None:

@@ -23,6 +23,7 @@ from groundcli.training.gradient import Ranks
 
 BATCH = 8  # images at the grid of use
 GROUP = 50  # images among which a caption has to find its own: fixed, so that numbers of different data compare
+CAPTIONS = 5  # of an image that are asked about
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Judge:
     def measure(self, model: GroundingModel, ranks: Ranks, precision: Precision, stopped: Stopped) -> float:
         """A fraction, of what all ranks find in their share of the images. Raises Interrupted."""
         model.eval()
-        hits = tries = 0
+        hits = tries = 0.0
         for more_hits, more_tries in self.counts(model, ranks, precision):
             hits, tries = hits + more_hits, tries + more_tries
             if stopped():
@@ -54,8 +55,8 @@ class Judge:
             raise Interrupted("interrupted during validation")
         return sum(hits for hits, *_ in everyone) / max(1, sum(tries for _, tries, _ in everyone))
 
-    def counts(self, model: GroundingModel, ranks: Ranks, precision: Precision) -> Iterator[tuple[int, int]]:
-        """Hits and tries, batch by batch."""
+    def counts(self, model: GroundingModel, ranks: Ranks, precision: Precision) -> Iterator[tuple[float, float]]:
+        """Hits, or how probable they are, and tries, batch by batch."""
         raise NotImplementedError
 
     def read(self, indices: Sequence[int]) -> Iterator[MapBatch]:
@@ -89,30 +90,37 @@ class Pointing(Judge):
 
 
 class Pairing(Judge):
-    """Recall of pairing, where nobody drew boxes: how often a caption finds its image among 50, and the image it."""
+    """Where nobody drew boxes: how probable the model thinks it that a caption's own image, among 50, is its own.
 
-    name = "pairing_recall"
-    title = "validation recall of pairing"
+    A probability, as counts of captions that find their image are the same for epoch after epoch.
+    """
 
-    def counts(self, model: GroundingModel, ranks: Ranks, precision: Precision) -> Iterator[tuple[int, int]]:
-        """See `Judge`. The first caption of each image counts."""
-        first = {index: self.samples[index].captions[0].text for index in self.features.indices}
-        words = {index: [word.text for word in tokenize(text)] for index, text in first.items()}
+    name = "pairing_probability"
+    title = "validation probability of the right image"
+
+    def counts(self, model: GroundingModel, ranks: Ranks, precision: Precision) -> Iterator[tuple[float, float]]:
+        """See `Judge`. The first captions of each image count."""
+        words: dict[int, list[list[str]]] = {}
+        for index in self.features.indices:
+            captions = self.samples[index].captions[:CAPTIONS]
+            words[index] = [text for c in captions if (text := [word.text for word in tokenize(c.text)])]
         indices = [index for index in self.features.indices if words[index]]
-        device, grid = model.backbone.mean.device, model.config.visual.grid
+        device, grid, loss = model.backbone.mean.device, model.config.visual.grid, model.config.loss
         for group in ranks.share([indices[i : i + GROUP] for i in range(0, len(indices), GROUP)]):
             batches = list(self.read(group))
             if not batches:
                 continue
+            said = [words[index] for batch in batches for index in batch.indices]
+            own = torch.tensor([row for row, captions in enumerate(said) for _ in captions], device=device)  # (C)
             with autocast(device, precision):
-                text = model.encode_text([words[index] for batch in batches for index in batch.indices])
+                text = model.encode_text([caption for captions in said for caption in captions])
                 both = torch.cat([model.word_mapping(text.words), model.sentence_mapping(text.sentences)], 1)
                 maps = (pairwise_scores(model.visual_mapping(batch.maps, grid), both) for batch in batches)
-                scores = torch.cat(list(maps)).mean(-1)  # (B, U + B)
-            count = len(scores)
-            fit = word_pertinence(scores[:, :-count][:, text.index], text.mask, model.config.loss.gamma1)  # (B, B)
-            fit, same = fit + scores[:, -count:], torch.arange(count, device=device)
-            yield int((fit.argmax(0) == same).sum() + (fit.argmax(1) == same).sum()), 2 * count
+                scores = torch.cat(list(maps)).float().mean(-1)  # (B, U + C)
+            count = len(own)
+            fit = word_pertinence(scores[:, :-count][:, text.index], text.mask, loss.gamma1) + scores[:, -count:]
+            right = (loss.gamma2 * fit).softmax(0)[own, torch.arange(count, device=device)]  # of (B, C)
+            yield float(right.sum()), count
 
 
 def judge_by(samples: Sequence[Sample], features: LiveFeatures) -> Judge:

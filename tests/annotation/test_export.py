@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -218,7 +220,7 @@ def test_photographs_that_are_elsewhere_now(out: Path, tmp_path: Path, groundcli
 
 def test_pandas_reads_the_table(out: Path, groundcli: Run) -> None:  # noqa: F811
     groundcli("export", out, "--format", "csv")
-    table = pandas.read_csv(out / "phrases.csv")
+    table = pandas.read_csv(out / "phrases.csv", keep_default_na=False, na_values=[""])
     assert table.phrase.tolist() == ["A man", "a red truck", "the tall man", "A man", "a man", "two dogs"]
     assert table.box_width.tolist() == [20, 24, 20, 20, 12, 30]
     with (out / "phrases.csv").open(newline="") as file:
@@ -234,6 +236,73 @@ def test_hugging_face_reads_the_lines(out: Path, groundcli: Run, tmp_path: Path)
     )
     assert rows["phrase"][1] == "a red truck"
     assert rows[1]["boxes"] == [{"bbox": [30, 10, 24, 16], "score": 0.9}]
+
+
+def test_pandas_reads_phrases_that_look_like_nothing(tmp_path: Path, groundcli: Run) -> None:  # noqa: F811
+    texts = ["None", "nan", "NULL", "n/a"]
+    out = make_run(tmp_path, {"a.jpg": [answer(text, {text: (MAN, 0.5)}) for text in texts]})
+    groundcli("export", out, "--format", "csv")
+    table = pandas.read_csv(out / "phrases.csv", keep_default_na=False, na_values=[""])  # as the docs have it
+    assert table.phrase.tolist() == table.caption.tolist() == texts
+    assert table.box_width.tolist() == [20] * 4
+
+
+# --- The COCO file
+
+
+@pytest.mark.slow
+def test_hugging_face_reads_the_coco_file(out: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip(DATASETS)
+
+    def rows(field: str) -> Any:
+        path, cache = str(out / "annotations.json"), str(tmp_path / "cache")
+        return datasets.load_dataset("json", data_files=path, field=field, split="train", cache_dir=cache)
+
+    assert rows("annotations")[1]["phrase"] == "a red truck"
+    assert rows("annotations")[1]["bbox"] == [30, 10, 24, 16]
+    assert sorted(rows("images")["file_name"]) == sorted(IMAGES)
+    assert "the tall man is old" in rows("captions")["caption"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("points", [False, True], ids=["COCO 1.0", "COCO Keypoints 1.0"])
+def test_the_reader_of_cvat(out: Path, groundcli: Run, tmp_path: Path, points: bool) -> None:  # noqa: F811
+    datumaro = pytest.importorskip("datumaro")
+    groundcli("export", out, "--format", "coco", "--categories", "head")
+    folder = tmp_path / "import/annotations"
+    folder.mkdir(parents=True)
+    shutil.copytree(tmp_path / "photos", folder.parent / "images/default")
+    kind = "person_keypoints" if points else "instances"
+    (folder / f"{kind}_default.json").write_bytes((out / "annotations.json").read_bytes())
+    dataset = datumaro.Dataset.import_from(str(folder.parent), f"coco_{kind}")
+    labels = [label.name for label in dataset.categories()[datumaro.AnnotationType.label]]
+    assert labels == ["man", "truck", "dog"]
+    found = {item.id: item.annotations for item in dataset}
+    assert {*found} == {"a b", "sub/images/c#1", "nothing"}
+    boxes = [a for a in found["sub/images/c#1"] if isinstance(a, datumaro.Bbox)]
+    assert [(labels[a.label], a.get_bbox()) for a in boxes] == [("dog", [1, 2, 30, 30])]
+    if points:
+        (point,) = (a for a in found["sub/images/c#1"] if isinstance(a, datumaro.Points))
+        assert point.points == [16, 17]
+
+
+@pytest.mark.slow
+def test_the_reader_of_fiftyone(out: Path, tmp_path: Path) -> None:
+    coco = pytest.importorskip("fiftyone.utils.coco")  # up to its data base
+    importer = coco.COCODetectionDatasetImporter(
+        data_path=str(tmp_path / "photos"),
+        labels_path=str(out / "annotations.json"),
+        label_types=["detections", "segmentations", "keypoints"],
+    )
+    importer.setup()
+    read = {Path(path).name: (about, labels) for path, about, labels in importer}
+    about, labels = read["a b.jpg"]
+    assert (about.width, about.height) == SIZE
+    assert {*labels} == {"detections", "segmentations", "keypoints"}
+    assert labels["detections"].detections[1].bounding_box == [0.5, 0.25, 0.4, 0.4]
+    assert [one.confidence for one in labels["detections"].detections][:2] == [0.6, 0.9]
+    assert labels["keypoints"].keypoints[1].points == [[0.7, 0.45]]
+    assert labels["segmentations"].detections[1].mask.any()
 
 
 # --- Label Studio

@@ -192,7 +192,7 @@ def test_what_has_changed_is_done_again(groundcli: Run, tmp_path: Path) -> None:
 def test_a_second_run_at_the_same_time_is_refused(photos: Path, groundcli: Run, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".lock"):
         done = groundcli("annotate", photos, "--out", tmp_path, code=2)
-    said = "another groundcli is at work there; wait for it or name another --out"
+    said = "another groundcli is at work there; wait for it or name another folder"
     assert done.stderr == f"error: {tmp_path}: {said}\n"
 
 

@@ -214,6 +214,17 @@ def test_what_cannot_be_done_is_said_at_once(
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "folder.json"}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_a_full_disk_loses_no_numbers(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+    written = tmp_path / "tables.md"
+    given = ["eval", "--dataset", "flickr30k", "--data", flickr30k, "--json", "/dev/full", "--markdown", written]
+    done = groundcli(*given, code=3)
+    assert done.stderr == "error: --json /dev/full: can't be written (No space left on device)\n"
+    assert "pointing" in done.stdout
+    assert "lite" in done.stdout
+    assert "flickr30k val lite" in written.read_text()
+
+
 def test_a_missing_split_is_one_line(flickr30k: Path, groundcli: Run) -> None:
     done = groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--split", "test", code=3)
     assert "test.txt: no such file; this folder has the splits val" in done.stderr

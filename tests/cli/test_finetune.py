@@ -1,11 +1,16 @@
 """Learning on from shipped weights: shapes with a word that nobody knows."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from groundcli.checkpoint import load, part
+from groundcli.data.phrases import parse
+from groundcli.data.sample import Sample
+from groundcli.training.data import unseen_words, vocabulary
+from groundcli.weights.load import load_model
 from groundcli.weights.store import SHIPPED
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape, write_shapes
@@ -41,7 +46,7 @@ def test_only_what_was_asked_for_learns(shapes: Path, groundcli: Run, tmp_path: 
     assert "words that lite has never seen: zworblik (" in done.stdout
     assert "24 images to learn from, 24 captions\n" in done.stdout
     assert "before" in done.stdout
-    assert "validation recall of pairing" in done.stdout
+    assert "validation probability of the right image" in done.stdout
     before, after = (
         part("model", load(path)[0]) for path in (SHIPPED / "lite.safetensors", tmp_path / "last.safetensors")
     )
@@ -56,6 +61,9 @@ def test_only_what_was_asked_for_learns(shapes: Path, groundcli: Run, tmp_path: 
     metadata = load(tmp_path / "best.safetensors")[1]
     assert "zworblik" in metadata["vocabulary"]
     assert metadata["best"] >= metadata["before"]  # the model before stays where nothing was better
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    measured = [line["pairing_probability"] for line in lines if "pairing_probability" in line]
+    assert len({*measured, metadata["before"]}) == 3  # it tells epochs apart
 
 
 def test_few_images_just_work_and_too_few_are_refused(groundcli: Run, tmp_path: Path) -> None:
@@ -65,13 +73,19 @@ def test_few_images_just_work_and_too_few_are_refused(groundcli: Run, tmp_path: 
         draw_shape("red", "circle", (20 * i, 10 * i)).save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text(f"a red circle number {i}\n")
     done = groundcli("finetune", folder, "--out", tmp_path / "run", *QUICK)
-    assert "batches of 3, not 8: there are no more images" in done.stdout
+    assert "batches of 3, not 8: there are 3 images" in done.stdout
     for i in range(1, 5):
         (folder / f"{i}.png").unlink()
         (folder / f"{i}.txt").unlink()
     done = groundcli("finetune", folder, "--out", tmp_path / "other", code=3)
     assert "1 images with captions are too few" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_words_that_lite_has_learned_from_are_known() -> None:
+    known = vocabulary(load_model("lite"))
+    caption = parse("A boy on a skateboard watches two giraffes and a zworblik")
+    assert unseen_words([Sample("a.jpg", Path("a.jpg"), (caption,))], known) == [("zworblik", 1)]
 
 
 def test_it_stops_early_where_nothing_gets_better(shapes: Path, groundcli: Run, tmp_path: Path) -> None:

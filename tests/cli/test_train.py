@@ -84,7 +84,7 @@ def test_a_checkpoint_carries_its_recipe(run: Path) -> None:
     [
         (["--set", "training.epoch=3"], 2, "unknown key training.epoch; did you mean training.epochs?"),
         (["--set", "training.epochs=many"], 2, "training.epochs = 'many' is of the wrong type; expected int"),
-        (["--data", "SILENT"], 3, "no caption for any of the 1 images"),
+        (["--data", "SILENT"], 3, "put NAME.txt beside NAME.jpg, a caption per line, or give --captions\n"),
         (["--dataset", "flickr"], 2, "--dataset flickr: expected coco, coco_categories, flickr30k, folder"),
         (["--weight", "1", "--weight", "2"], 2, "2 --weight for 1 folders; expected none, or one per folder"),
         (["--evaluation", "flickr30k"], 2, "--evaluation flickr30k: expected DATASET=DIR"),
@@ -112,10 +112,21 @@ def test_a_batch_is_no_larger_than_the_data(
 ) -> None:
     given = ["--dataset", "folder", "--data", shapes[0], "--out", tmp_path, "--cache-features", run / "features"]
     done = groundcli("train", *given, *SETTINGS, "--set", "training.batch_size=64", "--set", "training.epochs=1")
-    assert "batches of 32, not 64: there are no more images" in done.stdout
+    assert "batches of 32, not 64: there are 32 images" in done.stdout
     about = json.loads((tmp_path / "run.json").read_text())
     assert about["recipe"]["training"]["batch_size"] == 32
     assert about["counts"]["steps"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_few_images_make_small_batches(groundcli: Run, shapes: tuple[Path, dict], tmp_path: Path, command: str) -> None:
+    given = {"train": ["train", "--dataset", "folder", "--data", shapes[0]], "finetune": ["finetune", shapes[0]]}
+    settings = [setting for setting in SETTINGS if "batch_size" not in setting]
+    settings = [word for word in chain.from_iterable(("--set", s) for s in settings if s != "--set")]
+    done = groundcli(*given[command], "--out", tmp_path, *settings, "--set", "training.epochs=1")
+    count = {"train": 32, "finetune": 24}[command]
+    assert f"batches of 16, not 128: there are {count} images\n" in done.stdout
 
 
 @pytest.mark.slow

@@ -53,6 +53,15 @@ def test_both_sources_give_the_same_maps(samples: list[Sample], backbone: Backbo
             torch.testing.assert_close(resize(ours, 4), theirs, atol=1e-2, rtol=1e-2)  # kept in float16
 
 
+def test_batches_are_taken_as_they_are_worked_on(samples: list[Sample], backbone: Backbone) -> None:
+    taken: list[int] = []
+    batches = ([taken.append(index) or index % 6] for index in range(40))  # type: ignore[func-returns-value]
+    for done, _ in enumerate(LiveFeatures(samples, backbone, HOW).read(batches), start=1):
+        assert len(taken) <= done + 3  # a progress bar over them tells the truth
+    assert len(taken) == done == 40
+    assert list(LiveFeatures(samples, backbone, HOW).read([])) == []
+
+
 def test_mirrored_images_have_the_maps_of_their_mirror_image(
     samples: list[Sample], backbone: Backbone, tmp_path: Path
 ) -> None:

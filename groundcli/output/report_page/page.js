@@ -8,6 +8,7 @@
 const PAGE = 50; // images on a page
 const LINES = 3; // captions of an image on a page; the large view has all
 const KEPT = 24; // files of details in memory
+const DOT = 8; // radius of a point, in pixels of the page
 
 const CONTROLS = ["q", "in", "min", "max", "sort"]; // by id, each a part of the state
 
@@ -215,10 +216,13 @@ const rgb = (color) => `rgb(${color.join(" ")})`;
 
 /** A picture with captions whose phrases can be shown on it. */
 class Grounding {
-  /** `rest` is what is drawn when no phrase is chosen, `note` an element that tells of what is drawn. */
-  constructor(number, rest = [], note = null) {
+  /** `lines` are those of its captions to show, `passes` the filter, `note` an element that tells of what is drawn. */
+  constructor(number, lines, passes, note = null) {
     this.number = number;
-    this.rest = rest;
+    this.lines = lines;
+    this.passes = ({ caption, start, end, score }) => passes(IMAGES[number][0], IMAGES[number][3][caption][0], start, end, score);
+    // Drawn when no phrase is chosen: those of one line, as lines share colours.
+    this.rest = lines.map(({ phrases }) => phrases.filter(this.passes)).find((phrases) => phrases.length) ?? [];
     this.note = note;
     this.pinned = null; // the chip that was clicked
     this.drawn = [];
@@ -230,14 +234,10 @@ class Grounding {
     this.well = element("span", { className: "well" }, this.frame);
   }
 
-  /** The elements of some of the image's lines. */
-  captions(lines, passes) {
-    const [name, , , captions] = IMAGES[this.number];
-    return lines.map((line) => {
-      const pieces = line.pieces.map((piece) => {
-        if (typeof piece === "string") return piece;
-        return this.chip(piece, !passes(name, captions[piece.caption][0], piece.start, piece.end, piece.score));
-      });
+  /** The elements of its lines. */
+  captions() {
+    return this.lines.map((line) => {
+      const pieces = line.pieces.map((piece) => (typeof piece === "string" ? piece : this.chip(piece, !this.passes(piece))));
       return element("p", { className: "caption", dir: "auto" }, ...pieces);
     });
   }
@@ -279,7 +279,7 @@ class Grounding {
     this.show(this.pinned ? [this.pinned.phrase] : this.rest);
   }
 
-  /** Draws phrases: one with its heat and all boxes, several with the best box of each. */
+  /** Draws phrases: a chosen one with its heat and all boxes, else the best box of each. */
   async show(phrases) {
     this.drawn = phrases;
     if (!phrases.length) {
@@ -291,7 +291,7 @@ class Grounding {
   }
 
   redraw() {
-    if (this.drawn.length) this.show([...this.drawn]);
+    this.show(this.drawn);
   }
 
   draw(phrases) {
@@ -301,7 +301,7 @@ class Grounding {
     canvas.width = Math.round(width * ratio); // which clears it, too
     canvas.height = Math.round(height * ratio);
     const pen = canvas.getContext("2d");
-    const alone = phrases.length === 1;
+    const alone = this.drawn !== this.rest;
     if (alone) drawHeat(pen, phrases[0][1], phrases[0][0].color);
     pen.scale(ratio, ratio);
     const scale = [width / IMAGES[this.number][1], height / IMAGES[this.number][2]];
@@ -309,7 +309,14 @@ class Grounding {
       boxes.slice(0, alone ? boxes.length : 1).map((box, i) => [box, i]).reverse()
         .forEach(([box, i]) => drawBox(pen, box, scale, rgb(color), i === 0));
     }
-    for (const [{ color }, [x, y]] of phrases) drawPoint(pen, x * scale[0], y * scale[1], rgb(color));
+    const places = phrases.map(([, [x, y]]) => [x * scale[0], y * scale[1]]);
+    const points = spread(places, width, height);
+    points.forEach((point, i) => drawLine(pen, places[i], point));
+    points.forEach((point, i) => drawPoint(pen, point, rgb(phrases[i][0].color)));
+    const taken = points.map(([x, y]) => [x - DOT, y - DOT, 2 * DOT, 2 * DOT]);
+    for (const [{ text, color }, [x, y, , [box = [x, y, 0, 0]]]] of phrases) {
+      drawName(pen, text, color, box.slice(0, 4).map((length, i) => length * scale[i % 2]), taken);
+    }
     canvas.className = "on";
     if (this.note) this.note.textContent = alone ? inWords(...phrases[0]) : "Choose a phrase to see its heat map.";
   }
@@ -349,14 +356,74 @@ function drawBox(pen, [x, y, width, height], [across, down], color, best) {
   }
 }
 
+/** Points, of which none hides another: each gives way sideways, towards the middle. */
+function spread(points, width, height) {
+  const placed = [];
+  for (const [x, y] of points) {
+    let at = [x, y];
+    while (placed.some((other) => Math.hypot(other[0] - at[0], other[1] - at[1]) < 2 * DOT)) {
+      at = [at[0] + (x < width / 2 ? DOT : -DOT), at[1]];
+      if (at[0] < 0 || at[0] > width) at = [x, at[1] + (y < height / 2 ? DOT : -DOT)]; // the row is full
+      if (at[1] < 0 || at[1] > height) {
+        at = [x, y]; // so is the picture
+        break;
+      }
+    }
+    placed.push(at);
+  }
+  return placed;
+}
+
+/** Leads from where a point belongs to where it gave way to. */
+function drawLine(pen, from, to) {
+  pen.strokeStyle = "white";
+  pen.lineWidth = 2;
+  pen.setLineDash([]);
+  pen.beginPath();
+  pen.moveTo(...from);
+  pen.lineTo(...to);
+  pen.stroke();
+}
+
 /** A dot of the colour in a white ring with a dark edge. */
-function drawPoint(pen, x, y, color) {
-  for (const [style, radius] of [["rgb(20 20 20)", 8], ["white", 7], [color, 4.5]]) {
+function drawPoint(pen, [x, y], color) {
+  for (const [style, radius] of [["rgb(20 20 20)", DOT], ["white", DOT - 1], [color, DOT - 3.5]]) {
     pen.fillStyle = style;
     pen.beginPath();
     pen.arc(x, y, radius, 0, 2 * Math.PI);
     pen.fill();
   }
+}
+
+/** A box's name in one of its corners, or beneath each other where those are taken; `taken` grows by its place. */
+function drawName(pen, text, color, [x, y, across, down], taken) {
+  const [width, height] = [pen.canvas.clientWidth, pen.canvas.clientHeight];
+  pen.font = "600 12px system-ui, sans-serif";
+  let shown = text;
+  const letters = [...text];
+  while (letters.length > 1 && pen.measureText(shown).width > Math.max(0.6 * width, 40)) {
+    letters.pop();
+    shown = `${letters.join("").trimEnd()}…`;
+  }
+  const size = [pen.measureText(shown).width + 10, 18];
+  const inside = (left, top) => [
+    Math.max(0, Math.min(left, width - size[0])), Math.max(0, Math.min(top, height - size[1])), ...size,
+  ];
+  const corners = [y, y + down - size[1]].flatMap((top) => [inside(x, top), inside(x + across - size[0], top)]);
+  for (let top = y; top < height; top += size[1] / 2) corners.push(inside(x, top));
+  for (let top = y; top > 0; top -= size[1] / 2) corners.push(inside(x, top));
+  const free = ([l, t, w, h]) => !taken.some(([L, T, W, H]) => l < L + W && L < l + w && t < T + H && T < t + h);
+  const place = corners.find(free) ?? corners[0];
+  taken.push(place);
+  const [red, green, blue] = color;
+  pen.fillStyle = rgb(color);
+  pen.beginPath();
+  pen.roundRect(...place, 4);
+  pen.fill();
+  pen.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 128 ? "rgb(20 20 20)" : "white";
+  pen.textAlign = "left";
+  pen.textBaseline = "middle";
+  pen.fillText(shown, place[0] + 5, place[1] + size[1] / 2 + 1);
 }
 
 // --- The page of results
@@ -369,7 +436,7 @@ const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     seen.unobserve(target);
-    detailsOf(Number(target.dataset.number)).catch(() => {});
+    groundings.find(({ number }) => number === Number(target.dataset.number)).leave();
   }
 }, { rootMargin: "100px" });
 
@@ -428,6 +495,20 @@ function renderPage(page) {
   results.className = state.view;
   results.replaceChildren(...numbers.map(state.view === "images" ? card : failure));
   for (const item of results.querySelectorAll(".card")) seen.observe(item);
+  if (!numbers.length) results.append(nothing());
+}
+
+/** What stands where images would, and how to get them back. */
+function nothing() {
+  const what = state.view === "images" ? "image" : "failure";
+  const all = state.view === "images" ? IMAGES : FAILURES;
+  if (!all.length) return element("li", { className: "nothing" }, `There is no ${what}.`);
+  const onclick = () => {
+    go({ q: "", in: DEFAULTS.in, min: "", max: "", page: "1" });
+    byId("q").focus();
+  };
+  const clear = element("button", { type: "button", onclick }, "Clear the filter");
+  return element("li", { className: "nothing" }, element("p", {}, `No ${what} fits the filter.`), clear);
 }
 
 function failure(number) {
@@ -437,16 +518,16 @@ function failure(number) {
 
 function card(number) {
   const [name] = IMAGES[number];
-  const grounding = new Grounding(number);
-  groundings.push(grounding);
   const passes = phraseFilter();
   const all = linesOf(number);
   const matching = all.filter((line) => linePasses(number, line, passes));
   const lines = (matching.length ? matching : all).slice(0, LINES);
+  const grounding = new Grounding(number, lines, passes);
+  groundings.push(grounding);
   const onclick = () => go({ image: String(number + 1) }, true);
   const open = element("button", { type: "button", onclick, "aria-label": `${name}, large view` }, grounding.well);
   const text = element("div", { className: "text" }, element("h2", { className: "name" }, element("bdi", {}, name)));
-  text.append(...grounding.captions(lines, passes));
+  text.append(...grounding.captions());
   if (all.length > lines.length) {
     const more = counted(all.length - lines.length, "more caption");
     text.append(element("button", { type: "button", className: "more", onclick }, more));
@@ -485,9 +566,8 @@ let enlarged = null;
 function renderLarge(number) {
   if (!changed("large", number, state.q, state.in, state.min, state.max)) return;
   const [name, width, height] = IMAGES[number];
-  const lines = linesOf(number);
   const at = shown.numbers.indexOf(number);
-  enlarged = new Grounding(number, lines[0]?.phrases ?? [], byId("note"));
+  enlarged = new Grounding(number, linesOf(number), phraseFilter(), byId("note"));
   byId("large-name").replaceChildren(element("bdi", { title: name }, name));
   byId("large-size").textContent = `${width} × ${height}`;
   byId("large-place").textContent = at < 0 ? "" : `${grouped(at + 1)} of ${grouped(shown.numbers.length)}`;
@@ -495,7 +575,7 @@ function renderLarge(number) {
   byId("next").setAttribute("aria-disabled", String(at === shown.numbers.length - 1));
   byId("note").textContent = "";
   byId("large-picture").replaceChildren(enlarged.well);
-  byId("large-captions").replaceChildren(...enlarged.captions(lines, phraseFilter()));
+  byId("large-captions").replaceChildren(...enlarged.captions());
   byId("large-captions").parentElement.scrollTop = 0;
   if (!large.open) {
     large.showModal();
