@@ -15,10 +15,9 @@ from groundcli import data
 from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
-from groundcli.evaluation.calibration import FOLDS, cross_validated, fit, reliability
 from groundcli.evaluation.metrics import IOU, Truth, box_iou, pointing_hits
 from groundcli.evaluation.rows import Progress, collect
-from groundcli.evaluation.summary import presence_summary
+from groundcli.evaluation.summary import FOLDS, cross_validated, fit, presence_summary, reliability
 from groundcli.evaluation.systems import ABSENT, GrounderSystem, Predictions
 from groundcli.heat.boxes import features as box_features
 

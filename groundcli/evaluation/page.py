@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw
 
 from groundcli.data.images import decode
 from groundcli.errors import UsageError
-from groundcli.evaluation.calibration import confidence
-from groundcli.evaluation.summary import of_group
+from groundcli.evaluation.summary import confidence, of_group
 from groundcli.evaluation.systems import EVALUATED
 from groundcli.evaluation.tables import CALIBRATIONS, calibrations, tables, title
 from groundcli.files import replacing
