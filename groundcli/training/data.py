@@ -12,8 +12,8 @@ import torch
 
 from groundcli import data as datasets
 from groundcli.data import find
+from groundcli.data.phrases import content_key, tokenize
 from groundcli.data.sample import Sample
-from groundcli.data.words import content_key, tokenize
 from groundcli.errors import GroundcliError
 from groundcli.model.text import WordPieces
 from groundcli.recipe import TrainingConfig

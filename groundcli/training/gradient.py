@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from groundcli.data.words import content_key
+from groundcli.data.phrases import content_key
 from groundcli.devices import autocast
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel

@@ -14,9 +14,8 @@ from groundcli.annotation.journal import Line, opened
 from groundcli.answer import PhraseHeat, Reading, answer
 from groundcli.data.caption_files import captions_of, is_unicode
 from groundcli.data.find import load
-from groundcli.data.phrases import parse
+from groundcli.data.phrases import parse, tokenize, words_in
 from groundcli.data.sample import Caption
-from groundcli.data.words import tokenize, words_in
 from groundcli.errors import GroundcliError
 from groundcli.files import beside
 from groundcli.output.record import record_of

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from groundcli.data import find
+from groundcli.data.phrases import tokenize
 from groundcli.data.sample import Caption
-from groundcli.data.words import tokenize
 from groundcli.errors import Interrupted
 from groundcli.grounder import Grounder
 from groundcli.heat import EVIDENCE
