@@ -13,9 +13,8 @@ from groundcli.devices import autocast
 from groundcli.errors import Interrupted
 from groundcli.evaluation.metrics import pointing_hits, scored_phrases
 from groundcli.grounder import Grounder
-from groundcli.model.attention import pairwise_scores
+from groundcli.model.attention import pairwise_scores, word_pertinence
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.loss import word_pertinence
 from groundcli.options import Precision
 from groundcli.parallel import Stopped
 from groundcli.training.features import LiveFeatures, MapBatch
