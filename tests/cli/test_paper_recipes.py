@@ -62,8 +62,10 @@ def run(
 ) -> Path:
     out = tmp_path_factory.mktemp("run") / request.param
     done = train(groundcli, request.param, shapes, elmo, out, "--untrained", "--set", "training.cache_features=true")
-    assert "WARNING: this run stands on a random CNN and ELMo (--untrained): its points mean nothing." in done.stderr
-    assert "on a RANDOM CNN and ELMo (--untrained)" in done.stdout
+    assert (
+        "WARNING: this run stands on a random backbone and ELMo (--untrained): its points mean nothing." in done.stderr
+    )
+    assert "on a RANDOM backbone and ELMo (--untrained)" in done.stdout
     return out
 
 
@@ -87,7 +89,7 @@ def test_the_checkpoint_says_so_and_holds_no_frozen_part(run: Path) -> None:
 
 def test_annotate_and_eval_use_it_and_warn(run: Path, shapes: Path, groundcli: Run, tmp_path: Path) -> None:
     done = groundcli("annotate", shapes, "--weights", run, "--out", tmp_path / "out", "--no-overlays")
-    assert "stands on a random CNN and ELMo (--untrained): its points mean nothing" in done.stderr
+    assert "stands on a random backbone and ELMo (--untrained): its points mean nothing" in done.stderr
     assert json.loads((tmp_path / "out" / "run.json").read_text())["weights"]["untrained"] is True
     assert len(json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]) == 32
 
