@@ -399,15 +399,10 @@ def _build(kind: type[T], values: Any, source: str, where: str) -> T:
         if key not in hints:
             raise _unknown(where + key, where, key, hints, source)
         arguments[key] = typed(hints[key], value, source, where + key)
-    required = (f.name for f in dataclasses.fields(kind) if _is_required(f))  # type: ignore[arg-type]
-    missing = [name for name in required if name not in arguments]
-    if missing:
-        raise UsageError(f"{source}: {where}{missing[0]} is missing")
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if f.name not in arguments and f.default is f.default_factory is dataclasses.MISSING:
+            raise UsageError(f"{source}: {where}{f.name} is missing")
     return kind(**arguments)
-
-
-def _is_required(f: "dataclasses.Field[Any]") -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
 def typed(hint: Any, value: Any, source: str, key: str) -> Any:
