@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from groundcli.answer import Answer, PhraseHeat, Reading, answer
+from groundcli.data import Caption
 from groundcli.data.images import as_image, decode, resize
 from groundcli.data.phrases import How, PhraseFinder, Word, content_key, parse, tokenize, words_in
-from groundcli.data.sample import Caption
 from groundcli.devices import autocast, torch_device
 from groundcli.errors import BadInput
 from groundcli.heat import EVIDENCE

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from groundcli import Grounder
+from groundcli.data import Caption, Phrase
 from groundcli.data.phrases import parse
-from groundcli.data.sample import Caption, Phrase
 from groundcli.errors import BadInput
 from groundcli.grounder import EncodedImage
 from groundcli.heat.boxes import METHODS

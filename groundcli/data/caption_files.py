@@ -19,9 +19,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+from groundcli.data import Failure
 from groundcli.data.images import IMAGE_SUFFIXES, is_image
 from groundcli.data.published import as_id, parse_json
-from groundcli.data.sample import Failure
 from groundcli.errors import BadInput, first_line
 
 T = TypeVar("T")

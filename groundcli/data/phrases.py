@@ -12,7 +12,7 @@ from runpy import run_path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from groundcli.data.sample import Caption, Phrase
+from groundcli.data import Caption, Phrase
 
 if TYPE_CHECKING:
     from spacy.language import Language

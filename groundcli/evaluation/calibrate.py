@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from groundcli import data
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
 from groundcli.evaluation.metrics import IOU, Truth, box_iou, pointing_hits

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundcli.data.sample import Box, Caption, Phrase
+from groundcli.data import Box, Caption, Phrase
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.metrics import Predicted, Truth
 from groundcli.evaluation.systems import EVALUATED, Predictions

@@ -14,8 +14,8 @@ import pandas as pd
 
 import groundcli
 from groundcli import data
+from groundcli.data import Box, Caption, Sample
 from groundcli.data.images import decode, resize
-from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import BadInput, GroundcliError
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.metrics import Truth, draw_absent, measure

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from scipy.optimize import minimize
 from scipy.stats import bootstrap
 
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.metrics import IOU

@@ -16,10 +16,9 @@ from typing import NamedTuple
 import torch
 
 from groundcli import data as datasets
-from groundcli.data import find
+from groundcli.data import Sample, find
 from groundcli.data.images import decode
 from groundcli.data.phrases import content_key, tokenize
-from groundcli.data.sample import Sample
 from groundcli.errors import BadInput, GroundcliError, UsageError
 from groundcli.files import sha256
 from groundcli.model.text import WordPieces

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import groundcli
 from groundcli import checkpoint
-from groundcli.data.sample import Sample
+from groundcli.data import Sample
 from groundcli.devices import torch_device
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked

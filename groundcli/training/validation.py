@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
+from groundcli.data import Sample
 from groundcli.data.phrases import tokenize
-from groundcli.data.sample import Sample
 from groundcli.devices import autocast
 from groundcli.errors import Interrupted
 from groundcli.evaluation.metrics import pointing_hits, scored_phrases

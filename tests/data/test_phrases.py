@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from groundcli.data import Caption, Phrase
 from groundcli.data.phrases import How, PhraseFinder, content_key, parse, stop_words, tokenize, words_in
-from groundcli.data.sample import Caption, Phrase
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_stop_words_are_spacys() -> None:
 
 
 def test_neither_spacy_nor_torch_is_imported() -> None:
-    modules = "caption_files captions coco find flickr30k images phrases published referit sample visual_genome"
+    modules = "caption_files captions coco find flickr30k images phrases published referit visual_genome"
     code = f"""
 import importlib, sys
 for name in {modules.split()}:

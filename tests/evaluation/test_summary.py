@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
 
-from groundcli.data.sample import Caption, Sample
+from groundcli.data import Caption, Sample
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import Protocol
 from groundcli.evaluation.rows import Rows

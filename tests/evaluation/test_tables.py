@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from groundcli.cli.evaluate import for_terminal
-from groundcli.data.sample import Caption, Phrase
+from groundcli.data import Caption, Phrase
 from groundcli.errors import UsageError
 from groundcli.evaluation.rows import Rows
 from groundcli.evaluation.summary import summarize

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from groundcli.data.sample import Caption, Sample
+from groundcli.data import Caption, Sample
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.model.visual import Backbone
 from groundcli.recipe import TrainingConfig, VisualConfig

@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundcli.data import find
+from groundcli.data import Caption, find
 from groundcli.data.phrases import tokenize
-from groundcli.data.sample import Caption
 from groundcli.errors import Interrupted
 from groundcli.grounder import Grounder
 from groundcli.heat import EVIDENCE
