@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from groundcli import Grounder, data
+from groundcli.data import Box, Caption
 from groundcli.data.images import decode
-from groundcli.data.sample import Box, Caption
 from groundcli.evaluation.metrics import box_iou, counted_boxes, enclosing_box, first_match, scored_phrases, stacked
 from groundcli.heat.boxes import METHODS, MULTIPLES, SHARES, boxes_at
 

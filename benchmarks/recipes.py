@@ -29,8 +29,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.run import annotate
 from groundcli.annotation.work import default_workers
-from groundcli.data import find
-from groundcli.data.sample import Sample
+from groundcli.data import Sample, find
 from groundcli.devices import TorchRuntime
 from groundcli.grounder import Grounder
 from groundcli.model.visual import Backbone

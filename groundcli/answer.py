@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from groundcli import heat
-from groundcli.data.sample import Box, Caption
+from groundcli.data import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
 from groundcli.heat import features, probability

@@ -31,8 +31,8 @@ def torch_device(name: str) -> torch.device:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
     """The context to compute in. `auto` is bf16 on a GPU that has it, else float32.
 
-    Within bf16, the CNN, the mappings and the products of cells and words are bfloat16; text encoders, norms, softmax
-    and log-sum-exp stay float32, and so do all weights.
+    Within bf16, the backbone, the mappings and the products of cells and words are bfloat16; text encoders, norms,
+    softmax and log-sum-exp stay float32, and so do all weights.
     """
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"

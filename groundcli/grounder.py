@@ -15,10 +15,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from groundcli.answer import Answer, PhraseHeat, Reading, answer
+from groundcli.data import Caption
 from groundcli.data.images import as_image, decode, resize
-from groundcli.data.phrases import How, PhraseFinder, parse
-from groundcli.data.sample import Caption
-from groundcli.data.words import Word, content_key, tokenize, words_in
+from groundcli.data.phrases import How, PhraseFinder, Word, content_key, parse, tokenize, words_in
 from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method

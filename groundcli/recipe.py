@@ -42,8 +42,8 @@ Width = Annotated[int, Range(1, 16384)]
 Widths = Annotated[tuple[Width, ...], Range(1, 16)]
 Names = Annotated[tuple[str, ...], Range(1, 64)]
 Rgb = tuple[float, float, float]
-# A recipe may come from anywhere, so its backbone is one of these: torchvision's VGG-16, and models of timm. Whatever
-# has modules with names, and can be traced by torch.fx, may be added.
+# A recipe may come from anywhere, so its backbone is one of these: torchvision's VGG-16, and models of timm. Any CNN
+# that has modules with names and can be traced by torch.fx may be added, and any of timm's `VisionTransformer`s.
 Architecture = Literal[
     "vgg16",
     "pnasnet5large",
@@ -52,7 +52,14 @@ Architecture = Literal[
     "tf_efficientnet_lite2",
     "tf_efficientnet_lite3",
     "tf_efficientnet_lite4",
+    "vit_tiny_patch16_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_base_patch14_dinov2",
+    "vit_base_patch14_reg4_dinov2",
+    "vit_base_patch16_siglip_gap_384",
 ]
+TRANSFORMERS = "vit_"  # how names of vision transformers begin
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class VisualConfig:
     Attributes:
         backbone: the architecture of the frozen image network.
         weights: the name of the backbone's frozen weights (see `groundcli weights list`).
-        levels: names of the backbone's modules whose outputs are the levels, early to late.
+        levels: names of the backbone's modules whose outputs are the levels, early to late; of a vision transformer
+            some of its blocks, `blocks.0` and so on.
         image_size: images are resized to this square, without keeping their aspect ratio.
         grid: every level is bilinearly resized to this many cells per side.
         mapping: widths of the convolutions of a level's stack; the last one is the common dimension D.
@@ -73,7 +81,8 @@ class VisualConfig:
         mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
         output_stride: input pixels per cell of the last level, where the backbone lets one choose; 0 leaves it.
         tuned: the backbone's stages, one after the other up to the last level, that learn too in the end
-            (`training.tuning`), and are kept with the model; their batch norms and depthwise filters stay.
+            (`training.tuning`), and are kept with the model; their batch norms and depthwise filters stay. None of a
+            vision transformer, whose later blocks need more than maps.
     """
 
     backbone: Architecture
@@ -327,6 +336,9 @@ def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
         raise UsageError(f"{source}: model.level_weights has {len(weights)} numbers for {len(levels)} levels")
     if weights and not any(weights):
         raise UsageError(f"{source}: model.level_weights are all 0; expected a level that counts")
+    if model.visual.backbone.startswith(TRANSFORMERS) and (model.visual.tuned or model.visual.output_stride):
+        no = "expected model.visual.tuned = [] and model.visual.output_stride = 0"
+        raise UsageError(f"{source}: {model.visual.backbone} is a vision transformer, frozen and of one stride; {no}")
     if recipe.training.tuning.epochs and not model.visual.tuned:
         raise UsageError(f"{source}: training.tuning.epochs needs stages to tune; name them in model.visual.tuned")
     if model.visual.mapping[-1] != model.text.mapping[-1]:
@@ -387,15 +399,10 @@ def _build(kind: type[T], values: Any, source: str, where: str) -> T:
         if key not in hints:
             raise _unknown(where + key, where, key, hints, source)
         arguments[key] = typed(hints[key], value, source, where + key)
-    required = (f.name for f in dataclasses.fields(kind) if _is_required(f))  # type: ignore[arg-type]
-    missing = [name for name in required if name not in arguments]
-    if missing:
-        raise UsageError(f"{source}: {where}{missing[0]} is missing")
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if f.name not in arguments and f.default is f.default_factory is dataclasses.MISSING:
+            raise UsageError(f"{source}: {where}{f.name} is missing")
     return kind(**arguments)
-
-
-def _is_required(f: "dataclasses.Field[Any]") -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
 def typed(hint: Any, value: Any, source: str, key: str) -> Any:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from groundcli import Grounder, checkpoint
+from groundcli.data import Caption, Phrase
 from groundcli.data.phrases import parse
-from groundcli.data.sample import Caption, Phrase
 from groundcli.errors import BadInput, GroundcliError
 from groundcli.grounder import EncodedImage
 from groundcli.heat.boxes import METHODS

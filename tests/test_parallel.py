@@ -9,8 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 
 import pytest
 
+from groundcli.data import Caption
 from groundcli.data.phrases import PhraseFinder
-from groundcli.data.sample import Caption
 from groundcli.parallel import ahead, in_order, interruptible, lanes, pool
 
 # --- What worker processes do; this module imports no torch at its top.

@@ -45,6 +45,12 @@ def test_contradictions_are_named(setting: str, message: str) -> None:
         load_recipe("lite", [setting])
 
 
+@pytest.mark.parametrize("setting", ['model.visual.tuned=["blocks.11"]', "model.visual.output_stride=16"])
+def test_a_transformer_is_frozen_and_of_one_stride(setting: str) -> None:
+    with pytest.raises(UsageError, match=r"is a vision transformer, .*; expected model.visual.tuned = \[\] and"):
+        load_recipe("dinov2_s14", [setting])
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
-from groundcli.data.sample import Failure
+from groundcli.data import Failure
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
 from groundcli.output import label_by

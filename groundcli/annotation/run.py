@@ -30,9 +30,8 @@ from groundcli.annotation.folder import (
 from groundcli.annotation.journal import Count, Journal, Line, write_outputs
 from groundcli.annotation.shards import annotate_shards, leftovers, remove_leftovers
 from groundcli.annotation.work import Task, annotate_batches, default_workers, finder
-from groundcli.data import find
+from groundcli.data import Sample, find
 from groundcli.data.find import Found
-from groundcli.data.sample import Sample
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked, sha256, write_json
 from groundcli.output.yolo import check_names

@@ -34,7 +34,7 @@ from groundcli.annotation.folder import (
 )
 from groundcli.annotation.journal import Count, Line, append, write_outputs
 from groundcli.annotation.work import Task, annotate_batches, default_workers
-from groundcli.data.sample import Failure
+from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
 from groundcli.output.record import opened

@@ -24,9 +24,9 @@ from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.folder import HEATMAPS, OVERLAYS, PER_IMAGE, THUMBNAILS, TRACEBACKS
 from groundcli.annotation.journal import Line
 from groundcli.answer import Answer, PhraseHeat, Reading, answer
+from groundcli.data import Caption, Sample
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import PhraseFinder
-from groundcli.data.sample import Caption, Sample
 from groundcli.errors import BadInput, GroundcliError, Interrupted, first_line
 from groundcli.files import replacing
 from groundcli.output.overlays import draw

@@ -84,5 +84,5 @@ def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Itera
 
 def warn_untrained(name: str) -> None:
     """Says loudly that a model's points mean nothing."""
-    warning = f"WARNING: {name} stands on a random CNN and ELMo (--untrained): its points mean nothing."
+    warning = f"WARNING: {name} stands on a random backbone and ELMo (--untrained): its points mean nothing."
     messages().print(warning, style="bold red")

@@ -15,7 +15,7 @@ def train(options: TrainOptions) -> None:
         console.warn_untrained("this run")
     outcome = run(options, output)
     note = "" if math.isnan(outcome.best) else f", {outcome.title} {100 * outcome.best:.2f} %"
-    note += "; on a RANDOM CNN and ELMo (--untrained)" if options.untrained else ""
+    note += "; on a RANDOM backbone and ELMo (--untrained)" if options.untrained else ""
     output.print(f"{outcome.weights}: the {'best' if outcome.title else 'last'} epoch{note}")
 
 

@@ -1,10 +1,76 @@
-"""Images, captions and phrases, from wherever they come, as `Sample`s. Here are the data sets, by their names."""
+"""Images, captions and phrases, from wherever they come. Here is the one type that every source yields, `Sample`, with
+what it is made of; and the data sets, by their names.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
 
-from groundcli.data.sample import Sample
+Box = tuple[float, float, float, float]  # (x, y, width, height), pixels of the upright image, origin top left
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A span of a caption.
+
+    Attributes:
+        text: the exact characters of the caption, `caption.text[span[0]:span[1]]`.
+        span: character offsets (start, end) into the caption's text, end excluded.
+        category: what kind of thing it names ("people", "clothing", ...) where the source says so.
+        boxes: true boxes of the thing, in pixels of the image; empty where nobody drew any.
+        entity: the source's own name of the thing, equal for phrases of one image that mean the same.
+    """
+
+    text: str
+    span: tuple[int, int]
+    category: str = ""
+    boxes: tuple[Box, ...] = ()
+    entity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A sentence about an image, with the phrases that its source marked in it (none: not marked)."""
+
+    text: str
+    phrases: tuple[Phrase, ...] = ()
+
+    @classmethod
+    def of_phrase(cls, text: str, category: str = "", boxes: tuple[Box, ...] = (), entity: str = "") -> "Caption":
+        """A phrase that is a caption of its own; the arguments are the phrase's."""
+        return cls(text, (Phrase(text, (0, len(text)), category, boxes, entity),))
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image and what is said about it.
+
+    Attributes:
+        name: the image's path relative to its source's root, with forward slashes: its name in every output.
+        image: where the file is.
+        captions: in the order of the source.
+    """
+
+    name: str
+    image: Path
+    captions: Sequence[Caption] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image or a caption that can't be used, and why; a batch collects these and continues.
+
+    Attributes:
+        path: the image's name in its source, or the captions file, with `:LINE` where one line is to blame.
+        reason: one line for the user to read.
+    """
+
+    path: str
+    reason: str
+
+
+# --- Data sets
 
 # Where a data set's reader is; it takes the folder and the split, and is imported when it is asked for.
 DATASETS: Mapping[str, str] = {

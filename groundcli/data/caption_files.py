@@ -19,9 +19,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+from groundcli.data import Failure
 from groundcli.data.images import IMAGE_SUFFIXES, is_image
 from groundcli.data.published import as_id, parse_json
-from groundcli.data.sample import Failure
 from groundcli.errors import BadInput, first_line
 
 T = TypeVar("T")
@@ -161,9 +161,9 @@ def captions_of(item: object) -> list[NamedCaption]:
     return [NamedCaption(image, caption) for caption in captions]
 
 
-def _has_captions(item: object) -> bool:
+def _has_captions(item: Any, read: Callable[[Any], list[NamedCaption]] = captions_of) -> bool:
     try:
-        return bool(captions_of(item))
+        return bool(read(item))
     except ValueError:
         return False
 
@@ -222,11 +222,14 @@ def _read_table(path: Path, head: Sequence[str]) -> Captions | None:
     for delimiter in DELIMITERS:
         columns = _cells(head[0], delimiter) if head else None
         if columns and fields_of(tuple(columns)):
-            items = islice(_items(numbered_lines(path), delimiter), 1, None)
-            return _read_all(path, items, partial(_of_cells, columns))
+            return _below_header(path, delimiter, columns)
         if columns and (bare := _columns_of(columns)):
             return _read_all(path, _items(numbered_lines(path), delimiter), partial(_of_bare_cells, bare, delimiter))
     return None
+
+
+def _below_header(path: Path, delimiter: str, columns: list[str]) -> Captions:
+    return _read_all(path, islice(_items(numbered_lines(path), delimiter), 1, None), partial(_of_cells, columns))
 
 
 def _columns_of(cells: list[str]) -> list[str] | None:
@@ -259,8 +262,7 @@ def open_table(path: Path, columns: Columns) -> Captions:
             image, caption = columns[0] or known[0], columns[1] or known[1][0]
             renamed = ["file_name" if n == image else "caption" if n == caption else f"other {n}" for n in names]
             if fields_of(tuple(renamed)):
-                items = islice(_items(numbered_lines(path), delimiter), 1, None)
-                return _read_all(path, items, partial(_of_cells, renamed))
+                return _below_header(path, delimiter, renamed)
     wanted = " and ".join(repr(name) for name in columns if name)
     raise BadInput(
         f"{path}: no table with columns {wanted}; its first line is {shorten(head[0], 80) if head else ''!r}"
@@ -321,7 +323,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _read_json_lines(path: Path, head: Sequence[str]) -> Captions | None:
-    if not any(line.lstrip().startswith("{") and _has_captions(_json(line)) for line in head[:20]):
+    if not any(line.lstrip().startswith("{") and _has_captions(line, _of_json_line) for line in head[:20]):
         return None
     return _read_all(path, numbered_lines(path), _of_json_line)
 
@@ -332,13 +334,6 @@ def _of_json_line(line: str) -> list[NamedCaption]:
     except ValueError as error:
         raise ValueError(f"not valid JSON ({first_line(error)})") from None
     return captions_of(item)
-
-
-def _json(line: str) -> object:
-    try:
-        return parse_json(line)
-    except ValueError:
-        return None
 
 
 # --- JSON: COCO captions, or a list of items

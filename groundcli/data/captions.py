@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from posixpath import basename, dirname, join, normpath, splitext
 
+from groundcli.data import Failure
 from groundcli.data.caption_files import (
     FORMATS,
     SUFFIXES,
@@ -18,7 +19,6 @@ from groundcli.data.caption_files import (
     open_table,
 )
 from groundcli.data.images import is_image
-from groundcli.data.sample import Failure
 from groundcli.errors import BadInput, GroundcliError
 
 SIDECAR = ".txt"

@@ -12,10 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from groundcli.data.phrases import PhraseFinder
+from groundcli.data import Box, Caption, Phrase, Sample
+from groundcli.data.phrases import PhraseFinder, content_key, tokenize
 from groundcli.data.published import as_id, locate, parse_json, reading
-from groundcli.data.sample import Box, Caption, Phrase, Sample
-from groundcli.data.words import content_key, tokenize
 from groundcli.errors import GroundcliError, UsageError
 
 SOURCE = "https://cocodataset.org/#download"

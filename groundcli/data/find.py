@@ -12,11 +12,11 @@ from posixpath import basename, dirname, splitext
 from textwrap import shorten
 from typing import NamedTuple
 
+from groundcli.data import Caption, Failure, Sample
 from groundcli.data.caption_files import SUFFIXES, Columns, is_unicode, numbered_lines
 from groundcli.data.captions import Matched, match_captions, match_named
 from groundcli.data.images import is_image
 from groundcli.data.phrases import parse
-from groundcli.data.sample import Caption, Failure, Sample
 from groundcli.errors import GroundcliError, UsageError
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})

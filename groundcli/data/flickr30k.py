@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from groundcli.data import Box, Caption, Sample
 from groundcli.data.phrases import parse
 from groundcli.data.published import locate, scale_of, scaled
-from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError
 
 SOURCE = "https://bryanplummer.com/Flickr30kEntities, images at https://shannon.cs.illinois.edu/DenotationGraph"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from groundcli.errors import BadInput
+from groundcli.errors import BadInput, first_line
 
 # HEIC is listed so that a phone's photographs are reported, with the way out, and not passed over in silence.
 IMAGE_SUFFIXES = frozenset(
@@ -121,7 +121,8 @@ def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
         if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
             raise BadInput(f"{name}: can't be read ({error.strerror}); check its permissions") from None
-        raise BadInput(f"{name}: the image is damaged or cut short ({_one_line(error)}); replace it") from error
+        reason = first_line(error) or type(error).__name__
+        raise BadInput(f"{name}: the image is damaged or cut short ({reason}); replace it") from error
 
 
 def _check_file(path: Path) -> None:
@@ -189,7 +190,3 @@ def _strips(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
     width, height = size
     rows = max(1, STRIP // width)
     return [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from PIL import ExifTags
 
+from groundcli.data import Box
 from groundcli.data.images import open_image
-from groundcli.data.sample import Box
 from groundcli.errors import GroundcliError, first_line
 
 MOST_DIGITS = 4300  # of a whole number: longer ones Python itself refuses, with advice for programmers

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from groundcli.data import Box, Caption, Sample
 from groundcli.data.published import Lazy, locate, parse_json, reading, scale_of, scaled, size_of
-from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError, first_line
 
 SOURCE = "https://github.com/lichengunc/refer"

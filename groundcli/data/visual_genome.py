@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from groundcli.data import Box, Caption, Sample
 from groundcli.data.published import Lazy, locate, reading, scale_of, scaled, size_of
-from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import GroundcliError
 
 SOURCE = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"

@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from groundcli import data
-from groundcli.data.sample import Box, Caption
+from groundcli.data import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
-from groundcli.evaluation.calibration import FOLDS, cross_validated, fit, folds, reliability
 from groundcli.evaluation.metrics import IOU, Predicted, Truth, box_iou, pointing_hits
 from groundcli.evaluation.rows import Progress, collect
-from groundcli.evaluation.summary import presence_summary
+from groundcli.evaluation.summary import FOLDS, cross_validated, fit, folds, presence_summary, reliability
 from groundcli.evaluation.systems import ABSENT, GrounderSystem, Predictions
 from groundcli.heat.boxes import extent_boxes
 from groundcli.heat.boxes import features as box_features

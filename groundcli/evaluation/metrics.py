@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groundcli.data.sample import Box, Caption, Phrase, Sample
-from groundcli.data.words import content_keys
+from groundcli.data import Box, Caption, Phrase, Sample
+from groundcli.data.phrases import content_keys
 from groundcli.evaluation import Protocol
 from groundcli.heat import EVIDENCE, FEATURES, weights
 

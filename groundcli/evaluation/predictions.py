@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundcli.data.sample import Box, Caption, Phrase
+from groundcli.data import Box, Caption, Phrase
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.metrics import Predicted, Truth
 from groundcli.evaluation.systems import EVALUATED, Predictions
@@ -51,7 +51,6 @@ class PredictionFile:
     threads = 1
     side = 0  # no pixels are wanted
     levels: Sequence[str] = ()
-    calibration: Sequence[float] = ()
 
     def __init__(self, path: Path) -> None:
         """Reads a file. Raises GroundcliError that names the object, counted from 1, that isn't as above."""

@@ -14,16 +14,15 @@ import pandas as pd
 
 import groundcli
 from groundcli import data
+from groundcli.data import Box, Caption, Sample
 from groundcli.data.images import decode, resize
-from groundcli.data.sample import Box, Caption, Sample
 from groundcli.errors import BadInput, GroundcliError
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.metrics import Truth, draw_absent, measure
-from groundcli.evaluation.page import check_report, write_page
 from groundcli.evaluation.predictions import PredictionFile
 from groundcli.evaluation.summary import average_precision, summarize
 from groundcli.evaluation.systems import ABSENT, COMPARED, EVALUATED, GrounderSystem, Predictions, System, baselines
-from groundcli.evaluation.tables import as_markdown
+from groundcli.evaluation.tables import as_markdown, check_report, write_page
 from groundcli.files import sha256
 from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.options import MIN_SCORE, RuntimeName

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from groundcli.answer import PhraseHeat, Reading
-from groundcli.data.sample import Box, Caption
+from groundcli.data import Box, Caption
 from groundcli.evaluation import Encode
 from groundcli.evaluation.metrics import Predicted, Truth, covered_area
 from groundcli.heat import peak

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from groundcli.data.sample import Box
+from groundcli.data import Box
 
 WINDOW = 8  # a window reaches side / WINDOW cells from the hottest cell, to every side
 HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to the phrase

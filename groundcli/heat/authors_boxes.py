@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.heat import turning, weights
 
 PEAK = 0.3  # a local peak counts from this share of the maximum on

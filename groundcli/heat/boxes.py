@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.heat import probability, whole_pixels
 
 

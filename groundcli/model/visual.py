@@ -1,6 +1,7 @@
 """The visual half: levels of a frozen backbone, mapped cell by cell into the common space (paper, section 3.1)."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast, get_args
 
@@ -10,10 +11,11 @@ import torch.nn.functional as F
 import torchvision
 from timm.layers import Conv2dSame
 from timm.models import create_feature_extractor
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from groundcli.recipe import Architecture, VisualConfig
+from groundcli.recipe import TRANSFORMERS, Architecture, VisualConfig
 
 
 def whole_backbone(architecture: str, output_stride: int = 0) -> nn.Module:
@@ -25,14 +27,18 @@ def whole_backbone(architecture: str, output_stride: int = 0) -> nn.Module:
         raise ValueError(f"{architecture!r} is none of the architectures that are known")
     if architecture == "vgg16":
         return cast(nn.Module, torchvision.models.vgg16(weights=None))
-    stride: Any = {"output_stride": output_stride} if output_stride else {}
-    return cast(nn.Module, timm.create_model(architecture, pretrained=False, **stride))
+    more: Any = {"output_stride": output_stride} if output_stride else {}
+    if architecture.startswith(TRANSFORMERS):
+        more = {"dynamic_img_size": True}  # its position embeddings are resampled to the image's patches
+    return cast(nn.Module, timm.create_model(architecture, pretrained=False, **more))
 
 
 class Backbone(nn.Module):
-    """A convolutional network that gives the feature maps of some of its layers; frozen, but for the tuned stages.
+    """A network that gives the feature maps of some of its layers; frozen, but for the tuned stages of a CNN.
 
-    What comes after the last of them is never computed. Raises ValueError where it has no layer of a level's name.
+    The levels of a vision transformer are blocks: the tokens of the patches, as its last norm has them, are the cells
+    of a map; tokens of no patch (class, registers) are left out. What comes after the last level is never computed.
+    Raises ValueError where it has no layer of a level's name.
 
     Attributes:
         channels: channels of each level.
@@ -41,17 +47,24 @@ class Backbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    extractor: Any
 
     def __init__(self, config: VisualConfig):
         super().__init__()
-        whole = whole_backbone(config.backbone, config.output_stride)
-        modules = dict(whole.named_modules())
+        whole: Any = whole_backbone(config.backbone, config.output_stride)
+        transformer = isinstance(whole, VisionTransformer)
+        names = {f"blocks.{i}" for i in range(len(whole.blocks))} if transformer else dict(whole.named_modules())
         for level in config.levels:
-            if level not in modules:
-                raise ValueError(f"{config.backbone} has no module named {level!r}")
+            if level not in names:
+                raise ValueError(f"{config.backbone} has no {'block' if transformer else 'module'} named {level!r}")
         self.levels, self.tuned = config.levels, config.tuned
         self.output_stride = config.output_stride
-        self.extractor = create_feature_extractor(whole.eval(), list(config.levels))
+        if transformer:
+            self.blocks = sorted({int(level.removeprefix("blocks.")) for level in config.levels})
+            whole.prune_intermediate_layers(self.blocks)
+            self.extractor = whole.eval()
+        else:
+            self.extractor = create_feature_extractor(whole.eval(), list(config.levels))
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -67,6 +80,8 @@ class Backbone(nn.Module):
 
         Weights can't be loaded any more afterwards: its tensors have other values and other names.
         """
+        if isinstance(self.extractor, VisionTransformer):
+            return
         modules, onednn = dict(self.extractor.named_modules()), torch.backends.mkldnn.is_available()
         for node in self.extractor.graph.nodes:
             norm = modules.get(str(node.target))
@@ -137,8 +152,23 @@ class Backbone(nn.Module):
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         x = images.contiguous(memory_format=torch.channels_last).to(self.mean.dtype)
-        out = self.extractor(x.div_(255).sub_(self.mean).div_(self.std))
+        x = x.div_(255).sub_(self.mean).div_(self.std)
+        out = self._patches(x) if isinstance(self.extractor, VisionTransformer) else self.extractor(x)
         return [out[level] for level in self.levels]
+
+    def _patches(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps of a vision transformer, by the names of their levels.
+
+        Where patches don't fill an image, it is enlarged to the next size that they do: padded, as timm would, cells
+        would no longer divide the image evenly.
+        """
+        sides = zip(x.shape[-2:], self.extractor.patch_embed.patch_size, strict=True)
+        size = tuple(math.ceil(side / patch) * patch for side, patch in sides)
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+        how: Any = {"norm": True, "stop_early": True, "intermediates_only": True}
+        maps = self.extractor.forward_intermediates(x, self.blocks, **how)
+        return {f"blocks.{block}": m for block, m in zip(self.blocks, maps, strict=True)}
 
 
 class Rest(nn.Module):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 
-from groundcli.data.words import tokenize
+from groundcli.data.phrases import tokenize
 from groundcli.output.coco import coco
 from groundcli.output.labelstudio import labelstudio
 from groundcli.output.phrases import csv_table, json_lines

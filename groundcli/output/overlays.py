@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from groundcli.data.sample import Box
+from groundcli.data import Box
 
 if TYPE_CHECKING:
     from groundcli.answer import Answer, GroundedPhrase

@@ -33,8 +33,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from groundcli.data import Sample
 from groundcli.data.images import decode, resize
-from groundcli.data.sample import Sample
 from groundcli.devices import as_batch
 from groundcli.errors import BadInput, GroundcliError, Interrupted
 from groundcli.files import replacing, sha256, write_json

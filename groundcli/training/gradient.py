@@ -24,12 +24,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from groundcli.data.words import content_key
+from groundcli.data.phrases import content_key
 from groundcli.devices import autocast
 from groundcli.errors import GroundcliError, first_line
-from groundcli.model.attention import pairwise_scores
+from groundcli.model.attention import loss_terms, pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.loss import loss_terms
 from groundcli.options import Precision
 
 T = TypeVar("T")

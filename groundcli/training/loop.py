@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import groundcli
 from groundcli import checkpoint
-from groundcli.data.sample import Sample
+from groundcli.data import Sample
 from groundcli.devices import torch_device
 from groundcli.errors import GroundcliError, Interrupted, UsageError
 from groundcli.files import locked
@@ -32,10 +32,9 @@ from groundcli.model.visual import Backbone
 from groundcli.parallel import Stopped, interruptible
 from groundcli.recipe import Recipe, load_recipe, override, recipe_from
 from groundcli.training import FinetuneOptions, LearningOptions, TrainOptions
-from groundcli.training.data import Data, Pairs, load, unseen_words, vocabulary
+from groundcli.training.data import Data, Pairs, check, load, unseen_words, vocabulary
 from groundcli.training.features import CachedFeatures, LiveFeatures, Preparation
 from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
-from groundcli.training.preflight import check
 from groundcli.training.presence import learn_presence
 from groundcli.training.progress import Reporter, plot, report
 from groundcli.training.state import LAST, RunState, check_folder, choose_trained, describe, has_state, keep_metrics

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundcli.data.words import content_key
+from groundcli.data.phrases import content_key
 from groundcli.devices import autocast
 from groundcli.errors import Interrupted
 from groundcli.model.grounding_model import GroundingModel

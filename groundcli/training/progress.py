@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from groundcli.data import Sample
 from groundcli.data.images import decode
-from groundcli.data.sample import Sample
 from groundcli.devices import TorchRuntime
 from groundcli.errors import BadInput
 from groundcli.grounder import Grounder

@@ -7,15 +7,14 @@ from typing import ClassVar
 
 import torch
 
-from groundcli.data.sample import Sample
-from groundcli.data.words import tokenize
+from groundcli.data import Sample
+from groundcli.data.phrases import tokenize
 from groundcli.devices import TorchRuntime, autocast
 from groundcli.errors import Interrupted
 from groundcli.evaluation.metrics import pointing_hits, scored_phrases
 from groundcli.grounder import EncodedImage, Grounder
-from groundcli.model.attention import pairwise_scores
+from groundcli.model.attention import pairwise_scores, word_pertinence
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.loss import word_pertinence
 from groundcli.options import Precision
 from groundcli.parallel import Stopped
 from groundcli.training.features import LiveFeatures, MapBatch
@@ -103,17 +102,17 @@ class Pairing(Judge):
         words: dict[int, list[list[str]]] = {}
         for index in self.features.indices:
             captions = self.samples[index].captions[:CAPTIONS]
-            words[index] = [text for c in captions if (text := [word.text for word in tokenize(c.text)])]
+            words[index] = [said for c in captions if (said := [word.text for word in tokenize(c.text)])]
         indices = [index for index in self.features.indices if words[index]]
         device, grid, loss = model.backbone.mean.device, model.config.visual.grid, model.config.loss
         for group in ranks.share([indices[i : i + GROUP] for i in range(0, len(indices), GROUP)]):
             batches = list(self.read(group))
             if not batches:
                 continue
-            said = [words[index] for batch in batches for index in batch.indices]
-            own = torch.tensor([row for row, captions in enumerate(said) for _ in captions], device=device)  # (C)
+            spoken = [words[index] for batch in batches for index in batch.indices]
+            own = torch.tensor([row for row, captions in enumerate(spoken) for _ in captions], device=device)  # (C)
             with autocast(device, precision):
-                text = model.encode_text([caption for captions in said for caption in captions])
+                text = model.encode_text([caption for captions in spoken for caption in captions])
                 both = torch.cat([model.word_mapping(text.words), model.sentence_mapping(text.sentences)], 1)
                 maps = (pairwise_scores(model.visual_mapping(batch.maps, grid), both) for batch in batches)
                 scores = torch.cat(list(maps)).float().mean(-1)  # (B, U + C)

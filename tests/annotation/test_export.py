@@ -22,7 +22,7 @@ from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.folder import files_of
 from groundcli.annotation.journal import Line, write_outputs
 from groundcli.answer import Answer, GroundedPhrase
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.output.record import record_of
 from tests.cli.conftest import Run, groundcli, process  # noqa: F401 - fixtures
 

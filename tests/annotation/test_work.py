@@ -19,10 +19,9 @@ from groundcli.annotation.folder import TRACEBACKS
 from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Task, annotate_batches, default_workers
 from groundcli.answer import PhraseHeat
-from groundcli.data import find
+from groundcli.data import Caption, find
 from groundcli.data.images import decode
 from groundcli.data.phrases import parse
-from groundcli.data.sample import Caption
 from groundcli.errors import GroundcliError, Interrupted
 from groundcli.grounder import EncodedImage
 from groundcli.output.overlays import draw

@@ -51,7 +51,7 @@ def test_of_several_processes_the_first_alone_prints(
 def test_a_model_that_knows_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     console.warn_untrained("new [model]")
     assert capsys.readouterr().err == (
-        "WARNING: new [model] stands on a random CNN and ELMo (--untrained): its points mean nothing.\n"
+        "WARNING: new [model] stands on a random backbone and ELMo (--untrained): its points mean nothing.\n"
     )
 
 

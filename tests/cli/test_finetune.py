@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from groundcli.checkpoint import load, part
+from groundcli.data import Sample
 from groundcli.data.phrases import parse
-from groundcli.data.sample import Sample
 from groundcli.training.data import unseen_words, vocabulary
 from groundcli.weights.load import load_model
 from groundcli.weights.store import SHIPPED

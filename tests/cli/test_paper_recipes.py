@@ -1,4 +1,4 @@
-"""The paper's recipes through the command line, at their own architecture on small pictures, without any weights."""
+"""Recipes of large backbones through the command line, at their own size on small pictures, without any weights."""
 
 import json
 import shutil
@@ -22,6 +22,8 @@ TINY = ElmoConfig(
 SETTINGS = {
     "model.visual.image_size": 64,
     "model.visual.grid": 4,
+    "training.image_size": 0,  # the model's own
+    "training.grid": 0,
     "model.visual.mapping": [32, 32],
     "model.text.width": 32,
     "model.text.mapping": [32, 32],
@@ -54,14 +56,16 @@ def elmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["vgg16_elmo", "vgg16_bilstm_3x3"])
+@pytest.fixture(scope="module", params=["vgg16_elmo", "vgg16_bilstm_3x3", "dinov2_s14"])
 def run(
     request: pytest.FixtureRequest, shapes: Path, elmo: Path, groundcli: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("run") / request.param
     done = train(groundcli, request.param, shapes, elmo, out, "--untrained", "--set", "training.cache_features=true")
-    assert "WARNING: this run stands on a random CNN and ELMo (--untrained): its points mean nothing." in done.stderr
-    assert "on a RANDOM CNN and ELMo (--untrained)" in done.stdout
+    assert (
+        "WARNING: this run stands on a random backbone and ELMo (--untrained): its points mean nothing." in done.stderr
+    )
+    assert "on a RANDOM backbone and ELMo (--untrained)" in done.stdout
     return out
 
 
@@ -91,7 +95,7 @@ def test_the_checkpoint_says_so_and_holds_no_frozen_part(run: Path) -> None:
 
 def test_annotate_and_eval_use_it_and_warn(run: Path, shapes: Path, groundcli: Run, tmp_path: Path) -> None:
     done = groundcli("annotate", shapes, "--weights", run, "--out", tmp_path / "out", "--no-overlays")
-    assert "stands on a random CNN and ELMo (--untrained): its points mean nothing" in done.stderr
+    assert "stands on a random backbone and ELMo (--untrained): its points mean nothing" in done.stderr
     assert json.loads((tmp_path / "out" / "run.json").read_text())["weights"]["untrained"] is True
     assert len(json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]) == 32
 
@@ -109,7 +113,7 @@ def test_other_random_parts_are_refused(run: Path, groundcli: Run, shapes: Path,
     shutil.copy(run / "run.json", other)  # only a run in its folder may name its ELMo by a path
     checkpoint.save(other / "best.safetensors", tensors, metadata)
     done = groundcli("annotate", shapes, "--weights", other, "--out", tmp_path / "out", code=3)
-    assert "its random vgg16 comes out otherwise" in done.stderr
+    assert f"its random {metadata['recipe']['model']['visual']['weights']} comes out otherwise" in done.stderr
 
 
 def test_missing_weights_are_one_line(

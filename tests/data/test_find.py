@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from groundcli.data import find
+from groundcli.data import Sample, find
 from groundcli.data.find import Found, load
-from groundcli.data.sample import Sample
 from groundcli.errors import BadInput, GroundcliError, UsageError
 from tests.data.files import write
 

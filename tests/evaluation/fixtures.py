@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from groundcli.data.sample import Box, Caption, Phrase, Sample
+from groundcli.data import Box, Caption, Phrase, Sample
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.metrics import Predicted, Truth
 from groundcli.evaluation.rows import Rows

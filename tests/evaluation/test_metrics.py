@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from groundcli.data import Box, Caption, Phrase, Sample
 from groundcli.data.phrases import parse
-from groundcli.data.sample import Box, Caption, Phrase, Sample
 from groundcli.evaluation import Protocol
 from groundcli.evaluation.metrics import (
     attention_correctness,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from groundcli.answer import Answer, GroundedPhrase
-from groundcli.data.sample import Caption
+from groundcli.data import Caption
 from groundcli.errors import GroundcliError
 from groundcli.evaluation.metrics import Predicted, Truth
 from groundcli.evaluation.predictions import PredictionFile

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groundcli.data.sample import Caption, Sample
+from groundcli.data import Caption, Sample
 from groundcli.evaluation import rows as evaluation
 from groundcli.evaluation.metrics import Truth
 from groundcli.evaluation.rows import NUMBERS, PHRASE, SYSTEM, Rows

@@ -7,12 +7,21 @@ import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
 
-from groundcli.data.sample import Caption, Sample
+from groundcli.data import Caption, Sample
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import Protocol
-from groundcli.evaluation.calibration import calibration_summary, confidence, cross_validated, fit, reliability
 from groundcli.evaluation.rows import Rows
-from groundcli.evaluation.summary import average_precision, interval, presence_summary, summarize
+from groundcli.evaluation.summary import (
+    average_precision,
+    calibration_summary,
+    confidence,
+    cross_validated,
+    fit,
+    interval,
+    presence_summary,
+    reliability,
+    summarize,
+)
 from groundcli.heat import EVIDENCE, FEATURES, features, probability
 from tests.evaluation.fixtures import DOG, LEFT, MAN, RIGHT, SAMPLE, TEXT, options, predicted, summary_of
 

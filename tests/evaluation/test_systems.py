@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from groundcli import Grounder
+from groundcli.data import Caption, Phrase
 from groundcli.data.images import resize
-from groundcli.data.sample import Caption, Phrase
 from groundcli.evaluation.metrics import Truth
 from groundcli.evaluation.systems import (
     ABLATIONS,

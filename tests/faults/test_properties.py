@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from groundcli.annotation.journal import Line
 from groundcli.answer import PhraseHeat, Reading, answer
+from groundcli.data import Caption
 from groundcli.data.caption_files import captions_of, is_unicode
 from groundcli.data.find import load
-from groundcli.data.phrases import parse
-from groundcli.data.sample import Caption
-from groundcli.data.words import tokenize, words_in
+from groundcli.data.phrases import parse, tokenize, words_in
 from groundcli.errors import GroundcliError
 from groundcli.files import beside
 from groundcli.output.record import opened, record_of

@@ -28,7 +28,7 @@ from PIL import Image
 from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.run import annotate
 from groundcli.answer import Answer, PhraseHeat, Reading, answer
-from groundcli.data.sample import Caption
+from groundcli.data import Caption
 from groundcli.errors import GroundcliError
 from tests.shapes import draw_shape
 

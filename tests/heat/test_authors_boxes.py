@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.heat import resize
 from groundcli.heat.authors_boxes import authors_boxes
 

@@ -5,11 +5,11 @@ import torch
 
 from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.loss import grounding_loss
 from groundcli.model.text import Characters, TextEncoders
 from groundcli.model.visual import Backbone
 from groundcli.recipe import load_recipe
 from groundcli.weights.store import PUBLISHED
+from tests.model import grounding_loss
 
 CELLS = {"vgg16": 18, "pnasnet": 19}
 VARIANTS = [f"{cnn}_{text}{kernel}" for cnn in CELLS for text in ("elmo", "bilstm") for kernel in ("", "_3x3")]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from groundcli.model.attention import attend, best_level
-from groundcli.model.loss import grounding_loss
 from groundcli.model.text import TextMapping
 from groundcli.model.visual import VisualMapping
 from groundcli.recipe import LossConfig, VisualConfig
+from tests.model import grounding_loss
 
 CASES = ["small", "paper"]
 TOLERANCE = {"atol": 1e-5, "rtol": 0}

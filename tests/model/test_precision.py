@@ -5,10 +5,10 @@ import torch
 from groundcli.devices import autocast
 from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.loss import grounding_loss
 from groundcli.model.text import TextEncoders
 from groundcli.model.visual import Backbone
 from groundcli.recipe import ElmoConfig, LossConfig, ModelConfig, TextConfig, VisualConfig
+from tests.model import grounding_loss
 
 CPU = torch.device("cpu")
 TINY = ElmoConfig(filters=((1, 4),), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)

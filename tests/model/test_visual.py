@@ -135,6 +135,74 @@ def test_both_kernels_keep_the_grid(kernel: int) -> None:
     assert mapping([torch.rand(2, 4, 5, 5)], 5).shape == (2, 1, 25, 8)
 
 
+# --- Vision transformers
+
+VIT = VisualConfig("vit_tiny_patch16_224", "", ("blocks.2", "blocks.5"), 64, 4, (8,))
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "tokens"),  # tokens of no patch: DINOv2's have a class and four registers, SigLIP's have none
+    [
+        ("vit_tiny_patch16_224", 16, 1),
+        ("vit_small_patch14_reg4_dinov2", 14, 5),
+        pytest.param("vit_base_patch16_siglip_gap_384", 16, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_the_levels_of_a_transformer_are_its_patches(name: str, patch: int, tokens: int) -> None:
+    backbone = Backbone(replace(VIT, backbone=name, levels=("blocks.5", "blocks.2")))
+    backbone.fold()  # changes nothing of it
+    vit = backbone.extractor
+    assert len(vit.blocks) == 6  # what comes after the last level is never computed
+    seen = {}
+    for i in (2, 5):
+        vit.blocks[i].register_forward_hook(lambda _module, _inputs, out, i=i: seen.update({i: out}))
+    images = torch.randint(0, 256, (1, 3, 3 * patch, 2 * patch), dtype=torch.uint8)
+    with torch.no_grad():
+        for maps, block in zip(backbone(images), (5, 2), strict=True):
+            cells = vit.norm(seen[block])
+            assert cells.shape[1] == tokens + 6
+            assert torch.equal(maps, cells[:, tokens:].transpose(1, 2).view(1, -1, 3, 2))
+    assert backbone.channels == [vit.embed_dim] * 2
+
+
+@pytest.mark.parametrize(("side", "cells"), [(224, 14), (64, 4), (100, 7), (330, 21)])
+def test_a_transformer_takes_images_of_any_size(side: int, cells: int) -> None:
+    backbone = Backbone(VIT)
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+    assert [m.shape for m in backbone(images)] == [(2, 192, cells, cells)] * 2
+
+
+@pytest.mark.parametrize("side", [64, 75])  # 75 pixels are 4.7 patches
+@pytest.mark.parametrize(("x", "y"), [(0.1, 0.9), (0.9, 0.1), (0.6, 0.4)])
+def test_what_is_at_a_place_is_in_its_cell(side: int, x: float, y: float) -> None:
+    torch.manual_seed(0)
+    backbone = Backbone(replace(VIT, levels=("blocks.0",)))
+    torch.nn.init.zeros_(backbone.extractor.blocks[0].attn.proj.weight)  # each cell by itself
+    plain = torch.full((1, 3, side, side), 128, dtype=torch.uint8)
+    spotted = plain.clone()
+    spotted[:, :, int(y * side), int(x * side)] = 255
+    change = (backbone(spotted)[0] - backbone(plain)[0]).norm(dim=1)[0]
+    count = len(change)
+    assert divmod(int(change.argmax()), count) == (int(y * count), int(x * count))
+
+
+def test_other_position_embeddings_than_those_of_its_size_are_resampled() -> None:
+    backbone = Backbone(replace(VIT, levels=("blocks.0",)))
+    plain = torch.full((1, 3, 448, 448), 128, dtype=torch.uint8)
+    columns = backbone.extractor.pos_embed.data[0, 1:].view(14, 14, 192)
+    columns.copy_(torch.linspace(-1, 1, 14).view(1, 14, 1).expand_as(columns) * torch.randn(192))
+    (maps,) = backbone(plain)  # 28 x 28 cells, which only differ by their place
+    assert (maps.std(2) < 1e-3).all()
+    distance = (maps[0, :, 0] - maps[0, :, 0, :1]).norm(dim=0)
+    assert (distance.diff() > 0).all()
+
+
+@pytest.mark.parametrize("level", ["blocks.12", "blocks.3.attn", "norm"])
+def test_other_levels_of_a_transformer_do_not_exist(level: str) -> None:
+    with pytest.raises(ValueError, match=f"vit_tiny_patch16_224 has no block named '{level}'"):
+        Backbone(replace(VIT, levels=(level,)))
+
+
 # --- Stages that are tuned
 
 

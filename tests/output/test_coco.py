@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from groundcli.answer import Answer, GroundedPhrase
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.heat import mask
 from groundcli.output.coco import coco as coco_writer
 from groundcli.output.record import Label, Record, record_of

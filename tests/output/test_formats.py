@@ -13,7 +13,7 @@ import supervision
 import yaml
 
 from groundcli.answer import Answer, GroundedPhrase
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.errors import GroundcliError
 from groundcli.output import FORMATS
 from groundcli.output.phrases import not_found

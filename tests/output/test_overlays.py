@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from groundcli.answer import Answer, GroundedPhrase
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.output import overlays
 from groundcli.output.overlays import FAINT, LINE, MAX_HEIGHT, SIZE, WIDTH, Style, color, draw, spread
 

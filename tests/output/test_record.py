@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from groundcli.answer import Answer, GroundedPhrase
-from groundcli.data.sample import Box
+from groundcli.data import Box
 from groundcli.heat import mask
 from groundcli.output.record import load_heatmaps, quantised, record_of, write_heatmaps
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from groundcli.data.sample import Sample
+from groundcli.data import Sample
 from groundcli.errors import GroundcliError, Interrupted
 from groundcli.files import partial_of
 from groundcli.model.visual import Backbone, resize

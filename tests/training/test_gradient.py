@@ -10,11 +10,11 @@ import torch
 
 from groundcli.model.attention import pairwise_scores
 from groundcli.model.grounding_model import GroundingModel
-from groundcli.model.loss import grounding_loss
 from groundcli.model.text import TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import LossConfig, ModelConfig, TextConfig, VisualConfig
 from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
+from tests.model import grounding_loss
 
 WORDS = ["[UNK]", "[SEP]", "[CLS]", "[PAD]", "[MASK]", "a", "red", "blue", "dog", "cat", "on", "grass"]
 CAPTIONS = ["a red dog", "a blue cat on grass", "red cat", "a dog on grass", "a blue dog", "grass"]

@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from groundcli.data import find
-from groundcli.data.sample import Caption
-from groundcli.data.words import tokenize
+from groundcli.data import Caption, find
+from groundcli.data.phrases import tokenize
 from groundcli.devices import TorchRuntime
 from groundcli.errors import Interrupted
 from groundcli.grounder import Grounder

@@ -73,10 +73,10 @@ def test_a_backbone_is_told_by_its_tensors(state: dict[str, Tensor], tmp_path: P
     assert all(torch.equal(t, state[k]) for k, t in tensors.items())
 
 
-@pytest.mark.parametrize("name", ["vgg16", "pnasnet5large"])
+@pytest.mark.parametrize("name", ["vgg16", "pnasnet5large", "dinov2_s14", "siglip_b16"])
 def test_large_backbones_are_known(name: str) -> None:
     with torch.device("meta"):
-        network = torchvision.models.vgg16() if name == "vgg16" else timm.create_model(name)
+        network = torchvision.models.vgg16() if name == "vgg16" else timm.create_model(PUBLISHED[name].backbone or "")
     part, tensors = match_backbone(network.state_dict(), Path("file.pth"))
     assert part.name == name
     assert tensors.keys() == counted(network.state_dict()).keys()
@@ -141,6 +141,20 @@ def test_a_published_file_of_another_hash_is_damaged(state: dict[str, Tensor], t
     torch.save(state, tmp_path / "vgg16-397923af.pth")
     with pytest.raises(GroundcliError, match=r"vgg16-397923af.pth: damaged: its SHA-256 is .* begins with 397923af"):
         import_weights(tmp_path / "vgg16-397923af.pth", "mine")
+
+
+def test_files_of_the_hub_are_all_called_alike(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    state = timm.create_model("vit_small_patch14_dinov2").state_dict()
+    save_file(state | {"mask_token": torch.zeros(1, 384)}, file)  # DINOv2's authors have one more
+    for name in ("", "dinov2_s14"):  # it would be called as the published one
+        with pytest.raises(GroundcliError, match=r"model.safetensors: damaged: its SHA-256 is .* begins with 04d27f34"):
+            import_weights(file, name)
+    imported = import_weights(file, "mine")
+    assert "mine: backbone vit_small_patch14_dinov2, 174 tensors, 88.2 MB" in str(imported)
+    checks = list(verify("mine"))
+    assert [check.what for check in checks] == ["file", "SHA-256", "content", "forward pass"]
+    assert checks[-1].result == "finite 1 x 384 x 32 x 32, 1 x 384 x 32 x 32"
 
 
 def test_word_pieces_are_centred(words: Path) -> None:

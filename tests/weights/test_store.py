@@ -90,7 +90,7 @@ def test_a_pipe_is_no_file(own: Path) -> None:
 
 def test_all_is_published_over_https_at_the_listed_places() -> None:
     urls = [url for part in PUBLISHED.values() for url in part.urls]
-    assert len(urls) == 10
+    assert len(urls) == 12
     assert all(url.startswith(PLACES) for url in urls)
     assert all(place.startswith("https://") and place.count("/") > 2 for place in PLACES)
     assert urls[0] == "https://download.pytorch.org/models/vgg16-397923af.pth"

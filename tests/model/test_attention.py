@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from groundcli.model.attention import attend, pairwise_scores
-from groundcli.model.loss import grounding_loss, word_contrast, word_pertinence
+from groundcli.model.attention import attend, pairwise_scores, word_contrast, word_pertinence
 from groundcli.recipe import LossConfig
+from tests.model import grounding_loss
 
 
 def batch(
