@@ -55,7 +55,10 @@ def calibrate(options: CalibrateOptions) -> None:
         f"{100 * numbers['box_ece']:.1f} %"
     )
     for name, recall in numbers["box_recall"].items():
-        output.print(f"{name}: " + ", ".join(f"{rank} {100 * share:.1f} %" for rank, share in recall.items()))
+        shares = (
+            f"{rank} {100 * s:.1f} % ({100 * low:.1f} to {100 * high:.1f})" for rank, (s, low, high) in recall.items()
+        )
+        output.print(f"{name}: {', '.join(shares)}")
     for share, score in numbers["keeps"].items():
         output.print(f"--min-score {score:.3f} keeps {100 * float(share):g} % of the right points")
     output.print(f"{options.out}: the weights, calibrated")

@@ -17,7 +17,7 @@ from groundcli.errors import GroundcliError
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
 from groundcli.evaluation.metrics import IOU, Predicted, Truth, box_iou, pointing_hits
 from groundcli.evaluation.rows import Progress, collect
-from groundcli.evaluation.summary import FOLDS, cross_validated, fit, folds, presence_summary, reliability
+from groundcli.evaluation.summary import FOLDS, cross_validated, fit, folds, interval, presence_summary, reliability
 from groundcli.evaluation.systems import ABSENT, GrounderSystem, Predictions
 from groundcli.heat.boxes import extent_boxes
 from groundcli.heat.boxes import features as box_features
@@ -63,8 +63,9 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
     Returns:
         All measured on images that the fit hasn't seen, in `FOLDS` parts, all data sets together: "phrases", "boxes"
         (that were fitted to, the absent ones' too), "presence" (see `presence_summary`), "box_recall", for
-        each data set the share of its phrases of whose first or first five boxes one matches, "box_ece", the expected
-        calibration error of boxes, and "keeps": for each share of right points the score that so many of them reach.
+        each data set how many of its phrases have a match among their first and first five boxes, with the 95 %
+        interval (see `interval`): {"R@1": [share, low, high], "R@5": ...}; "box_ece", the expected calibration error of
+        boxes, and "keeps": for each share of right points the score that so many of them reach.
 
     Raises:
         GroundcliError: weights, data or the device are missing, too few images, or no phrase has any heat.
@@ -105,13 +106,16 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
         "phrases": len(table),
         "boxes": len(matches),
         "presence": presence_summary(present, absent),
-        "box_recall": {
-            str(name): {f"R@{k}": float(found.map(lambda matches, k=k: matches[:k].any()).mean()) for k in RANKS}
-            for name, found in present.groupby("set")["matches"]
-        },
+        "box_recall": {str(name): _recall(found) for name, found in present.groupby("set")},
         "box_ece": reliability(box_scores, matches)["ece"],
         "keeps": {str(share): float(np.quantile(scores[hits > 0], 1 - share)) for share in KEPT},
     }
+
+
+def _recall(found: pd.DataFrame) -> Numbers:
+    """See `calibrate`, of the rows of a data set's phrases."""
+    hits = {f"R@{k}": found["matches"].map(lambda matches, k=k: float(matches[:k].any())) for k in RANKS}
+    return {rank: [float(hit.mean()), *interval(hit, found["image"])] for rank, hit in hits.items()}
 
 
 def _rows(
