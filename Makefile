@@ -1,5 +1,6 @@
 # Runs in the environment that is active; CONTRIBUTING.md says how to make one.
-.PHONY: test fast faults lint types bench
+.PHONY: test fast faults lint types bench gpu
+DEVICE ?= cuda
 PHOTOS ?= examples/photos
 CASES ?= 50
 
@@ -21,3 +22,6 @@ types:
 
 bench:  # what annotate takes on a folder, over the bare forward of the backbone: make bench PHOTOS=FOLDER
 	python benchmarks/annotate.py $(PHOTOS)
+
+gpu:  # all that is worth knowing of a GPU before it is trusted with work: make gpu [PHOTOS=FOLDER] [DEVICE=cuda:1]
+	python benchmarks/gpu.py $(PHOTOS) --device $(DEVICE)

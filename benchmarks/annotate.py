@@ -1,9 +1,9 @@
-"""What annotate takes, end to end, over the bare forward of the CNN on the same images: seconds and their ratio.
+"""What annotate takes, end to end, over torch's bare forward of the CNN on the same images: seconds and their ratio.
 
     python benchmarks/annotate.py FOLDER [--weights NAME] [--device cuda] [--workers N] [--repeats N]
 
-Both, and annotate with overlays, run in turn, so that a machine that slows down slows all; printed are the medians. The
-CNN's images are decoded and resized beforehand.
+All run in turn, so that a machine that slows down slows all; printed are the medians. The CNN's images are decoded and
+resized beforehand; on CPUs each core takes an image, as annotate's do.
 """
 
 import argparse
@@ -16,16 +16,14 @@ BATCH = 8
 
 def main() -> None:
     # Imported here, as workers run what stands above once more: the command's own have nothing to import there.
-    import torch
-    from timing import print_in_turn
+    from timing import as_matrix_products, look_at, print_in_turn
 
     from groundcli import Grounder
     from groundcli.annotation import AnnotateOptions
     from groundcli.annotation.run import annotate
     from groundcli.data import find
     from groundcli.data.images import decode, resize
-    from groundcli.devices import autocast
-    from groundcli.grounder import as_batch
+    from groundcli.parallel import cores
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -36,15 +34,9 @@ def main() -> None:
     options = parser.parse_args()
     found = find.load([options.folder])
     grounder = Grounder.load(options.weights, options.device)
-    side = grounder.model.config.visual.image_size
+    torch = Grounder.load(options.weights, options.device, runtime="torch").runtime
+    side = grounder.config.visual.image_size
     pixels = [resize(decode(sample.image), side) for sample in found.samples]
-
-    def forward() -> None:
-        with autocast(grounder.device, grounder.precision):
-            for i in range(0, len(pixels), BATCH):
-                grounder.model.backbone(as_batch(pixels[i : i + BATCH]).to(grounder.device))
-        if grounder.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def whole(overlays: bool) -> None:
         with tempfile.TemporaryDirectory() as place:
@@ -57,12 +49,15 @@ def main() -> None:
             )
 
     forms: dict[str, Callable[[], None]] = {
-        "CNN forward": forward,
+        "CNN by torch": lambda: look_at(pixels, torch, BATCH),
+        f"CNN by {grounder.runtime.name}": lambda: look_at(pixels, grounder.runtime, BATCH),
         "annotate, JSON only": lambda: whole(False),
         "annotate, overlays": lambda: whole(True),
     }
+    if grounder.on_cpu:
+        forms["the CNN's FLOP in matrix products"] = as_matrix_products(pixels, torch)
     whole(True)  # loads spaCy, warms up
-    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads")
+    print_in_turn(forms, options.repeats, len(pixels), f"{cores()} cores")
 
 
 if __name__ == "__main__":

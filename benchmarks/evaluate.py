@@ -1,10 +1,10 @@
-"""What eval takes, end to end, over the bare forward of the backbone on the same images: seconds and their ratio.
+"""What eval takes, end to end, over torch's bare forward of the CNN on the same images: seconds and their ratio.
 
     python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device cuda] [--repeats N] [--limit N]
 
-Both run in turn, so that a machine that slows down slows both; printed are the medians. Eval is everything but loading
+All run in turn, so that a machine that slows down slows all; printed are the medians. Eval is everything but loading
 the weights: decoding, the captions, heat maps, points, boxes by every method, the table, all metrics, baselines and
-intervals. The backbone's images are decoded and resized beforehand, and go through it as eval's do.
+intervals. The CNN's images are decoded and resized beforehand, and go through it as eval's do.
 """
 
 import argparse
@@ -12,17 +12,15 @@ import cProfile
 import pstats
 from pathlib import Path
 
-import torch
-from timing import print_in_turn
+from timing import look_at, print_in_turn
 
 from groundcli import Grounder, data
 from groundcli.data.images import decode, resize
-from groundcli.devices import autocast
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.rows import BATCH, collect
 from groundcli.evaluation.summary import summarize
 from groundcli.evaluation.systems import GrounderSystem
-from groundcli.grounder import as_batch
+from groundcli.parallel import cores
 
 
 def main() -> None:
@@ -37,16 +35,8 @@ def main() -> None:
     options = parser.parse_args()
     samples = data.load("flickr30k", options.data, options.split)[: options.limit]
     grounder = Grounder.load(options.weights, options.device)
-    batch = 1 if grounder.device.type == "cpu" else BATCH
-    pixels = [resize(decode(sample.image), grounder.model.config.visual.image_size) for sample in samples]
-
-    @torch.no_grad()
-    def forward() -> None:
-        with autocast(grounder.device, grounder.precision):
-            for i in range(0, len(pixels), batch):
-                grounder.model.backbone(as_batch(pixels[i : i + batch]).to(grounder.device))
-        if grounder.device.type == "cuda":
-            torch.cuda.synchronize()
+    torch = Grounder.load(options.weights, options.device, runtime="torch").runtime
+    pixels = [resize(decode(sample.image), grounder.config.visual.image_size) for sample in samples]
 
     def whole() -> None:
         about = EvaluateOptions.make(dataset="flickr30k", data=options.data, split=options.split)
@@ -54,9 +44,13 @@ def main() -> None:
         rows = collect(samples, about, system)
         summarize(rows.table(system.levels), rows.skipped, about)
 
-    forms = {"backbone forward": forward, "eval": whole}
-    forward()  # warms up
-    print_in_turn(forms, options.repeats, len(pixels), f"{torch.get_num_threads()} threads")
+    forms = {
+        "CNN by torch": lambda: look_at(pixels, torch, BATCH),
+        f"CNN by {grounder.runtime.name}": lambda: look_at(pixels, grounder.runtime, BATCH),
+        "eval": whole,
+    }
+    look_at(pixels[:BATCH], torch, BATCH)  # warms up
+    print_in_turn(forms, options.repeats, len(pixels), f"{cores()} cores")
     if options.profile:
         with cProfile.Profile() as profile:
             whole()

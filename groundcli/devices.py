@@ -66,11 +66,15 @@ class TorchRuntime:
         other.config = other.model.config = replace(self.config, **changes)
         return other
 
-    @torch.no_grad()
     def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[Tensor]:
         """See `Runtime`."""
+        return self.map_cells(self.maps(pixels))
+
+    @torch.no_grad()
+    def maps(self, pixels: Sequence[np.ndarray]) -> Sequence[Tensor]:
+        """Images (S, S, 3) uint8 RGB -> the backbone's feature maps, (B, C_l, H_l, W_l)."""
         with self._computing():
-            return self.map_cells(self.model.backbone(as_batch(pixels).to(self.device)))
+            return self.model.backbone(as_batch(pixels).to(self.device))
 
     @torch.no_grad()
     def map_cells(self, maps: Sequence[Tensor]) -> Sequence[Tensor]:

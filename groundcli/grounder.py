@@ -452,7 +452,7 @@ def _hindrance(opened: Checkpoint, device: str, precision: Precision) -> str:
         said = json.loads((opened.export / EXPORTED).read_text("utf-8"))
     except (OSError, ValueError):
         said = {}
-    if said != opened.exported:
+    if not opened.made(said):
         return f"{opened.export} was exported from other weights or settings than {opened.path}; export it again"
     return ""
 

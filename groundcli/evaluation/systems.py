@@ -84,11 +84,17 @@ class GrounderSystem:
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
         boxes, heat, predictions = _Boxes(truth.size, self.grounder.reading()), {}, {}
+        present = sum(len(caption.phrases) for caption in captions)
+        absent: Predictions = {}
         for system, grounder in self._grounders.items():
-            heat[system] = grounder.phrase_heat(image, captions, text)
+            found = grounder.phrase_heat(image, [*captions, *truth.absent], text)  # in one go, as an image costs most
+            heat[system], rest = (
+                PhraseHeat(*(of[part] for of in found)) for part in (np.s_[:present], np.s_[present:])
+            )
             predictions[system] = boxes.predicted(heat[system])
-        if truth.absent:
-            predictions[ABSENT, self.name] = boxes.predicted(self.grounder.phrase_heat(image, truth.absent, text))
+            if truth.absent and grounder is self.grounder:
+                absent[ABSENT, self.name] = boxes.predicted(rest)
+        predictions |= absent
         if self._alone:
             return predictions
         found, scores = heat[EVALUATED, self.name], predictions[EVALUATED, self.name].scores

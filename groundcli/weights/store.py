@@ -11,7 +11,7 @@ from platformdirs import user_data_path
 from safetensors import SafetensorError, safe_open
 
 from groundcli import checkpoint
-from groundcli.errors import GroundcliError, first_line
+from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import sha256
 from groundcli.recipe import Architecture, ElmoConfig, Recipe, override, recipe_from
 
@@ -194,6 +194,17 @@ class Checkpoint:
         for name in ("loss", "calibration", "box_calibration"):  # no part of what is exported
             del model[name]
         return {"model": model, **{key: self.metadata.get(key) for key in ("frozen", checkpoint.CRC32)}}
+
+    def made(self, export: Mapping[str, Any]) -> bool:
+        """Whether an export that says this of itself is of this checkpoint and settings; what it lacks is default."""
+
+        def read(said: Mapping[str, Any]) -> tuple[Any, ...]:
+            return recipe_from({"model": said["model"]}, EXPORTED).model, said["frozen"], said[checkpoint.CRC32]
+
+        try:
+            return read(export) == read(self.exported)
+        except (UsageError, KeyError, TypeError):
+            return False
 
     def check_frozen(self, frozen: Mapping[str, str]) -> None:
         """Refuses frozen parts, by their names and hashes, that aren't those it learned on. Raises GroundcliError."""

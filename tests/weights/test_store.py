@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,18 @@ from groundcli.model.elmo import Elmo
 from groundcli.recipe import ElmoConfig
 from groundcli.weights.elmo import save_elmo
 from groundcli.weights.fetch import PLACES
-from groundcli.weights.store import PUBLISHED, SHIPPED, find, find_model, hash_of, here, kind_of, store, weights_in
+from groundcli.weights.store import (
+    PUBLISHED,
+    SHIPPED,
+    find,
+    find_model,
+    hash_of,
+    here,
+    kind_of,
+    open_model,
+    store,
+    weights_in,
+)
 
 TINY = ElmoConfig(filters=((1, 4), (2, 8)), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
 
@@ -125,3 +137,16 @@ def test_an_elmos_hash_is_that_of_its_weights_under_any_name(tmp_path: Path) -> 
     (tmp_path / "lm_weights.hdf5").rename(tmp_path / "elmo_tiny_weights.hdf5")
     (tmp_path / "options.json").rename(tmp_path / "elmo_tiny_options.json")
     assert hash_of(tmp_path) == digest
+
+
+def test_an_export_is_of_one_checkpoint() -> None:
+    lite = open_model("lite")
+    said = json.loads((lite.export / "export.json").read_text())
+    assert lite.made(said)
+    del said["model"]["text"]["bilstm"]  # as one that was written before there was such a setting
+    assert lite.made(said)
+    assert not lite.made(said | {"crc32": "00000000"})
+    assert not lite.made(said | {"model": said["model"] | {"spread": 1.0}})
+    assert not lite.made({})
+    assert not open_model("lite", ["model.smooth=false"]).made(said)
+    assert open_model("lite", ["model.calibration=[]"]).made(said)
