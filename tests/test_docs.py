@@ -129,7 +129,7 @@ def test_options_in_messages() -> None:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named = set(re.findall(r"(?<![\w(-])--[a-z][\w-]*\w(?![\w-])", node.value))
-                unknown |= {name: file.name for name in named - known}
+                unknown |= dict.fromkeys(named - known, file.name)
     assert not unknown
 
 
