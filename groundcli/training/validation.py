@@ -101,8 +101,8 @@ class Pairing(Judge):
         """See `Judge`. The first captions of each image count."""
         words: dict[int, list[list[str]]] = {}
         for index in self.features.indices:
-            captions = self.samples[index].captions[:CAPTIONS]
-            words[index] = [said for c in captions if (said := [word.text for word in tokenize(c.text)])]
+            tokenised = ([word.text for word in tokenize(c.text)] for c in self.samples[index].captions[:CAPTIONS])
+            words[index] = [caption for caption in tokenised if caption]
         indices = [index for index in self.features.indices if words[index]]
         device, grid, loss = model.backbone.mean.device, model.config.visual.grid, model.config.loss
         for group in ranks.share([indices[i : i + GROUP] for i in range(0, len(indices), GROUP)]):

@@ -122,8 +122,7 @@ def test_a_batch_is_no_larger_than_the_data(
 @pytest.mark.parametrize("command", ["train", "finetune"])
 def test_few_images_make_small_batches(groundcli: Run, shapes: tuple[Path, dict], tmp_path: Path, command: str) -> None:
     given = {"train": ["train", "--dataset", "folder", "--data", shapes[0]], "finetune": ["finetune", shapes[0]]}
-    settings = [setting for setting in SETTINGS if "batch_size" not in setting]
-    settings = list(chain.from_iterable(("--set", s) for s in settings if s != "--set"))
+    settings = [word for text in QUICK + SMALL if "batch_size" not in text for word in ("--set", text)]
     done = groundcli(*given[command], "--out", tmp_path, *settings, "--set", "training.epochs=1")
     count = {"train": 32, "finetune": 24}[command]
     assert f"batches of 16, not 128: there are {count} images\n" in done.stdout
