@@ -71,15 +71,16 @@ def shower(what: str, begin: Callable[[], None] = lambda: None) -> Callable[[Ite
 
 
 def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:
-    """A line for each tenth of the way, and none for what is done at once."""
+    """A line for each tenth of the way, five seconds apart at least: none for what is done at once."""
     from time import monotonic
 
-    started, shown = monotonic(), 0
+    started = last = monotonic()
+    shown = 0
     for done, item in enumerate(items, start=1):
         yield item
-        if monotonic() - started > 5 and 10 * done // max(1, total) > shown:
-            shown = 10 * done // max(1, total)
-            console.print(f"{what}: {done} of {total}, {monotonic() - started:.0f} s")
+        if monotonic() - last > 5 and 10 * done // max(1, total) > shown:
+            last, shown = monotonic(), 10 * done // max(1, total)
+            console.print(f"{what}: {done} of {total}, {last - started:.0f} s")
 
 
 def warn_untrained(name: str) -> None:

@@ -138,7 +138,7 @@ def test_a_folder_that_holds_a_run(photos: Path, out: Path, groundcli: Run, tmp_
     changed = groundcli("annotate", photos, "--out", out, "--phrases", "words", code=2)
     assert "holds a run with phrases auto, not words; add --on-existing overwrite" in changed.stderr
     changed = groundcli("annotate", photos, "--out", out, "--boxes", "authors", code=2)
-    assert "holds a run with boxes sides, not authors; add --on-existing overwrite" in changed.stderr
+    assert "holds a run with boxes extents, not authors; add --on-existing overwrite" in changed.stderr
 
 
 def test_phrases_for_every_image(photos: Path, groundcli: Run, tmp_path: Path) -> None:

@@ -12,17 +12,18 @@ def test_what_is_done_at_once_shows_no_progress(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
-def test_where_nobody_looks_there_is_a_line_for_each_tenth(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(1, range(10, 101, 10)), (0.25, range(21, 85, 21))],  # each tenth, but none sooner than five seconds after another
+)
+def test_where_nobody_looks_there_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, shown: range
 ) -> None:
     ticks = count()
-    monkeypatch.setattr(time, "monotonic", lambda: next(ticks) / 4)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks) * seconds)
     assert [*console.shower("annotating")(range(100), 100)] == [*range(100)]
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(",")[0] for line in lines] == [
-        "annotating: 21 of 100",  # those before five seconds had passed are left out
-        *(f"annotating: {done} of 100" for done in range(30, 101, 10)),
-    ]
+    assert [line.partition(",")[0] for line in lines] == [f"annotating: {done} of 100" for done in shown]
     assert lines[-1].endswith(" s")
 
 

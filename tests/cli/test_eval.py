@@ -52,11 +52,11 @@ def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: 
     assert (numbers["images"], numbers["phrases"], numbers["skipped"]) == (2, 2, {"no_box": 2})
     assert (numbers["version"], numbers["sha256"]) == (package.__version__, sha256(SHIPPED / "lite.safetensors"))
     assert numbers["command"] == (
-        f"groundcli eval --dataset flickr30k --data {flickr30k} --boxes sides --json {file} --rows {table}"
+        f"groundcli eval --dataset flickr30k --data {flickr30k} --boxes extents --json {file} --rows {table}"
     )
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(numbers["date"])).total_seconds() < 600
     rows = pd.read_csv(table)
-    assert len(rows) == 2 * 7  # phrases, times the model, four baselines, two methods of boxes
+    assert len(rows) == 2 * 8  # phrases, times the model, four baselines, three methods of boxes
     assert set(rows["image"]) == {"Flickr30k_Images/11.jpg", "Flickr30k_Images/12.jpg"}
     red = rows[(rows["group"] == "evaluated") & (rows["phrase"] == "A red ball")].iloc[0]
     assert (red["caption"], red["caption_text"], red["start"], red["end"]) == (0, "A red ball on the whole .", 0, 10)
@@ -159,7 +159,7 @@ def test_predictions_of_others_beside_ours(flickr30k: Path, groundcli: Run, tmp_
 @pytest.mark.parametrize(
     ("options", "boxes"),
     [
-        ([], "sides"),
+        ([], "extents"),
         (["--boxes", "authors"], "authors"),
         (["--protocol", "authors"], "authors"),  # what is the authors' is measured with their boxes
         (["--protocol", "authors", "--boxes", "sides"], "sides"),

@@ -20,7 +20,7 @@ def test_the_command_gives_the_same_options() -> None:
     told = options(ablations=True, settings=("model.fusion=best", "model.smooth=true"), json=Path("a b.json"))
     assert shlex.split(told.command) == [
         *("groundcli", "eval", "--set", "model.fusion=best", "--set", "model.smooth=true"),
-        *("--dataset", "folder", "--data", ".", "--ablations", "--boxes", "sides", "--json", "a b.json"),
+        *("--dataset", "folder", "--data", ".", "--ablations", "--boxes", "extents", "--json", "a b.json"),
     ]
 
 
