@@ -182,5 +182,6 @@ class GroundingModel(nn.Module):
         if not self.config.spread:
             return heat
         cells = F.normalize(v.float() - v.float().mean(1, keepdim=True), dim=-1)
-        alike = (cells @ cells.transpose(1, 2)).mean(0).relu() ** self.config.spread  # (N, N)
+        cells = cells.transpose(0, 1).flatten(1)  # (N, L D): one product sums over the levels too
+        alike = (cells @ cells.T / len(v)).relu() ** self.config.spread  # (N, N)
         return heat.float() @ (alike / alike.sum(1, keepdim=True).clamp_min(1e-12)).T
