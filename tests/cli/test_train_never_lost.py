@@ -201,7 +201,7 @@ def test_the_second_run_in_a_folder_is_refused(
     with training(data, tmp_path) as first:
         wait_for(tmp_path, lambda lines: lines >= 2, first)
         first.send_signal(signal.SIGSTOP)  # so that it is there for as long as the second one looks
-        said = f"error: {tmp_path}: another groundcli is at work there; wait for it or name another --out\n"
+        said = f"error: {tmp_path}: another groundcli is at work there; wait for it or name another folder\n"
         assert groundcli("train", *data, "--out", tmp_path, "--resume", code=2).stderr == said
         first.send_signal(signal.SIGCONT)
         assert first.wait(120) == 0
