@@ -18,11 +18,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from groundcli.annotation import AnnotateOptions
@@ -40,7 +40,8 @@ VARYING = {"run.json"}  # dates and seconds
 class Pointer:
     """Stands for a model: it finds every phrase in the middle."""
 
-    device = torch.device("cpu")
+    device, on_cpu = "cpu", True
+    runtime = SimpleNamespace(name="none")
 
     def encode_captions(self, captions: Any) -> None:
         """Nothing to encode."""
