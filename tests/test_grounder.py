@@ -263,12 +263,13 @@ def test_settings_that_are_no_part_of_an_export_change_nothing() -> None:
 
 @pytest.mark.slow
 def test_a_model_of_ones_own_is_exported_and_used(groundcli: Run, tmp_path: Path, picture: np.ndarray) -> None:
-    """With other ways than lite: one space for all levels, the best level, no presence, cells of length one."""
+    """With other ways than lite: one space, the best level, neither presence nor extents, cells of length one."""
     tensors, metadata = checkpoint.load(SHIPPED / "lite.safetensors")
     metadata["recipe"]["model"] |= {"fusion": "best", "spread": 0.0, "smooth": False, "calibration": []}
     metadata["recipe"]["model"]["visual"] |= {"norm": "cell", "image_size": 96, "grid": 12}
     metadata["recipe"]["model"]["text"]["per_level"] = False
-    kept = {name: t for name, t in tensors.items() if "presence" not in name and "copies.1" not in name}
+    without = ("model/presence.", "model/extent.")
+    kept = {name: t for name, t in tensors.items() if not name.startswith(without) and "copies.1" not in name}
     checkpoint.save(tmp_path / "mine.safetensors", kept, metadata)
     mine = str(tmp_path / "mine.safetensors")
     with pytest.raises(GroundcliError, match="has no export beside it; make it with `groundcli weights export"):
@@ -282,7 +283,7 @@ def test_a_model_of_ones_own_is_exported_and_used(groundcli: Run, tmp_path: Path
     for part in (tmp_path / "mine.onnx").iterdir():
         assert str(Path(__file__).parents[1]).encode() not in part.read_bytes()
     ours, theirs = Grounder.load(mine), Grounder.load(mine, runtime="torch")
-    assert (ours.runtime.name, ours.runtime.has_presence) == ("onnx", False)
+    assert (ours.runtime.name, ours.runtime.knows) == ("onnx", (False, False))
     same(ours, theirs, picture, ["[a red ball] on [the floor]", *ODD])
     (tmp_path / "mine.onnx/heat.onnx").write_bytes(b"no graph")
     with pytest.raises(GroundcliError, match=r"heat\.onnx: can't be loaded .*; export it again, or add --run"):
