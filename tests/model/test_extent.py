@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from groundcli.model.extent import Extent, fit_extent, look
@@ -26,6 +27,7 @@ def seen(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return torch.stack(clues), torch.stack(vectors), torch.stack(covered)
 
 
+@pytest.mark.slow
 def test_it_learns_from_words_how_far_things_reach() -> None:
     fitted = fit_extent(Extent(LEVELS, SPACES, WIDTH), *seen(1000, 0), torch.ones(1000))
     clues, vectors, covered = seen(60, 1)
