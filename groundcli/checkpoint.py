@@ -147,11 +147,16 @@ def load(path: Path, needed: Collection[str] = ()) -> "tuple[dict[str, Tensor], 
 
 def load_trained(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Reads what training made of a model, and the metadata. Raises GroundcliError where the file holds no model."""
-    from safetensors.torch import load_file
-
     metadata = about_trained(path)
     metadata.pop(CRC32, None)
-    return part("model", load_file(path)), metadata
+    return trained_tensors(path), metadata
+
+
+def trained_tensors(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a model whose file `about_trained` has looked through."""
+    from safetensors.torch import load_file
+
+    return part("model", load_file(path))
 
 
 def prefixed(prefix: str, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

@@ -335,10 +335,8 @@ class Grounder:
     def _nothing(self, count: int) -> PhraseHeat:
         """What there is to say of phrases without any word."""
         side, nothing, (presence, extent) = self.config.visual.grid, np.zeros(count, np.float32), self.runtime.knows
-        maps, evidence = (
-            np.zeros((count, side, side), np.float32),
-            np.zeros((count, len(EVIDENCE) * presence), np.float32),
-        )
+        maps = np.zeros((count, side, side), np.float32)
+        evidence = np.zeros((count, len(EVIDENCE) * presence), np.float32)
         return PhraseHeat(maps, nothing, nothing.astype(int), evidence, maps[:, : side * extent].copy())
 
     def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> PhraseHeat:

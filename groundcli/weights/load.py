@@ -42,8 +42,8 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
         UsageError: its recipe or the settings are wrong.
     """
     opened = open_model(name, settings)
-    path, recipe = opened.path, opened.recipe
-    tensors, metadata = checkpoint.load_trained(path)
+    path, recipe, metadata = opened.path, opened.recipe, opened.metadata
+    tensors = checkpoint.trained_tensors(path)
     model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
     opened.check_frozen(frozen)
     try:
