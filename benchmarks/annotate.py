@@ -1,6 +1,6 @@
 """What annotate takes, end to end, over torch's bare forward of the CNN on the same images: seconds and their ratio.
 
-    python benchmarks/annotate.py FOLDER [--weights NAME] [--device cuda] [--workers N] [--repeats N]
+    python benchmarks/annotate.py FOLDER [--weights NAME] [--device cuda] [--precision int8] [--workers N] [--repeats N]
 
 All run in turn, so that a machine that slows down slows all; printed are the medians. The CNN's images are decoded and
 resized beforehand; on CPUs each core takes an image, as annotate's do.
@@ -29,18 +29,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", default="lite")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     found = find.load([options.folder])
-    grounder = Grounder.load(options.weights, options.device)
+    grounder = Grounder.load(options.weights, options.device, options.precision)
     torch = Grounder.load(options.weights, options.device, runtime="torch").runtime
     side = grounder.config.visual.image_size
     pixels = [resize(decode(sample.image), side) for sample in found.samples]
 
     def whole(overlays: bool) -> None:
         with tempfile.TemporaryDirectory() as place:
-            about = {"weights": options.weights, "device": options.device, "workers": options.workers}
+            about = {name: getattr(options, name) for name in ("weights", "device", "precision", "workers")}
             pictures = {"overlays": overlays, "report": False}
             out = Path(place) / "out"
             annotate(
@@ -50,7 +51,7 @@ def main() -> None:
 
     forms: dict[str, Callable[[], None]] = {
         "CNN by torch": lambda: look_at(pixels, torch, BATCH),
-        f"CNN by {grounder.runtime.name}": lambda: look_at(pixels, grounder.runtime, BATCH),
+        f"CNN by {grounder.runtime.name}, {options.precision}": lambda: look_at(pixels, grounder.runtime, BATCH),
         "annotate, JSON only": lambda: whole(False),
         "annotate, overlays": lambda: whole(True),
     }

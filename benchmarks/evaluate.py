@@ -1,6 +1,6 @@
 """What eval takes, end to end, over torch's bare forward of the CNN on the same images: seconds and their ratio.
 
-    python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device cuda] [--repeats N] [--limit N]
+    python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device cuda] [--precision int8] [--repeats N] [--limit N]
 
 All run in turn, so that a machine that slows down slows all; printed are the medians. Eval is everything but loading
 the weights: decoding, the captions, heat maps, points, boxes by every method, the table, all metrics, baselines and
@@ -29,12 +29,13 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--weights", default="lite")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=int, default=None, help="the first so many images only")
     parser.add_argument("--profile", action="store_true", help="where the time of one more eval goes")
     options = parser.parse_args()
     samples = data.load("flickr30k", options.data, options.split)[: options.limit]
-    grounder = Grounder.load(options.weights, options.device)
+    grounder = Grounder.load(options.weights, options.device, options.precision)
     torch = Grounder.load(options.weights, options.device, runtime="torch").runtime
     pixels = [resize(decode(sample.image), grounder.config.visual.image_size) for sample in samples]
 
@@ -46,7 +47,7 @@ def main() -> None:
 
     forms = {
         "CNN by torch": lambda: look_at(pixels, torch, BATCH),
-        f"CNN by {grounder.runtime.name}": lambda: look_at(pixels, grounder.runtime, BATCH),
+        f"CNN by {grounder.runtime.name}, {options.precision}": lambda: look_at(pixels, grounder.runtime, BATCH),
         "eval": whole,
     }
     look_at(pixels[:BATCH], torch, BATCH)  # warms up

@@ -1,3 +1,4 @@
+import math
 import re
 import subprocess
 import sys
@@ -247,13 +248,37 @@ def test_it_starts_without_torch(caption: str, phrases: str) -> None:
     ("options", "reason"),
     [
         ({"settings": ["model.spread=2.0"]}, "was exported from other weights or settings than"),
-        ({"precision": "bf16"}, "computes in float32; leave --precision out"),
+        ({"precision": "bf16"}, "computes in float32 or int8; leave --precision bf16 out"),
         ({"device": "cuda:7"}, "computes on CPUs; add --device cpu, as cuda:7 may be a GPU"),
     ],
 )
 def test_where_an_export_is_no_use(options: dict, reason: str) -> None:
     with pytest.raises(GroundcliError, match=re.escape(reason)):
         Grounder.load("lite", runtime="onnx", **options)
+
+
+@pytest.mark.parametrize("photo", sorted(PHOTOS.glob("*.jpg")), ids=lambda path: path.stem)
+def test_int8_sees_nearly_the_same(onnx: Grounder, photo: Path) -> None:
+    int8 = Grounder.load("lite", min_score=0, precision="int8")
+    cells, others = onnx.encode(photo), int8.encode(photo)
+    for caption in photo.with_suffix(".txt").read_text().splitlines():
+        for a, b in zip(onnx.ground(cells, caption).phrases, int8.ground(others, caption).phrases, strict=True):
+            one, other = a.heatmap.ravel(), b.heatmap.ravel()
+            assert 0.99 < one @ other / np.linalg.norm(one) / np.linalg.norm(other) < 1
+            assert math.dist(a.point, b.point) < 0.05 * math.hypot(*a.size)
+            assert a.score == pytest.approx(b.score, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"runtime": "torch"}, "--precision int8: is computed by ONNX Runtime, not torch"),
+        ({"device": "cuda:7"}, "--precision int8: computes on CPUs; add --device cpu, as cuda:7 may be a GPU"),
+    ],
+)
+def test_where_int8_is_no_use(options: dict, reason: str) -> None:
+    with pytest.raises(GroundcliError, match=re.escape(reason)):
+        Grounder.load("lite", precision="int8", **options)
 
 
 def test_settings_that_are_no_part_of_an_export_change_nothing() -> None:
@@ -285,6 +310,16 @@ def test_a_model_of_ones_own_is_exported_and_used(groundcli: Run, tmp_path: Path
     ours, theirs = Grounder.load(mine), Grounder.load(mine, runtime="torch")
     assert (ours.runtime.name, ours.runtime.knows) == ("onnx", (False, False))
     same(ours, theirs, picture, ["[a red ball] on [the floor]", *ODD])
+    with pytest.raises(GroundcliError, match=r"mine\.onnx has no image\.int8\.onnx; export it .* --int8 PHOTOS"):
+        Grounder.load(mine, precision="int8")
+    groundcli("weights", "export", mine, "--format", "onnx", "--out", tmp_path / "mine.onnx", "--int8", PHOTOS)
+    int8, float32 = (part.stat().st_size for part in sorted((tmp_path / "mine.onnx").glob("image*")))
+    assert int8 < float32 / 3
+    cells, others = (Grounder.load(mine, precision=how).encode(picture).cells for how in ("float32", "int8"))
+    assert 0.9 < (cells * others).sum() / np.linalg.norm(cells) / np.linalg.norm(others) < 1
+    (tmp_path / "empty").mkdir()
+    none = groundcli(*f"weights export {mine} --format onnx --out {tmp_path}/x --int8 {tmp_path}/empty".split(), code=3)
+    assert f"{tmp_path}/empty" in none.stderr
     (tmp_path / "mine.onnx/heat.onnx").write_bytes(b"no graph")
     with pytest.raises(GroundcliError, match=r"heat\.onnx: can't be loaded .*; export it again, or add --run"):
         Grounder.load(mine).ground(picture, "[a red ball]")

@@ -114,7 +114,7 @@ def export_weights(options: ExportOptions) -> None:
 
     console, out = output(), options.out
     if options.format == "onnx":
-        *files, words = export_onnx(options.run, out)
+        *files, words = export_onnx(options.run, out, options.int8)
         for file in files:
             console.print(f"{file}: {megabytes(file):.1f} MB")
         console.print(f"vectors of word pieces: {words}")

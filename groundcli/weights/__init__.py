@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from groundcli.errors import UsageError
 from groundcli.options import Options, option
 
 
@@ -48,3 +49,11 @@ class ExportOptions(Options):
         "safetensors: one file, to share; onnx: a folder for ONNX Runtime, on CPUs, phones and in browsers.",
         "safetensors",
     )
+    int8: Path | None = option(
+        "A folder of photographs, to measure by them: beside onnx's image network in float32 one in int8.", None
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.int8 and self.format != "onnx":
+            raise UsageError("--int8 is of --format onnx")

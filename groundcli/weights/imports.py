@@ -4,15 +4,18 @@ What weights are is told by their content. Nothing but plain tensors is unpickle
 """
 
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -20,7 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from groundcli import checkpoint
-from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.data import find as images
+from groundcli.data.images import decode, resize
+from groundcli.errors import BadInput, GroundcliError, UsageError, first_line
 from groundcli.files import megabytes, replacing, sha256, write_json
 from groundcli.model.extent import Extent
 from groundcli.model.grounding_model import GroundingModel
@@ -30,6 +35,7 @@ from groundcli.weights.elmo import read_elmo
 from groundcli.weights.load import check_finite, load_model
 from groundcli.weights.store import (
     EXPORTED,
+    INT8,
     NAME,
     OPTIONS,
     PARTIAL,
@@ -49,6 +55,7 @@ from groundcli.weights.store import (
     weights_in,
 )
 
+MEASURED = 24  # photographs by which ranges of activations are measured for int8
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
 VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
 WORDS_VARY, PHRASES_VARY = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
@@ -364,21 +371,23 @@ def export(run: str, out: Path) -> dict[str, str]:
     return {part: _way(part, digest) for part, digest in shared["frozen"].items()}
 
 
-def export_onnx(run: str, out: Path) -> list[Path]:
+def export_onnx(run: str, out: Path, photos: Path | None = None) -> list[Path]:
     """Writes a model's halves for ONNX Runtime: into a folder, of which `groundcli.grounder.OnnxRuntime` makes use.
 
     The files are `image.onnx`, pixels to cells; `words.onnx`, means of word pieces to words and sentences; `heat.onnx`,
-    both to heat maps of phrases; and `export.json`, what they were made of.
+    both to heat maps of phrases; `image.int8.onnx`, where there are photographs to measure by; and `export.json`, what
+    they were made of.
 
     Args:
         run: a run's folder, a checkpoint, or a name.
         out: the folder; a new one, or that of an earlier export.
+        photos: a folder of photographs like those that the model is for; some of them are enough.
 
     Returns:
         The files, and that of the word pieces.
 
     Raises:
-        GroundcliError: not a trained model, or its words come from more than one table of word pieces.
+        GroundcliError: not a trained model, its words come from more than one table of word pieces, or no photographs.
         UsageError: `out` holds something else already.
     """
     if not find_spec("onnxscript"):
@@ -390,15 +399,68 @@ def export_onnx(run: str, out: Path) -> list[Path]:
             f"{loaded.path}: its words come from {', '.join(text.encoders)}, which can't be exported; "
             "a single table of word pieces can"
         )
-    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= set(files)):
+    int8 = out / f"{INT8}.onnx"
+    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*files, int8}):
         raise UsageError(f"--out {out}: exists and is no export; name another folder")
+    pixels = _some_pixels(photos, loaded.recipe.model.visual.image_size) if photos else []
     out.mkdir(parents=True, exist_ok=True)
-    files[-1].unlink(missing_ok=True)  # until all are there
+    for old in (files[-1], int8):  # until all are there
+        old.unlink(missing_ok=True)
     for file, part in zip(files, PARTS.values(), strict=False):
         with replacing(file, "wb") as opened:
             opened.write(part(loaded.model).exported())
+    if pixels:
+        _write_int8(files[0], int8, pixels)
+        files.insert(-1, int8)
     write_json(files[-1], open_model(run).exported)
     return [*files, find(text.encoders[0])]
+
+
+def _some_pixels(photos: Path, side: int) -> list[np.ndarray]:
+    """Photographs of a folder, spread over it, (S, S, 3) uint8 each. Raises GroundcliError if there are none."""
+    samples = images.load([photos], phrases=["a photograph"]).samples
+    pixels = []
+    for sample in samples[:: max(1, len(samples) // MEASURED)][:MEASURED]:
+        with suppress(BadInput):  # one that can't be decoded is none
+            pixels.append(resize(decode(sample.image), side))
+    if not pixels:
+        raise GroundcliError(f"--int8 {photos}: holds no photographs")
+    return pixels
+
+
+def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
+    """Writes a network of images anew with convolutions in int8, ranges of activations measured on some pixels.
+
+    What stands before the first and after the last convolution, the scale of pixels and the norm of cells, stays in
+    float32. Weights have a scale per channel.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Pixels(CalibrationDataReader):  # type: ignore[misc]
+        left = iter(pixels)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(({"pixels": each} for each in self.left), None)
+
+    with TemporaryDirectory() as folder, replacing(out, "wb") as opened:
+        folded, quantized = (str(Path(folder, name)) for name in ("folded.onnx", "quantized.onnx"))
+        quant_pre_process(network, folded, skip_symbolic_shape=True)  # batch norms become a part of convolutions
+        nodes = onnx.load(folded).graph.node
+        convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
+        outside = [node.name for node in (*nodes[: convolutions[0]], *nodes[convolutions[-1] + 1 :])]
+        logger = logging.getLogger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it suggests what is done here already
+        try:
+            quantize_static(
+                folded, quantized, Pixels(), op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
+                nodes_to_exclude=outside, per_channel=True, activation_type=QuantType.QUInt8,
+            )  # fmt: skip
+        finally:
+            logger.setLevel(level)
+        opened.write(Path(quantized).read_bytes())
 
 
 class _Part(nn.Module):

@@ -20,6 +20,7 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "we
 PARTIAL = ".partial"  # the end of names of what isn't whole yet
 BEST = "best.safetensors"  # the model in a run's folder
 EXPORTED = "export.json"  # in the folder of an export: what was exported
+INT8 = "image.int8"  # in there: the image's half in int8, if there is one
 OPTIONS, WEIGHTS = "options.json", "lm_weights.hdf5"  # the two files in an ELMo's folder
 NAME = re.compile(r"\w[\w.-]*")  # no path
 UNTRAINED = "untrained"  # in a checkpoint's metadata: the seed of its random frozen parts

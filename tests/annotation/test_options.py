@@ -36,6 +36,7 @@ def test_shards_that_make_no_sense(text: str) -> None:
         ({"workers": -1}, "--workers -1: expected 0 or more"),
         ({"phrases": "nouns"}, "--phrases nouns: expected auto, marked, noun, words, caption"),
         ({"on_existing": "skip"}, "--on-existing skip: expected resume, overwrite, error"),
+        ({"precision": "int8", "runtime": "torch"}, "--precision int8 is computed by ONNX Runtime; leave --r"),
         ({"overlay": False}, "overlay: no such option; did you mean overlays?"),
     ],
 )
