@@ -1,6 +1,6 @@
 """What eval takes, end to end, over torch's bare forward of the CNN on the same images: seconds and their ratio.
 
-    python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device cuda] [--precision int8] [--repeats N] [--limit N]
+    python benchmarks/evaluate.py FLICKR30K [--weights NAME] [--device NAME] [--precision NAME] [--repeats N]
 
 All run in turn, so that a machine that slows down slows all; printed are the medians. Eval is everything but loading
 the weights: decoding, the captions, heat maps, points, boxes by every method, the table, all metrics, baselines and
