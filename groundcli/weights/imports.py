@@ -4,7 +4,6 @@ What weights are is told by their content. Nothing but plain tensors is unpickle
 """
 
 import json
-import logging
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -450,16 +449,10 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
         nodes = onnx.load(folded).graph.node
         convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
         outside = [node.name for node in (*nodes[: convolutions[0]], *nodes[convolutions[-1] + 1 :])]
-        logger = logging.getLogger()
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # it suggests what is done here already
-        try:
-            quantize_static(
-                folded, quantized, Pixels(), op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
-                nodes_to_exclude=outside, per_channel=True, activation_type=QuantType.QUInt8,
-            )  # fmt: skip
-        finally:
-            logger.setLevel(level)
+        quantize_static(
+            folded, quantized, Pixels(), op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
+            nodes_to_exclude=outside, per_channel=True, activation_type=QuantType.QUInt8,
+        )  # fmt: skip
         opened.write(Path(quantized).read_bytes())
 
 
