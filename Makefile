@@ -8,7 +8,7 @@ test:  # everything
 	python -m pytest
 
 fast:  # all but the slow tests
-	python -m pytest -m "not slow"
+	python -m pytest -m "not slow" -n 2
 
 faults:  # kills, full disks, damaged and made-up files: CASES times as many as `make test` tries, for a night
 	GROUNDCLI_FAULTS=1 GROUNDCLI_CASES=$(CASES) python -m pytest tests/faults -s

@@ -222,6 +222,7 @@ def torch() -> Grounder:
     return Grounder.load("lite", min_score=0, runtime="torch")
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_answers_of_torch(onnx: Grounder, torch: Grounder, picture: np.ndarray) -> None:
     assert (onnx.runtime.name, torch.runtime.name) == ("onnx", "torch")
     same(onnx, torch, picture, ["[a red ball] on [the floor]", *ODD])
@@ -233,6 +234,7 @@ def test_onnx_gives_the_answers_of_torch_on_photographs(onnx: Grounder, torch: G
     same(onnx, torch, photo, [*photo.with_suffix(".txt").read_text().splitlines(), *ODD])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("caption", "phrases"),
     [("[a cat] on [the floor]", "a cat|the floor"), ("A cat lies on the grey floor.", "A cat|the grey floor")],

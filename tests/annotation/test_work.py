@@ -84,6 +84,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_one_bad_image_spoils_no_other(lines: list[list[Line]], batches: Batches) -> None:
     assert [[line.name for line in batch] for batch in lines] == [[t.sample.name for t in b] for b in batches]
     records = {line.name: opened(line.text.encode()) or {} for batch in lines for line in batch}
@@ -121,6 +122,7 @@ def test_every_good_image_has_its_pictures(one: Path, batches: Batches) -> None:
     assert pictures(one).keys() == wanted | {f"heatmaps/{name}.npz" for name in good}
 
 
+@pytest.mark.slow
 def test_threads_change_no_bit(
     batches: Batches, grounder: Grounder, lines: list[list[Line]], overlays: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_threads_change_no_bit(
     assert pictures(tmp_path) == overlays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.usefixtures("one_thread")
 def test_the_way_of_a_gpu(
@@ -238,6 +241,7 @@ def retold(task: Task, *texts: str) -> Task:
     return task._replace(sample=replace(task.sample, captions=tuple(map(parse, texts))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [annotate_batches, beside_gpu])
 def test_captions_go_through_in_parts(
     batches: Batches, grounder: Grounder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Any

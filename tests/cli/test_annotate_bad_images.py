@@ -70,6 +70,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_odd_image_works_or_is_reported(groundcli: Run, tmp_path: Path) -> None:
     fine = {name: content for name, (content, _) in good().items()}
     broken = {name: content for name, (content, _) in bad().items()}
@@ -126,6 +127,7 @@ def small_files(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(groundcli: Run, tmp_path: Path) -> None:
     """With room again the run goes on where the journal ends."""
     write_shapes(tmp_path / "photos", copies=1)

@@ -157,6 +157,7 @@ def test_ctrl_c_with_several_devices(photos: Path, tmp_path: Path, wait: float) 
     assert stderr.startswith("interrupted: ")
 
 
+@pytest.mark.slow
 def test_a_damaged_journal_heals(photos: Path, whole: Path, groundcli: Run, tmp_path: Path) -> None:
     """Of two lines, a byte of one and all of another."""
     out = Path(shutil.copytree(whole, tmp_path / "out"))
@@ -173,6 +174,7 @@ def test_a_damaged_journal_heals(photos: Path, whole: Path, groundcli: Run, tmp_
     same(whole, out)
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_done_again(groundcli: Run, tmp_path: Path) -> None:
     write_shapes(tmp_path / "photos", copies=1)
     command = ("annotate", tmp_path / "photos", "--no-overlays", "--no-report", "--batch-size", 2, "--out")
@@ -199,6 +201,7 @@ def test_a_second_run_at_the_same_time_is_refused(photos: Path, groundcli: Run, 
 # --- Shards
 
 
+@pytest.mark.slow
 def test_shards_merged_are_the_whole(whole: Path, shards: list[Path], groundcli: Run, tmp_path: Path) -> None:
     done = groundcli("merge", *reversed(shards), "--out", tmp_path / "merged", code=1)
     assert done.stdout.splitlines() == [
@@ -306,6 +309,7 @@ def test_a_device_that_is_gone_is_one_line(photos: Path, whole: Path, groundcli:
 # --- All that a run can make
 
 
+@pytest.mark.slow
 def test_all_formats_and_pictures(photos: Path, groundcli: Run, tmp_path: Path) -> None:
     formats = [word for name in ("jsonl", "csv", "yolo", "labelstudio") for word in ("--format", name)]
     groundcli("annotate", photos, "--out", tmp_path, *formats, "--categories", "head", "--save-heatmaps", "--limit", 3)

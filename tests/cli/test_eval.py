@@ -79,6 +79,7 @@ def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: 
     assert numbers["box_methods"]["authors"]["box_recall"]["R@1"] == best.mean()
 
 
+@pytest.mark.slow
 def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
     numbers, tables, folder = tmp_path / "numbers.json", tmp_path / "tables.md", tmp_path / "report"
     done = groundcli(
@@ -104,6 +105,7 @@ def test_ablations_comparison_markdown_and_report(flickr30k: Path, groundcli: Ru
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_weights_whose_scores_are_probabilities(groundcli: Run, tmp_path: Path) -> None:
     things = ("ball", "orange", "plate", "sun", "clock", "wheel")
     balls = {str(i): ("red" if i % 2 else "blue", thing, (20 * i, 10 * i)) for i, thing in enumerate(things)}

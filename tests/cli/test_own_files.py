@@ -136,6 +136,7 @@ def test_pictures_of_images_that_are_gone_go(groundcli: Run, photos: Path, tmp_p
     }
 
 
+@pytest.mark.slow
 def test_exports_follow_the_run(groundcli: Run, again: tuple[Path, Path], tmp_path: Path) -> None:
     photos = Path(shutil.copytree(again[0], tmp_path / "photos"))
     out = tmp_path / "out"

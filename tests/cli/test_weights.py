@@ -32,6 +32,7 @@ def test_list_as_json_has_the_same(groundcli: Run) -> None:
     assert listed == [{**asdict(weights), "used_by": list(weights.used_by)} for weights in inventory()]
 
 
+@pytest.mark.slow
 def test_list_fits_a_terminal_of_80_columns(process: Run) -> None:
     lines = process("weights", "list", COLUMNS="80").stdout.splitlines()
     assert all(len(line) <= 80 for line in lines if not line.startswith("store: "))
@@ -42,6 +43,7 @@ def test_list_fits_a_terminal_of_80_columns(process: Run) -> None:
     assert lines[model + 3].startswith("    vgg16_bilstm")
 
 
+@pytest.mark.slow
 def test_an_imported_backbone_can_be_used(groundcli: Run, tmp_path: Path) -> None:
     from groundcli.recipe import load_recipe
 
@@ -76,6 +78,7 @@ def test_bad_input_is_one_line(groundcli: Run, tmp_path: Path, arguments: list[s
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_model_goes_from_one_store_to_another(groundcli: Run, tmp_path: Path, store: Path) -> None:
     out = tmp_path / "shared.safetensors"
     done = groundcli("weights", "export", "lite", "--out", out)
@@ -88,6 +91,7 @@ def test_a_model_goes_from_one_store_to_another(groundcli: Run, tmp_path: Path, 
     assert done.stdout.count("forward pass") == 1
 
 
+@pytest.mark.slow
 def test_without_names_all_that_is_here_is_verified(groundcli: Run) -> None:
     done = groundcli("weights", "verify")
     assert done.stdout.count("forward pass") >= 3

@@ -68,6 +68,7 @@ def grounder() -> Grounder:
     return Grounder.load("lite", runtime="torch")  # ablations need it
 
 
+@pytest.mark.slow
 def test_what_is_measured_beside_a_model(grounder: Grounder) -> None:
     picture = np.asarray(draw_shape("red", "circle", (150, 20)))
     caption = Caption("a red ball,  ", (Phrase("a red ball", (0, 10), "", (LEFT,)), Phrase(" ", (12, 13), "", (LEFT,))))

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from groundcli.model.elmo import BiLstmLayer, Elmo, character_ids
@@ -16,6 +17,7 @@ def batches(folder: Path) -> list[list[list[str]]]:
     return json.loads((folder / "oracle_sentences.json").read_text("utf-8"))["batches"]
 
 
+@pytest.mark.slow
 def test_equals_allennlp(oracles: Path) -> None:
     folder = oracles / "elmo"
     elmo, expected = load_elmo(folder), np.load(folder / "oracle.npz")
@@ -68,6 +70,7 @@ def test_words_out_of_context_are_the_first_layer() -> None:
         torch.testing.assert_close(vectors[1:2], elmo.word_vectors(["brown"]))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences() -> None:
     torch.manual_seed(0)
     layer = BiLstmLayer(replace(TINY, hidden=6, projection=3, clip=0.3)).double()

@@ -39,6 +39,7 @@ def test_it_learns_from_words_how_far_things_reach() -> None:
     assert not any(parameter.requires_grad for parameter in fitted.parameters())
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_net() -> None:
     """Whatever was drawn before."""
     data = (*seen(60, 0), torch.ones(60))

@@ -1,5 +1,6 @@
 """bfloat16 for convolutions and matrix products; whatever sums up stays in float32."""
 
+import pytest
 import torch
 
 from groundcli.devices import autocast
@@ -30,6 +31,7 @@ def outputs(precision):
     return model, maps, v, s, z, text, loss
 
 
+@pytest.mark.slow
 def test_bf16_computes_the_same_to_its_own_precision() -> None:
     for exact, rough in zip(outputs("float32")[2:5], outputs("bf16")[2:5], strict=True):
         torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.05)

@@ -76,6 +76,7 @@ def test_the_null_loss_is_least_at_the_true_mean_and_deviation(presence: Presenc
         assert least.item() == pytest.approx((deviation.log() + 0.5).sum(-1).mean().item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_scene_learns_which_words_an_image_has(presence: Presence) -> None:
     draw = torch.Generator().manual_seed(3)
     _, words = pair()

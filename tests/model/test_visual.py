@@ -33,6 +33,7 @@ def test_a_frozen_backbone_stays_in_evaluation() -> None:
     assert not any(module.training for module in backbone.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "pnasnet5large"])
 def test_folded_norms_give_the_same_maps(name: str) -> None:
     levels = ("cell_0", "cell_1") if name == "pnasnet5large" else CONFIG.levels

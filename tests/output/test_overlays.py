@@ -208,6 +208,7 @@ def test_the_image_is_left_as_it_was() -> None:
     assert first.tobytes() == draw(image, [answer(["a dog"], [(0.5, 0.5)], size)]).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [False, True])
 def test_phrases_beyond_number_do_not_outgrow_jpeg_either(alone: bool) -> None:
     """Of one caption, and of as many captions of a phrase each."""

@@ -148,6 +148,7 @@ def seen(batches: list[Batch]) -> Counter[str]:
     return Counter(name for batch in batches for name in batch.names)
 
 
+@pytest.mark.slow
 def test_every_image_once_with_any_of_its_captions(samples: list[Sample], features: LiveFeatures) -> None:
     pairs = Pairs(samples, [1.0] * COUNT, features)
     epochs = [epoch(pairs, number) for number in range(6)]
@@ -189,6 +190,7 @@ def test_other_weights_are_other_data(samples: list[Sample], features: LiveFeatu
     assert even != uneven
 
 
+@pytest.mark.slow
 def test_images_that_tell_left_from_right_are_not_mirrored(
     samples: list[Sample], features: LiveFeatures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

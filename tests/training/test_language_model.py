@@ -37,6 +37,7 @@ def run(files: tuple[Path, Path], out: Path, **more: Any) -> float:
     return pretrain_elmo(options, Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_it_learns_the_grammar(files: tuple[Path, Path], tmp_path: Path) -> None:
     perplexity = run(files, tmp_path / "elmo")
     words = len(vocabulary(CAPTIONS, 1))

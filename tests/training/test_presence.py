@@ -60,6 +60,7 @@ def test_few_photographs_tell_nothing(shapes: Path) -> None:
     assert model.presence is None
 
 
+@pytest.mark.slow
 def test_a_stop_changes_nothing(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "AT_LEAST", 20)
     with pytest.raises(Interrupted):

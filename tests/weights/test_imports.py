@@ -143,6 +143,7 @@ def test_a_published_file_of_another_hash_is_damaged(state: dict[str, Tensor], t
         import_weights(tmp_path / "vgg16-397923af.pth", "mine")
 
 
+@pytest.mark.slow
 def test_files_of_the_hub_are_all_called_alike(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     state = timm.create_model("vit_small_patch14_dinov2").state_dict()
@@ -317,6 +318,7 @@ def write_run(folder: Path, **frozen: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_exported_model_works_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run")
     parts = export(str(run), tmp_path / "shared" / "mine.safetensors")

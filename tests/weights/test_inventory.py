@@ -39,6 +39,7 @@ def test_an_elmo_is_run(store: Path) -> None:
     assert list(verify("elmo_mine"))[-1] == Check("forward pass", "finite 4 x 16, 4 x 16, 4 x 16, 1 x 16, 1 x 16")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_values_that_are_not_finite_are_named(store: Path) -> None:
     tensors = load_file(find("efficientnet_lite2"))
