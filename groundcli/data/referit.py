@@ -4,6 +4,7 @@ import io
 import pickle
 import pickletools
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -22,7 +23,7 @@ class _Image(NamedTuple):
     expressions: list[tuple[str, str, Box]]  # text, category, box
 
 
-def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
+def load(root: Path, split: str) -> Sequence[Sample]:
     """The images of a split with their referring expressions, each a phrase and a caption of its own.
 
     Equal expressions for one thing count once, as in the paper's code; for two things they count twice, each with its
@@ -63,8 +64,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
         labels = {c["id"]: c["name"] for c in content["categories"]}
     expressions: dict[Any, list[tuple[str, str, Box]]] = defaultdict(list)
     with reading(refs_path, "RefClef's expressions"):
-        chosen = [ref for ref in refs if _is_in(name, ref["split"])]
-        for ref in chosen:
+        for ref in (ref for ref in refs if _is_in(name, ref["split"])):
             texts = dict.fromkeys(sentence["sent"].strip() for sentence in ref["sentences"])
             label, (x, y, width, height) = labels[ref["category_id"]], things[ref["ann_id"]]
             expressions[ref["image_id"]] += [(text, label, (x, y, width, height)) for text in texts if text]
@@ -77,10 +77,8 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
 
 def _is_in(name: str, split: str) -> bool:
     """Whether a split's name, such as "testAB", belongs to one asked for."""
-    if name == "test":
-        return split.startswith("test")
-    if name in ("testA", "testB", "testC"):
-        return split.startswith("test") and name[-1] in split[len("test") :]
+    if name in ("test", "testA", "testB", "testC"):
+        return split.startswith("test") and name[len("test") :] in split[len("test") :]
     return split == name
 
 

@@ -2,13 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from groundcli.data import Box, Caption, Sample
-from groundcli.data.published import Lazy, locate, reading, scale_of, scaled, size_of
+from groundcli.data.published import Lazy, listed, locate, reading, scale_of, scaled, size_of
 from groundcli.errors import GroundcliError
 
 SOURCE = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
@@ -16,18 +16,13 @@ FOLDERS = ("VG_100K", "VG_100K_2")
 MOST_WORDS = 9
 
 
-class _Region(NamedTuple):
-    phrase: str
-    box: Box
-
-
 class _Image(NamedTuple):
     number: int
     size: tuple[float, float]
-    regions: list[_Region]
+    regions: list[tuple[str, Box]]  # phrase, box
 
 
-def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
+def load(root: Path, split: str) -> Sequence[Sample]:
     """The images of a split with their region descriptions, each a phrase and a caption of its own.
 
     The rules of the paper's authors: phrases of at most 9 words, equal phrases of an image share their boxes, boxes
@@ -53,7 +48,11 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     regions_path, sizes_path, _ = locate(
         root, [["region_descriptions.json"], ["image_data.json"], [f"{folder}/" for folder in FOLDERS]], SOURCE
     )
-    wanted = None if split == "all" else _list(root / "splits" / f"{split}.txt")
+    wanted = None
+    if split != "all":
+        path = root / "splits" / f"{split}.txt"
+        with reading(path, "a list of image ids"):
+            wanted = dict.fromkeys(map(int, listed(path, "all")))
     with reading(sizes_path, "Visual Genome's image data"):
         sizes = {i["image_id"]: size_of(i) for i in json.loads(sizes_path.read_bytes())}
     regions = _regions(regions_path, wanted)
@@ -63,26 +62,17 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     return Lazy([_Image(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
 
 
-def _list(path: Path) -> dict[int, None]:
-    """The ids of a list, in order, each once."""
-    if not path.is_file():
-        known = ", ".join(["all", *sorted(file.stem for file in path.parent.glob("*.txt"))])
-        raise GroundcliError(
-            f"{path}: no such file; this folder has the splits {known}; a list has an image id per line"
-        )
-    with reading(path, "a list of image ids"):
-        return dict.fromkeys(map(int, path.read_text(encoding="utf-8").split()))
-
-
-def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[_Region]]:
-    """Regions by image. The file is 700 MB: what isn't wanted is dropped while it is parsed."""
-    regions: dict[int, list[_Region]] = {}
+def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[tuple[str, Box]]]:
+    """Regions by image, all or those wanted. The file is 700 MB: the others are dropped while it is parsed."""
+    regions: dict[int, list[tuple[str, Box]]] = {}
 
     def keep(thing: dict[str, Any]) -> object:
         """A region, or None; of an image None, once its regions are kept."""
         if "phrase" in thing:
-            short = 0 < len(thing["phrase"].split()) <= MOST_WORDS
-            return _Region(thing["phrase"].strip(), _box(thing)) if short else None
+            if not 0 < len(thing["phrase"].split()) <= MOST_WORDS:
+                return None
+            x, y, width, height = (float(thing[key]) for key in ("x", "y", "width", "height"))
+            return thing["phrase"].strip(), (x, y, width, height)
         number = thing["id"] if "id" in thing else thing["image_id"]
         if wanted is None or number in wanted:
             regions[number] = [region for region in thing["regions"] if region]
@@ -91,10 +81,6 @@ def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[_Regi
     with reading(path, "Visual Genome's region descriptions"), path.open(encoding="utf-8") as file:
         json.load(file, object_hook=keep)
     return regions
-
-
-def _box(region: dict[str, Any]) -> Box:
-    return float(region["x"]), float(region["y"]), float(region["width"]), float(region["height"])
 
 
 def _sample(root: Path, image: _Image) -> Sample:

@@ -50,6 +50,7 @@ from groundcli.weights.store import (
 )
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
+COUNT = "num_batches_tracked"  # how names of tensors end that only training needs
 VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
 WORDS_VARY, PHRASES_VARY = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
 # What a shared model says of itself: nothing of the machine that it was trained on.
@@ -58,14 +59,8 @@ SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was put into the store.
-
-    Attributes:
-        name: what recipes and commands call it.
-        what: what it is, for people.
-        path: its file or folder.
-        needs: of a trained model, why its frozen parts can't be found, if they can't.
-    """
+    """What was put into the store: what recipes and commands call it, what it is, and its file or folder; of a trained
+    model also why its frozen parts can't be found, if they can't."""
 
     name: str
     what: str
@@ -154,13 +149,7 @@ def _form(file: Path) -> str:
 def _storing(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
     """A path to write to, which becomes the store's file or folder of a name once it is whole.
 
-    Args:
-        name: of the weights.
-        suffix: `.safetensors`, or none for a folder.
-        fits: the published parts that this may be; their names are kept for them.
-
-    Raises:
-        UsageError: the name can't be used.
+    A name of a published part is kept for what `fits` it. Raises UsageError where the name can't be used.
     """
     folder = store()
     if not NAME.fullmatch(name) or name.endswith(PARTIAL):
@@ -230,20 +219,20 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dict[str, Tensor]]:
     """The published backbone that tensors belong to, and its tensors by the names of timm or torchvision.
 
-    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order. Counts
-    of batches, which only training needs, are left out.
+    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order.
 
     Raises:
         GroundcliError: the tensors fit none of the published backbones.
     """
-    given = {k: t for k, t in tensors.items() if not k.endswith("num_batches_tracked")}
-    known: list[str] = []
+    given = {k: t for k, t in tensors.items() if not k.endswith(COUNT)}
+    known = [part.backbone for part in PUBLISHED.values() if part.backbone]
     nearest = (0, "their names are of none of these")
     for part in PUBLISHED.values():
         if not part.backbone:
             continue
-        known.append(part.backbone)
-        expected = _shapes(part.backbone)
+        with torch.device("meta"):
+            state = whole_backbone(part.backbone).state_dict()
+        expected = {k: t.shape for k, t in state.items() if not k.endswith(COUNT)}
         renamed = not expected.keys() & given.keys() and len(expected) == len(given)
         named = dict(zip(expected, given.values(), strict=True)) if renamed else given
         fitted = {k: _without_background(named[k], shape) for k, shape in expected.items() if k in named}
@@ -255,12 +244,6 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
         reason = f"nearest is {part.backbone}, of which {first} {is_there}; expected is {tuple(expected[first])}"
         nearest = max(nearest, (len(expected) - len(wrong), reason))
     raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {', '.join(known)}: {nearest[1]}")
-
-
-def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        state = whole_backbone(architecture).state_dict()
-    return {k: t.shape for k, t in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def _without_background(tensor: Tensor, shape: torch.Size) -> Tensor:
@@ -321,12 +304,11 @@ def _import_model(file: Path, name: str) -> Imported:
     check_finite(file, tensors)
     recipe_from(metadata["recipe"], str(file))
     needs = []
-    for part, digest in metadata["frozen"].items():
-        if not digest.startswith("random"):
-            try:
-                find(part)
-            except GroundcliError as error:
-                needs.append(str(error))
+    for part in (part for part, digest in metadata["frozen"].items() if not digest.startswith("random")):
+        try:
+            find(part)
+        except GroundcliError as error:
+            needs.append(str(error))
     name = name or file.stem
     with _storing(name, ".safetensors", []) as partial:
         shutil.copyfile(file, partial)
@@ -402,9 +384,8 @@ def export_onnx(run: str, out: Path) -> list[Path]:
 
 
 class _Part(nn.Module):
-    """A part of a model, with inputs that show their shapes, and which of their dimensions vary."""
+    """A part of a model: its inputs, of the shapes that they may have, and which of their dimensions vary."""
 
-    inputs: dict[str, Tensor]
     outputs: ClassVar[Sequence[str]]
     varies: ClassVar[Mapping[str, Mapping[int, Any]]] = {}
 
@@ -412,13 +393,17 @@ class _Part(nn.Module):
         super().__init__()
         self.model = model
 
+    def inputs(self) -> dict[str, Tensor]:
+        raise NotImplementedError
+
     def exported(self) -> bytes:
         """An ONNX file's content."""
-        shapes: Any = {name: self.varies.get(name) for name in self.inputs}
+        inputs = self.inputs()
+        shapes: Any = {name: self.varies.get(name) for name in inputs}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of names for dimensions, twice the same
             program = torch.onnx.export(
-                self.eval(), (), kwargs=self.inputs, input_names=[*self.inputs], output_names=self.outputs,
+                self.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=self.outputs,
                 dynamic_shapes=shapes, dynamo=True, verbose=False,
             )  # fmt: skip
         assert program
@@ -433,10 +418,9 @@ class _Image(_Part):
 
     outputs = ("cells",)
 
-    def __init__(self, model: GroundingModel):
-        super().__init__(model)
-        side = model.config.visual.image_size
-        self.inputs = {"pixels": torch.zeros(side, side, 3, dtype=torch.uint8)}
+    def inputs(self) -> dict[str, Tensor]:
+        side = self.model.config.visual.image_size
+        return {"pixels": torch.zeros(side, side, 3, dtype=torch.uint8)}
 
     def forward(self, pixels: Tensor) -> Tensor:
         maps = self.model.backbone(pixels.permute(2, 0, 1).unsqueeze(0))
@@ -449,9 +433,8 @@ class _Words(_Part):
     outputs = ("words", "sentences")
     varies: ClassVar = {"features": {0: WORDS_VARY}}
 
-    def __init__(self, model: GroundingModel):
-        super().__init__(model)
-        self.inputs = {"features": torch.randn(5, model.text.word_widths[0])}
+    def inputs(self) -> dict[str, Tensor]:
+        return {"features": torch.randn(5, self.model.text.word_widths[0])}
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.word_mapping([features]), self.model.sentence_mapping([features])
@@ -468,12 +451,11 @@ class _Heat(_Part):
         "last": {0: PHRASES_VARY},
     }
 
-    def __init__(self, model: GroundingModel):
-        super().__init__(model)
-        levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
-        cells, width = model.config.visual.grid**2, model.config.text.mapping[-1]
+    def inputs(self) -> dict[str, Tensor]:
+        levels, copies = len(self.model.visual_mapping.stacks), len(self.model.word_mapping.copies)
+        cells, width = self.model.config.visual.grid**2, self.model.config.text.mapping[-1]
         member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
-        self.inputs = {
+        return {
             "cells": torch.rand(levels, cells, width),
             "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
             "member": member,
