@@ -7,7 +7,7 @@ import math
 import sys
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -189,7 +189,7 @@ class ModelConfig:
 
     visual: VisualConfig
     text: TextConfig
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig = LossConfig()
     fusion: Literal["best", "average", "peaks"] = "best"
     level_weights: tuple[NotNegative, ...] = ()
     spread: Annotated[float, Range(0, 64)] = 0.0
@@ -269,7 +269,7 @@ class TrainingConfig:
     ema: Annotated[float, Range(0, math.nextafter(1, 0), text="0 to below 1")] = 0.0
     patience: Count = 0
     validate_every: Count = 1
-    tuning: TuningConfig = field(default_factory=TuningConfig)
+    tuning: TuningConfig = TuningConfig()
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Recipe:
     """A model and its training."""
 
     model: ModelConfig
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = TrainingConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -292,10 +292,7 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
         UsageError: a key that recipes don't have (the nearest one is suggested), a value of another type or out of its
             range, or values that contradict each other.
     """
-    values = _read(name)
-    for setting in settings:
-        _set(values, setting)
-    return recipe_from(values, name)
+    return recipe_from(_read(name), name, settings)
 
 
 def _read(name: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -327,8 +324,15 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from plain values; `source` names them in errors. Raises UsageError as `load_recipe`."""
+def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
+    """The recipe with `key.key=value` settings over it. Raises UsageError as `load_recipe`."""
+    return recipe_from(recipe.to_dict(), source, settings)
+
+
+def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = ()) -> Recipe:
+    """A recipe from plain values, and settings over them; `source` names them in errors. Raises UsageError."""
+    for setting in settings:
+        _set(values, setting)
     recipe = _build(Recipe, values, source, "")
     model = recipe.model
     weights, levels = model.level_weights, model.visual.levels
@@ -345,14 +349,6 @@ def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
         both = f"{model.visual.mapping[-1]} and {model.text.mapping[-1]}"
         raise UsageError(f"{source}: model.visual.mapping and model.text.mapping end in {both}, not in one dimension")
     return recipe
-
-
-def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
-    """The recipe with `key.key=value` settings over it. Raises UsageError as `load_recipe`."""
-    values = recipe.to_dict()
-    for setting in settings:
-        _set(values, setting)
-    return recipe_from(values, source)
 
 
 def check_settings(settings: Iterable[str]) -> None:
@@ -400,7 +396,7 @@ def _build(kind: type[T], values: Any, source: str, where: str) -> T:
             raise _unknown(where + key, where, key, hints, source)
         arguments[key] = typed(hints[key], value, source, where + key)
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if f.name not in arguments and f.default is f.default_factory is dataclasses.MISSING:
+        if f.name not in arguments and f.default is dataclasses.MISSING:
             raise UsageError(f"{source}: {where}{f.name} is missing")
     return kind(**arguments)
 
@@ -412,7 +408,12 @@ def typed(hint: Any, value: Any, source: str, key: str) -> Any:
         return _build(typing.cast(type, hint), value, source, key + ".")
     if origin is Annotated:
         value = typed(parts[0], value, source, key)
-        return _in_range(value, parts[1], source, key)
+        several = isinstance(value, tuple)
+        number, limits = len(value) if several else value, parts[1]
+        if not (limits.low <= number <= limits.high or (limits.or_zero and number == 0)):
+            has = f"has {number} values" if several else f"= {number!r}"
+            raise UsageError(f"{source}: {key} {has}; expected {limits}")
+        return value
     if origin is tuple and isinstance(value, list):
         items = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
         if len(value) != len(items):
@@ -431,11 +432,3 @@ def typed(hint: Any, value: Any, source: str, key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{source}: {key} = {value!r}; expected a finite number")
     return value
-
-
-def _in_range(value: Any, limits: Range, source: str, key: str) -> Any:
-    several = isinstance(value, tuple)
-    number = len(value) if several else value
-    if limits.low <= number <= limits.high or (limits.or_zero and number == 0):
-        return value
-    raise UsageError(f"{source}: {key} {f'has {number} values' if several else f'= {number!r}'}; expected {limits}")

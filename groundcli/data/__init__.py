@@ -3,7 +3,7 @@ what it is made of; and the data sets, by their names.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -44,26 +44,21 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image and what is said about it.
+    """An image, where its file is, and what is said about it, in the order of the source.
 
-    Attributes:
-        name: the image's path relative to its source's root, with forward slashes: its name in every output.
-        image: where the file is.
-        captions: in the order of the source.
+    `name` is its path relative to its source's root, with forward slashes: its name in every output.
     """
 
     name: str
     image: Path
-    captions: Sequence[Caption] = field(default_factory=tuple)
+    captions: Sequence[Caption] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image or a caption that can't be used, and why; a batch collects these and continues.
+    """An image or a caption that can't be used, and why, for the user to read; a batch collects these and continues.
 
-    Attributes:
-        path: the image's name in its source, or the captions file, with `:LINE` where one line is to blame.
-        reason: one line for the user to read.
+    `path` is the image's name in its source, or the captions file, with `:LINE` where one line is to blame.
     """
 
     path: str

@@ -45,16 +45,13 @@ Columns = tuple[str | None, str | None]  # of a table: what the user calls that 
 class Format(NamedTuple):
     """A kind of file that names its images itself.
 
-    Attributes:
-        expected: what such a file looks like, for the user to read.
-        suffixes: how names of such files end, lower case.
-        read: the captions of a file in order, and a Failure for each line or item that can't be used, from its path
-            and its first lines that aren't blank; None where it isn't of the format. Raises BadInput where the file as
-            a whole can't be read, at once or as it goes on.
+    `read` gives the captions of a file in order, and a Failure for each line or item that can't be used, from its path
+    and its first lines that aren't blank; None where it isn't of the format. It raises BadInput where the file as a
+    whole can't be read, at once or as it goes on.
     """
 
-    expected: str
-    suffixes: frozenset[str]
+    expected: str  # what such a file looks like, for the user to read
+    suffixes: frozenset[str]  # how names of such files end, lower case
     read: Callable[[Path, Sequence[str]], Captions | None]
 
 

@@ -29,13 +29,8 @@ NOT_CAPTIONS = frozenset({"readme", "license", "licence", "copying", "notice", "
 
 @dataclass(slots=True)
 class Matched:
-    """What captions files gave.
-
-    Attributes:
-        captions: by the name of their image.
-        failures: images, files and lines that can't be used.
-        orphans: captions whose image isn't there.
-    """
+    """What captions files gave: captions by the name of their image; images, files and lines that can't be used; and
+    captions whose image isn't there."""
 
     captions: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -51,9 +46,9 @@ def match_captions(
 ) -> Matched:
     """Gives each image the captions that the files have for it.
 
-    A file that names its images is matched as `_Names.meant_by` says, a sidecar as `_Names.beside`. A text file with
-    the name of an image is its sidecar whatever it holds. Where two files caption one image, the first counts: files
-    that name their images before sidecars, short names before long ones.
+    A file that names its images is matched as `_Matcher.meant_by` says, a sidecar as `_Matcher.beside`. A text file
+    with the name of an image is its sidecar whatever it holds. Where two files caption one image, the first counts:
+    files that name their images before sidecars, short names before long ones.
 
     Args:
         files: candidates, relative to the root with forward slashes; those that hold no captions are passed over.
@@ -69,7 +64,7 @@ def match_captions(
     for file in sorted(files, key=lambda file: (len(basename(file)), file)):
         stem, suffix = splitext(file)
         suffix = suffix.lower()
-        owners = matcher.names.beside(file, anywhere) if suffix == SIDECAR else []
+        owners = matcher.beside(file, anywhere) if suffix == SIDECAR else []
         if owners:
             sidecars.append((file, owners))
         elif suffix in SUFFIXES and basename(stem).lower() not in NOT_CAPTIONS:
@@ -84,17 +79,15 @@ def match_named(
 ) -> Matched:
     """As `match_captions`, of one file that was asked for, whatever its suffix.
 
-    Where it doesn't name its images itself, it belongs to the only image of its name, or to the only image.
-
-    Raises:
-        GroundcliError: it is no captions file, or can't be read.
+    Where it doesn't name its images itself, it belongs to the only image of its name, or to the only image. Raises
+    GroundcliError where it is no captions file, or can't be read.
     """
     matcher = _Matcher(images, wanted)
     captions = open_table(path, columns) if any(columns) else open_captions(path, any_suffix=True)
     if captions is not None:
         matcher.add_file(path, path.name, captions)
         return matcher.matched
-    owners = matcher.names.beside(path.name, anywhere=True) or (list(images) if len(images) == 1 else [])
+    owners = matcher.beside(path.name, anywhere=True) or (list(images) if len(images) == 1 else [])
     if not owners or path.suffix.lower() in SUFFIXES - {SIDECAR}:
         kinds = "; ".join(known.expected for known in FORMATS)
         raise GroundcliError(f"{path}: not a captions file; expected {kinds}; or a text file named as its image is")
@@ -114,12 +107,14 @@ def read_sidecar(path: Path) -> list[str]:
 
 
 class _Matcher:
-    """Collects the captions of wanted images."""
+    """Collects the captions of wanted images, and looks images up by the names that captions files call them."""
 
     def __init__(self, images: Sequence[str], wanted: Collection[str] | None) -> None:
-        self.names = _Names(images)
-        self.wanted = self.names.exact if wanted is None else frozenset(wanted)
+        self.images = images
+        self.exact = frozenset(images)
+        self.wanted = self.exact if wanted is None else frozenset(wanted)
         self.matched = Matched()
+        self._indexes: dict[tuple[Callable[[str], str], bool], dict[str, list[str]]] = {}
 
     def add_file(self, path: Path, name: str, captions: Captions | None = None) -> None:
         """Adds a file's captions where it names its images; a text file that doesn't is captions without an image."""
@@ -160,7 +155,7 @@ class _Matcher:
 
     def _meant(self, name: str, file: str) -> str | None:
         """The wanted image that a name in a file means; what can't be told is reported, unless nobody wants it."""
-        candidates = self.names.meant_by(name, dirname(file))
+        candidates = self.meant_by(name, dirname(file))
         if len(candidates) == 1:
             return candidates[0] if candidates[0] in self.wanted else None
         if not candidates:
@@ -170,29 +165,12 @@ class _Matcher:
             self.matched.failures.append(Failure(name, reason))
         return None
 
-
-def _reason(error: BadInput, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
-
-
-# --- Names of images, and the ways in which captions files spell them
-
-
-class _Names:
-    """Looks images up by the names that captions files call them."""
-
-    def __init__(self, images: Sequence[str]) -> None:
-        self.images = images
-        self.exact = frozenset(images)
-        self._indexes: dict[tuple[Callable[[str], str], bool], dict[str, list[str]]] = {}
-
     def meant_by(self, name: str, folder: str) -> list[str]:
         """Images that a name in a file may mean; more than one where it can't be told.
 
-        By path, relative to the file's own folder or to the root; or else by base name, where the image that shares
-        most of the path is meant. Where no image is spelled just so, composed and decomposed letters (é) are the same,
-        and so are .JPG and .jpg, and a backslash is a slash; a name that doesn't end as images do may be one of any
-        kind.
+        By path, relative to the file's own folder or to the root; or else by base name. Where no image is spelled just
+        so, composed and decomposed letters (é) are the same, and so are .JPG and .jpg, and a backslash is a slash; a
+        name that doesn't end as images do may be one of any kind.
         """
         key, index = (_folded, _folded) if is_image(name) else (_composed, _stem)
         by_path, by_base = self._by(index), self._by(index, base=True)
@@ -204,7 +182,9 @@ class _Names:
                 if images := by_path.get(key(whole)):
                     return images
             if images := by_base.get(key(basename(path))):
-                return _nearest(path, images)
+                steps = path.split("/")[::-1]  # the image is meant that shares most of the path, from its end
+                shared = [len(commonprefix([steps, image.split("/")[::-1]])) for image in images]
+                return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]
         return []
 
     def beside(self, sidecar: str, anywhere: bool) -> list[str]:
@@ -228,6 +208,10 @@ class _Names:
         return self._indexes[key, base]
 
 
+def _reason(error: BadInput, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
@@ -240,10 +224,3 @@ def _folded(name: str) -> str:
 
 def _stem(name: str) -> str:
     return splitext(_composed(name))[0]
-
-
-def _nearest(path: str, images: list[str]) -> list[str]:
-    """Those of some images that share most of a path, from its end."""
-    backwards = path.split("/")[::-1]
-    shared = [len(commonprefix([backwards, image.split("/")[::-1]])) for image in images]
-    return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]

@@ -54,12 +54,8 @@ def load(root: Path, split: str) -> list[Sample]:
         split: "train", "val", or both as "trainval", which the paper learned from. Where both years are there it is
             2017's; "val2014" and so on name the year.
 
-    Returns:
-        Samples named "val2017/000000000139.jpg". Boxes are in the sizes that the files have as published.
-
-    Raises:
-        UsageError: no such split.
-        GroundcliError: files are missing or can't be read.
+    Samples are named "val2017/000000000139.jpg". Boxes are in the sizes that the files have as published. Raises
+    UsageError where there is no such split, GroundcliError where files are missing or can't be read.
     """
     kinds = ["captions", "instances"] if split.startswith("val") else ["captions"]
     samples: list[Sample] = []
@@ -89,10 +85,8 @@ def load_categories(root: Path, split: str) -> list[Sample]:
         images, shown = _instances(instances)
         with reading(instances, WHAT):
             for image in images:
-                captions = [
-                    Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()
-                ]
-                samples += [_sample(root, folder, image, captions)] if captions else []
+                named = [Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()]
+                samples += [_sample(root, folder, image, named)] if named else []
     return samples
 
 
@@ -105,15 +99,9 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     true box is `bbox`, whatever `boxes` and `keypoints` say; crowds and annotations without a box give none.
     Supercategories are the phrases' categories.
 
-    Args:
-        root: the folder that the file's `file_name`s are relative to.
-        split: the file's name without ".json": "annotations" for `annotations.json`.
-
-    Returns:
-        Samples named by their `file_name`, of images with annotations. Boxes are in pixels of the upright image.
-
-    Raises:
-        GroundcliError: the file is missing or can't be read, or none of its images exists.
+    `root` is the folder that the file's `file_name`s are relative to, `split` the file's name without ".json". Samples
+    are named by their `file_name`, of images with annotations; boxes are in pixels of the upright image. Raises
+    GroundcliError where the file is missing or can't be read, or none of its images exists.
     """
     path = root / f"{split}.json"
     if not path.is_file():

@@ -30,26 +30,16 @@ MISSING, A_FOLDER = "no such file", "a folder, not an image"
 
 
 class Found(NamedTuple):
-    """What folders and files hold.
+    """What folders and files hold."""
 
-    Attributes:
-        samples: the images that have captions, in order.
-        failures: what can't be used: images without captions or without a file, folders and captions that can't be
-            read.
-        images: how many images there are, with captions or without.
-        positions: the place of each sample among all images that were found, whatever the shard.
-        listing: hash of the names of all images that were found, whatever the shard.
-        read: files that were read for all that, and folders whose files were: images and captions lie there.
-        notes: what is odd about captions and spoils nothing, a line each: for whole folders those whose image is
-            missing, and brackets that mark nothing.
-    """
-
-    samples: list[Sample]
-    failures: list[Failure]
-    images: int
-    positions: list[int]
-    listing: str
-    read: tuple[Path, ...]
+    samples: list[Sample]  # the images that have captions, in order
+    failures: list[Failure]  # images without captions or without a file, folders and captions that can't be read
+    images: int  # how many there are, with captions or without
+    positions: list[int]  # the place of each sample among all images that were found, whatever the shard
+    listing: str  # hash of the names of all images that were found, whatever the shard
+    read: tuple[Path, ...]  # files that were read for all that, and folders whose images and captions were
+    # What is odd about captions and spoils nothing, a line each: for whole folders those whose image is missing, and
+    # brackets that mark nothing.
     notes: tuple[str, ...] = ()
 
 
@@ -110,7 +100,11 @@ def load(
         matched = _captions_beside(asked.roots.values(), named, chosen)
     samples, failures = _samples(chosen, matched, everywhere, ways)
     if parts == 1 and not (matched.captions or matched.failures or everywhere):
-        raise GroundcliError(_no_captions(captions or inputs[0], len(chosen), matched, ways))
+        other = f" ({matched.orphans[0].path}: {matched.orphans[0].reason})" if matched.orphans else ""
+        raise GroundcliError(
+            f"{captions or inputs[0]}: no caption for any of the {len(chosen)} images{other}; "
+            f"put NAME.txt beside NAME.jpg, a caption per line, or give {ways}"
+        )
     listing = hashlib.sha256("\n".join(islice(named, limit)).encode(errors="surrogateescape")).hexdigest()
     folders = dict.fromkeys((image.root.path / image.name).parent for image in named.values())
     return Found(
@@ -129,21 +123,13 @@ def load(
 
 @dataclass(eq=False, slots=True)
 class _Root:
-    """A folder that names are relative to.
+    """A folder that names are relative to."""
 
-    Attributes:
-        path: as it was given.
-        absolute: its one spelling; links keep their own names.
-        whole: whether the folder itself was asked for, so that every file of it counts.
-        images: names of its images that were asked for.
-        texts: names of its other files, where it is whole.
-    """
-
-    path: Path
-    absolute: str
-    whole: bool
-    images: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    path: Path  # as it was given
+    absolute: str  # its one spelling; links keep their own names
+    whole: bool  # whether the folder itself was asked for, so that every file of it counts
+    images: list[str] = field(default_factory=list)  # names of its images that were asked for
+    texts: list[str] = field(default_factory=list)  # names of its other files, where it is whole
 
     def at(self, name: str) -> str:
         """The one spelling of a file's path."""
@@ -151,12 +137,9 @@ class _Root:
 
 
 class _Image(NamedTuple):
-    """An image that was asked for: where it lies, its path from there with forward slashes, and why it can't be used,
-    where that is known."""
-
-    root: _Root
-    name: str
-    problem: str
+    root: _Root  # where it lies
+    name: str  # its path from there, with forward slashes
+    problem: str  # why it can't be used, where that is known
 
 
 class _Asked:
@@ -244,19 +227,13 @@ class _Asked:
 
 
 class _Files:
-    """Visible files of a folder, a folder at a time, in order; linked folders are entered, but none twice.
-
-    Attributes:
-        images: by name, with the reason why one can't be used.
-        texts: names of all other files.
-        unreadable: folders that can't be searched, with the reason.
-    """
+    """Visible files of a folder, a folder at a time, in order; linked folders are entered, but none twice."""
 
     def __init__(self, root: Path, recursive: bool = True, folders: Sequence[str] = ("",)) -> None:
         """Looks into some folders below the root; recursive: and into those below them."""
-        self.images: dict[str, str] = {}
-        self.texts: list[str] = []
-        self.unreadable: dict[str, str] = {}
+        self.images: dict[str, str] = {}  # by name, with the reason why one can't be used
+        self.texts: list[str] = []  # names of all other files
+        self.unreadable: dict[str, str] = {}  # folders that can't be searched, with the reason
         entered: set[tuple[int, int]] = set()  # by device and number: links give a folder several paths
         waiting = list(reversed(folders))
         while waiting:
@@ -325,9 +302,7 @@ def _named(images: Mapping[str, _Image]) -> dict[str, _Image]:
 
 def _as_caption(phrase: str) -> Caption:
     text = phrase.strip()
-    if not text:
-        raise UsageError("--phrase: the phrase is blank")
-    if reason := _too_long(text):
+    if reason := _too_long(text) if text else "the phrase is blank":
         raise UsageError(f"--phrase: {reason}")
     return Caption.of_phrase(text)
 
@@ -379,17 +354,8 @@ def _samples(
             samples.append(Sample(name, image.root.path / image.name, tuple(captions)))
         elif name not in explained and not texts:
             sidecar = basename(splitext(image.name)[0]) + ".txt"
-            hint = f"put them in {sidecar} beside it, or give {ways}"
-            failures.append(Failure(name, f"no caption: {hint}"))
+            failures.append(Failure(name, f"no caption: put them in {sidecar} beside it, or give {ways}"))
     return samples, list(dict.fromkeys(failures))
-
-
-def _no_captions(path: Path, images: int, matched: Matched, ways: str) -> str:
-    other = f" ({matched.orphans[0].path}: {matched.orphans[0].reason})" if matched.orphans else ""
-    return (
-        f"{path}: no caption for any of the {images} images{other}; "
-        f"put NAME.txt beside NAME.jpg, a caption per line, or give {ways}"
-    )
 
 
 def _notes(samples: Iterable[Sample], orphans: Sequence[Failure]) -> tuple[str, ...]:

@@ -21,13 +21,10 @@ def load(root: Path, split: str) -> list[Sample]:
         root: the folder that holds `Flickr30k_Images` and the others.
         split: the name of a list in `Flickr30k_Splits`: "train", "val", "test".
 
-    Returns:
-        Samples named "Flickr30k_Images/ID.jpg". Boxes are in pixels of the image as it lies on the disk: where the
-        annotations were made at another size, they are scaled. As everybody who reports on this data set does, they
-        are taken as published, width = xmax - xmin (MATLAB's corners, which count from 1).
-
-    Raises:
-        GroundcliError: a folder, the split, or an image's sentences are missing, or a file can't be read.
+    Samples are named "Flickr30k_Images/ID.jpg". Boxes are in pixels of the image as it lies on the disk: where the
+    annotations were made at another size, they are scaled. As everybody who reports on this data set does, they are
+    taken as published, width = xmax - xmin (MATLAB's corners, which count from 1). Raises GroundcliError where a
+    folder, the split, or an image's sentences are missing, or a file can't be read.
     """
     locate(root, [["Flickr30k_Images/"], ["Flickr30k_Entities/Sentences/"], ["Flickr30k_Splits/"]], SOURCE)
     return [_sample(root, image_id) for image_id in listed(root / "Flickr30k_Splits" / f"{split}.txt")]
@@ -55,18 +52,15 @@ def _boxes(annotations: Path, image: Path) -> dict[str, tuple[Box, ...]]:
         tree = ET.fromstring(annotations.read_text("utf-8"))
         size = size_of({side: _number(tree, f"size/{side}") for side in ("width", "height")})
         for thing in tree.iter("object"):
-            corners = [_corners(box) for box in thing.iter("bndbox")]
+            corners = [
+                [_number(box, side) for side in ("xmin", "ymin", "xmax", "ymax")] for box in thing.iter("bndbox")
+            ]
             for name in thing.iter("name"):
-                boxes[(name.text or "").strip()] += corners
+                boxes[(name.text or "").strip()] += [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in corners]
     if not any(boxes.values()):
         return {}
     scale = scale_of(image, size)
     return {name: tuple(scaled(box, scale) for box in b) for name, b in boxes.items()}
-
-
-def _corners(box: ET.Element) -> Box:
-    x0, y0, x1, y1 = (_number(box, corner) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    return x0, y0, x1 - x0, y1 - y0
 
 
 def _number(element: ET.Element, path: str) -> float:

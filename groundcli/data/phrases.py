@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from runpy import run_path
 from threading import Lock, get_ident
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from groundcli.data import Caption, Phrase
@@ -174,14 +175,13 @@ def _without_torch() -> Iterator[None]:
     spaCy would import it, which takes seconds, for models that need it; its small English one doesn't.
     """
 
-    class Refuse:
-        thread = get_ident()
+    thread = get_ident()
 
-        def find_spec(self, name: str, *_: Any) -> None:
-            if name == "torch" and get_ident() == self.thread:
-                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "torch" and get_ident() == thread:
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    refuse: Any = Refuse()
+    refuse: Any = SimpleNamespace(find_spec=find_spec)
     sys.meta_path.insert(0, refuse)
     try:
         yield

@@ -38,12 +38,9 @@ def load(root: Path, split: str) -> Sequence[Sample]:
             `refs(berkeley).p`, on which ReferIt is reported, or of `refs(unc).p` where only that is there. As in
             `refer`, "test" is all tests, "testA" every one with an A.
 
-    Returns:
-        Samples named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
-        where `instances.json` states another size, they are scaled.
-
-    Raises:
-        GroundcliError: files or the split are missing, can't be read, or the pickle holds more than plain data.
+    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
+    where `instances.json` states another size, they are scaled. Raises GroundcliError where files or the split are
+    missing or can't be read, or the pickle holds more than plain data.
     """
     whose, _, name = split.rpartition("/")
     lists = [whose] if whose else LISTS
@@ -117,10 +114,8 @@ def load_pickle(path: Path) -> Any:
 
     Text that Python 2 wrote is read as Latin-1. The opcodes are looked through before anything is built, so a file
     can't run code, nor take more memory than in proportion to its own size. (One whose keys are tuples nested without
-    end can still stall or crash Python, as it could anywhere.)
-
-    Raises:
-        GroundcliError: it can't be read, is damaged, or holds anything but plain data.
+    end can still stall or crash Python, as it could anywhere.) Raises GroundcliError where it can't be read, is
+    damaged, or holds anything but plain data.
     """
     try:
         data = path.read_bytes()

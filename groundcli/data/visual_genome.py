@@ -38,12 +38,9 @@ def load(root: Path, split: str) -> Sequence[Sample]:
             either of them.
         split: "all", or the name of a list of image ids, `splits/NAME.txt`: the data set has no lists of its own.
 
-    Returns:
-        Samples named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
-        of the image as it lies on the disk: where `image_data.json` states another size, they are scaled.
-
-    Raises:
-        GroundcliError: files or the list are missing or can't be read.
+    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
+    of the image as it lies on the disk: where `image_data.json` states another size, they are scaled. Raises
+    GroundcliError where files or the list are missing or can't be read.
     """
     regions_path, sizes_path, _ = locate(
         root, [["region_descriptions.json"], ["image_data.json"], [f"{folder}/" for folder in FOLDERS]], SOURCE
@@ -88,15 +85,8 @@ def _sample(root: Path, image: _Image) -> Sample:
     path = next((place for place in places if place.exists()), places[0])
     scale = scale_of(path, image.size)
     boxes: dict[str, list[Box]] = defaultdict(list)
-    for phrase, box in image.regions:
-        clamped = _clamped(box, image.size)
-        boxes[phrase] += [scaled(clamped, scale)] if clamped else []
+    for phrase, (x, y, width, height) in image.regions:
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, image.size[0]), min(y + height, image.size[1])
+        boxes[phrase] += [scaled((x0, y0, x1 - x0, y1 - y0), scale)] if x0 < x1 and y0 < y1 else []
     captions = tuple(Caption.of_phrase(phrase, boxes=tuple(shared)) for phrase, shared in boxes.items())
     return Sample(path.relative_to(root).as_posix(), path, captions)
-
-
-def _clamped(box: Box, size: tuple[float, float]) -> Box | None:
-    """The part of a box that lies in an image of (width, height); None where there is none."""
-    x0, y0 = max(box[0], 0), max(box[1], 0)
-    x1, y1 = min(box[0] + box[2], size[0]), min(box[1] + box[3], size[1])
-    return (x0, y0, x1 - x0, y1 - y0) if x0 < x1 and y0 < y1 else None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from groundcli.files import megabytes, replacing, sha256, write_json
 from groundcli.model.extent import Extent
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.visual import whole_backbone
-from groundcli.recipe import Architecture, recipe_from
+from groundcli.recipe import recipe_from
 from groundcli.weights.elmo import read_elmo
 from groundcli.weights.load import check_finite, load_model
 from groundcli.weights.store import (
@@ -52,20 +52,19 @@ from groundcli.weights.store import (
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
 COUNT = "num_batches_tracked"  # how names of tensors end that only training needs
 VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
-WORDS_VARY, PHRASES_VARY = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
+PARTS = ("image", "words", "heat")  # of a model, a file each in an export
 # What a shared model says of itself: nothing of the machine that it was trained on.
 SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "vocabulary", "untrained")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was put into the store: what recipes and commands call it, what it is, and its file or folder; of a trained
-    model also why its frozen parts can't be found, if they can't."""
+    """What was put into the store."""
 
-    name: str
-    what: str
-    path: Path
-    needs: tuple[str, ...] = ()
+    name: str  # what recipes and commands call it
+    what: str  # what it is, for people
+    path: Path  # its file or folder
+    needs: tuple[str, ...] = ()  # of a trained model, why its frozen parts can't be found, if they can't
 
     def __str__(self) -> str:
         return f"{self.name}: {self.what}, {megabytes(self.path):.1f} MB, SHA-256 {hash_of(self.path)}, in {self.path}"
@@ -195,17 +194,15 @@ def _import_backbone(file: Path, name: str) -> Imported:
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, or of a PyTorch file: bare, or as the `state_dict` or `model` of a checkpoint.
 
-    Raises:
-        GroundcliError: the file is damaged, or holds other things than plain tensors.
+    Raises GroundcliError where the file is damaged, or holds other things than plain tensors.
     """
+    form = _form(file)
     try:
-        if _form(file) == "safetensors":
+        if form == "safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise GroundcliError(f"{file}: not a whole safetensors file ({first_line(error)})") from None
-    except GroundcliError:
-        raise
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         raise GroundcliError(f"{file}: not a whole PyTorch file of plain tensors ({first_line(error)})") from None
     named = loaded if isinstance(loaded, Mapping) else {}
@@ -219,10 +216,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dict[str, Tensor]]:
     """The published backbone that tensors belong to, and its tensors by the names of timm or torchvision.
 
-    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order.
-
-    Raises:
-        GroundcliError: the tensors fit none of the published backbones.
+    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order. Raises
+    GroundcliError where they fit none of the published backbones.
     """
     given = {k: t for k, t in tensors.items() if not k.endswith(COUNT)}
     known = [part.backbone for part in PUBLISHED.values() if part.backbone]
@@ -235,7 +230,10 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
         expected = {k: t.shape for k, t in state.items() if not k.endswith(COUNT)}
         renamed = not expected.keys() & given.keys() and len(expected) == len(given)
         named = dict(zip(expected, given.values(), strict=True)) if renamed else given
-        fitted = {k: _without_background(named[k], shape) for k, shape in expected.items() if k in named}
+        fitted = {k: named[k] for k in expected if k in named}
+        # A classifier converted from TensorFlow has a class more, its first; the others are ImageNet's 1000.
+        more = [k for k, t in fitted.items() if expected[k][:1] == (1000,) and t.shape == (1001, *expected[k][1:])]
+        fitted |= {k: fitted[k][1:] for k in more}
         wrong = [k for k, shape in expected.items() if k not in fitted or fitted[k].shape != shape]
         if not wrong:
             return part, {k: t.contiguous() for k, t in fitted.items()}
@@ -244,11 +242,6 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
         reason = f"nearest is {part.backbone}, of which {first} {is_there}; expected is {tuple(expected[first])}"
         nearest = max(nearest, (len(expected) - len(wrong), reason))
     raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {', '.join(known)}: {nearest[1]}")
-
-
-def _without_background(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """A classifier converted from TensorFlow has a class more, its first; the others are ImageNet's 1000."""
-    return tensor[1:] if shape[:1] == (1000,) and tensor.shape == (1001, *shape[1:]) else tensor
 
 
 # --- ELMos and word pieces
@@ -316,14 +309,10 @@ def _import_model(file: Path, name: str) -> Imported:
 
 
 def export(run: str, out: Path) -> dict[str, str]:
-    """Writes the trained tensors of a model with its recipe; no optimizer, and no path of this machine.
+    """Writes the trained tensors of a model with its recipe into one file; no optimizer, and no path of this machine.
 
-    Args:
-        run: a run's folder, a checkpoint, or a name.
-        out: a .safetensors file.
-
-    Returns:
-        The frozen parts below the model, each with how one comes by it.
+    `run` is a run's folder, a checkpoint, or a name; `out` a .safetensors file. Returns the frozen parts below the
+    model, each with how one comes by it.
 
     Raises:
         GroundcliError: not a trained model, or it stands on weights that have no name.
@@ -347,17 +336,10 @@ def export(run: str, out: Path) -> dict[str, str]:
 
 
 def export_onnx(run: str, out: Path) -> list[Path]:
-    """Writes a model's halves for ONNX Runtime: into a folder, of which `groundcli.grounder.OnnxRuntime` makes use.
+    """Writes a model's parts for ONNX Runtime into a folder, new or of an earlier export: for `OnnxRuntime` to use.
 
-    The files are `image.onnx`, pixels to cells; `words.onnx`, means of word pieces to words and sentences; `heat.onnx`,
-    both to heat maps of phrases; and `export.json`, what they were made of.
-
-    Args:
-        run: a run's folder, a checkpoint, or a name.
-        out: the folder; a new one, or that of an earlier export.
-
-    Returns:
-        The files, and that of the word pieces.
+    `image.onnx` makes cells of pixels, `words.onnx` words and sentences of means of word pieces, `heat.onnx` heat maps
+    of both; `export.json` says what they were made of. Returns these files, and that of the word pieces.
 
     Raises:
         GroundcliError: not a trained model, or its words come from more than one table of word pieces.
@@ -376,51 +358,61 @@ def export_onnx(run: str, out: Path) -> list[Path]:
         raise UsageError(f"--out {out}: exists and is no export; name another folder")
     out.mkdir(parents=True, exist_ok=True)
     files[-1].unlink(missing_ok=True)  # until all are there
-    for file, part in zip(files, PARTS.values(), strict=False):
+    for file, content in zip(files, _exported(loaded.model), strict=False):
         with replacing(file, "wb") as opened:
-            opened.write(part(loaded.model).exported())
+            opened.write(content)
     write_json(files[-1], open_model(run).exported)
     return [*files, find(text.encoders[0])]
 
 
+def _exported(model: GroundingModel) -> Iterator[bytes]:
+    """The content of the files of `PARTS`."""
+    visual, width = model.config.visual, model.config.text.mapping[-1]
+    levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
+    words, phrases = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
+    pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
+    yield _onnx(_Image(model), {"pixels": pixels}, {}, ["cells"])
+    features = torch.randn(5, model.text.word_widths[0])
+    yield _onnx(_Words(model), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
+    member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
+    inputs = {
+        "cells": torch.rand(levels, visual.grid**2, width),
+        "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
+        "member": member,
+        "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
+        "last": torch.tensor([1, 2, 4]),
+    }
+    members = {0: phrases, 1: words}
+    varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}}
+    yield _onnx(_Heat(model), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
+
+
+def _onnx(
+    part: nn.Module, inputs: dict[str, Tensor], varies: Mapping[str, Mapping[int, Any]], outputs: Sequence[str]
+) -> bytes:
+    """An ONNX file's content, of a part whose inputs have these shapes, but for the dimensions that vary."""
+    shapes: Any = {name: varies.get(name) for name in inputs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names for dimensions, twice the same
+        program = torch.onnx.export(
+            part.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=outputs,
+            dynamic_shapes=shapes, dynamo=True, verbose=False,
+        )  # fmt: skip
+    assert program
+    proto: Any = program.model_proto
+    for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
+        del told.metadata_props[:]  # the code that they come from, with paths of this machine
+    return cast(bytes, proto.SerializeToString())
+
+
 class _Part(nn.Module):
-    """A part of a model: its inputs, of the shapes that they may have, and which of their dimensions vary."""
-
-    outputs: ClassVar[Sequence[str]]
-    varies: ClassVar[Mapping[str, Mapping[int, Any]]] = {}
-
     def __init__(self, model: GroundingModel):
         super().__init__()
         self.model = model
 
-    def inputs(self) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def exported(self) -> bytes:
-        """An ONNX file's content."""
-        inputs = self.inputs()
-        shapes: Any = {name: self.varies.get(name) for name in inputs}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names for dimensions, twice the same
-            program = torch.onnx.export(
-                self.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=self.outputs,
-                dynamic_shapes=shapes, dynamo=True, verbose=False,
-            )  # fmt: skip
-        assert program
-        proto: Any = program.model_proto
-        for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
-            del told.metadata_props[:]  # the code that they come from, with paths of this machine
-        return cast(bytes, proto.SerializeToString())
-
 
 class _Image(_Part):
     """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
-
-    outputs = ("cells",)
-
-    def inputs(self) -> dict[str, Tensor]:
-        side = self.model.config.visual.image_size
-        return {"pixels": torch.zeros(side, side, 3, dtype=torch.uint8)}
 
     def forward(self, pixels: Tensor) -> Tensor:
         maps = self.model.backbone(pixels.permute(2, 0, 1).unsqueeze(0))
@@ -430,12 +422,6 @@ class _Image(_Part):
 class _Words(_Part):
     """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
 
-    outputs = ("words", "sentences")
-    varies: ClassVar = {"features": {0: WORDS_VARY}}
-
-    def inputs(self) -> dict[str, Tensor]:
-        return {"features": torch.randn(5, self.model.text.word_widths[0])}
-
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.word_mapping([features]), self.model.sentence_mapping([features])
 
@@ -443,46 +429,21 @@ class _Words(_Part):
 class _Heat(_Part):
     """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
 
-    outputs = ("maps", "scores", "levels", "evidence", "extents")
-    varies: ClassVar = {
-        "words": {1: WORDS_VARY},
-        "member": {0: PHRASES_VARY, 1: WORDS_VARY},
-        "naming": {0: PHRASES_VARY, 1: WORDS_VARY},
-        "last": {0: PHRASES_VARY},
-    }
-
-    def inputs(self) -> dict[str, Tensor]:
-        levels, copies = len(self.model.visual_mapping.stacks), len(self.model.word_mapping.copies)
-        cells, width = self.model.config.visual.grid**2, self.model.config.text.mapping[-1]
-        member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
-        return {
-            "cells": torch.rand(levels, cells, width),
-            "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
-            "member": member,
-            "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
-            "last": torch.tensor([1, 2, 4]),
-        }
-
     def forward(self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
         said = self.model.ground_words(cells, words)
         return self.model.ground_phrases(cells, words, said, (member, naming, last))
 
 
-PARTS = {"image": _Image, "words": _Words, "heat": _Heat}
-
-
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     """Metadata whose frozen parts are all called by names: a path becomes the name under which it is here."""
     parts = recipe_from(metadata["recipe"], str(path)).model.parts
-    names = {part: _name(part, metadata["frozen"].get(part, ""), path) for part in parts}
+    names = {part: part if is_known(part) else _name(part, metadata["frozen"].get(part), path) for part in parts}
     model = metadata["recipe"]["model"]
     model["visual"]["weights"], *model["text"]["encoders"] = (names[part] for part in parts)
     return metadata | {"frozen": {names[part]: digest for part, digest in metadata["frozen"].items()}}
 
 
 def _name(part: str, digest: str, path: Path) -> str:
-    if is_known(part):
-        return part
     for name, file in here().items():
         if hash_of(file) == digest:
             return name
@@ -505,16 +466,9 @@ def _way(part: str, digest: str) -> str:
 def write_calibrated(
     loaded: Checkpoint, extent: Extent, calibration: Sequence[float], box_calibration: Sequence[float], out: Path
 ) -> None:
-    """Writes a checkpoint anew with an extent, and with calibrations in its recipe; all else stays.
+    """Writes a checkpoint anew with an extent, and with calibrations (see `ModelConfig`) in its recipe; all else stays.
 
-    Args:
-        loaded: where its checkpoint is.
-        extent: of this model.
-        calibration, box_calibration: see `ModelConfig`.
-        out: a .safetensors file.
-
-    Raises:
-        GroundcliError: it can't be written.
+    Raises GroundcliError where it can't be written.
     """
     tensors, metadata = checkpoint.load(loaded.path)
     metadata["recipe"]["model"] |= {"calibration": list(calibration), "box_calibration": list(box_calibration)}
