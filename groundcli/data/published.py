@@ -20,13 +20,8 @@ T = TypeVar("T")
 def locate(root: Path, wanted: Sequence[Sequence[str]], source: str) -> list[Path]:
     """Where the files and folders of a data set lie below its root, in order.
 
-    Args:
-        root: the data set's folder.
-        wanted: each a list of places where it may lie; a folder's ends with "/".
-        source: where the data set is published.
-
-    Raises:
-        GroundcliError: some are missing; all of them are named, each by the first of its places.
+    Each of those `wanted` is a list of places where it may lie; a folder's ends with "/". Raises GroundcliError where
+    some are missing: all of them are named, each by the first of its places, and the source where they are published.
     """
     places = [next((p for p in map(root.joinpath, names) if p.exists()), None) for names in wanted]
     missing = [names[0] for names, place in zip(wanted, places, strict=True) if place is None]
