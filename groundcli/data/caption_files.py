@@ -55,25 +55,22 @@ class Format(NamedTuple):
     read: Callable[[Path, Sequence[str]], Captions | None]
 
 
-def open_captions(path: Path, any_suffix: bool = False, head: Sequence[str] | None = None) -> Captions | None:
+def open_captions(
+    path: Path, any_suffix: bool = False, columns: Columns = (None, None), head: Sequence[str] | None = None
+) -> Captions | None:
     """The captions of a file that names its images, by the first format that fits; None where none does.
 
-    Its content alone decides, or its suffix too; `head` is its first lines that aren't blank, where they are known.
-    Raises BadInput where it can't be read.
+    Its content alone decides, or its suffix too; where columns are named, it has to be a table that has them. `head` is
+    its first lines that aren't blank, where they are known. Raises BadInput where it can't be read.
     """
     head = _head_of(path) if head is None else head
+    if any(columns):
+        if captions := _read_table(path, head, columns):
+            return captions
+        wanted, first = " and ".join(repr(name) for name in columns if name), shorten(head[0], 80) if head else ""
+        raise BadInput(f"{path}: no table with columns {wanted}; its first line is {first!r}")
     formats = [known for known in FORMATS if any_suffix or path.suffix.lower() in known.suffixes]
     return next((captions for known in formats if (captions := known.read(path, head)) is not None), None)
-
-
-def open_table(path: Path, columns: Columns) -> Captions:
-    """The captions of a table with a header, of the columns that are named. Raises BadInput."""
-    head = _head_of(path)
-    if captions := _read_table(path, head, columns):
-        return captions
-    wanted = " and ".join(repr(name) for name in columns if name)
-    first = shorten(head[0], 80) if head else ""
-    raise BadInput(f"{path}: no table with columns {wanted}; its first line is {first!r}")
 
 
 # --- Lines of text

@@ -8,16 +8,7 @@ from pathlib import Path
 from posixpath import basename, commonprefix, dirname, join, normpath, splitext
 
 from groundcli.data import Failure
-from groundcli.data.caption_files import (
-    FORMATS,
-    SUFFIXES,
-    Captions,
-    Columns,
-    is_unicode,
-    numbered_lines,
-    open_captions,
-    open_table,
-)
+from groundcli.data.caption_files import FORMATS, SUFFIXES, Captions, Columns, is_unicode, numbered_lines, open_captions
 from groundcli.data.images import is_image
 from groundcli.errors import BadInput, GroundcliError
 
@@ -83,8 +74,7 @@ def match_named(
     GroundcliError where it is no captions file, or can't be read.
     """
     matcher = _Matcher(images, wanted)
-    captions = open_table(path, columns) if any(columns) else open_captions(path, any_suffix=True)
-    if captions is not None:
+    if captions := open_captions(path, any_suffix=True, columns=columns):
         matcher.add_file(path, path.name, captions)
         return matcher.matched
     owners = matcher.beside(path.name, anywhere=True) or (list(images) if len(images) == 1 else [])

@@ -6,9 +6,9 @@ What weights are is told by their content. Nothing but plain tensors is unpickle
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -144,9 +144,10 @@ def _form(file: Path) -> str:
     raise GroundcliError(f"{file}: not weights: neither a PyTorch file, a safetensors file nor an ELMo's HDF5 file")
 
 
-@contextmanager
-def _storing(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
-    """A path to write to, which becomes the store's file or folder of a name once it is whole.
+def _stored(
+    name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = (), suffix: str = ".safetensors"
+) -> Imported:
+    """Puts what is written to a path into the store, as the file or folder of a name, once it is whole.
 
     A name of a published part is kept for what `fits` it. Raises UsageError where the name can't be used.
     """
@@ -158,16 +159,17 @@ def _storing(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    partial, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
-    remove(partial)
+    new, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
+    remove(new)
     try:
-        yield partial
+        write(new)
         for old in (folder / name, folder / f"{name}.safetensors"):
             if old != path or old.is_dir():
                 remove(old)
-        partial.replace(path)
+        new.replace(path)
     finally:
-        remove(partial)
+        remove(new)
+    return Imported(name, what, path)
 
 
 def remove(path: Path) -> None:
@@ -186,9 +188,8 @@ def _import_backbone(file: Path, name: str) -> Imported:
     check_finite(file, tensors)
     name = name or part.name
     _check_published(file, name)  # now that it is known what it would be called
-    with _storing(name, ".safetensors", [part]) as partial:
-        checkpoint.write_tensors(partial, tensors)
-    return Imported(name, f"backbone {part.backbone}, {len(tensors)} tensors", find(name))
+    what = f"backbone {part.backbone}, {len(tensors)} tensors"
+    return _stored(name, what, lambda path: checkpoint.write_tensors(path, tensors), [part])
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -259,11 +260,13 @@ def _import_elmo(file: Path, name: str) -> Imported:
         if not as_called:
             raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
         name = as_called[0].name
-    with _storing(name, "", fits) as partial:
-        partial.mkdir()
-        shutil.copyfile(options, partial / OPTIONS)
-        shutil.copyfile(file, partial / WEIGHTS)
-    return Imported(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", find(name))
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        shutil.copyfile(options, folder / OPTIONS)
+        shutil.copyfile(file, folder / WEIGHTS)
+
+    return _stored(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", write, fits, "")
 
 
 def _import_words(folder: Path, name: str) -> Imported:
@@ -283,10 +286,9 @@ def _import_words(folder: Path, name: str) -> Imported:
         raise GroundcliError(f"{folder}: {VOCABULARY} has no piece [UNK]; expected the one of a BERT-like model")
     check_finite(folder / WORDS, {names[0]: table})
     table = table - table.mean(0)
-    name = name or "minilm_words"
-    with _storing(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
-        checkpoint.write_tensors(partial, {"table": (table / table.std()).half()}, {"pieces": json.dumps(pieces)})
-    return Imported(name, f"table of {len(pieces)} word pieces", find(name))
+    kept, known = {"table": (table / table.std()).half()}, PUBLISHED["minilm_words"]
+    what, metadata = f"table of {len(pieces)} word pieces", {"pieces": json.dumps(pieces)}
+    return _stored(name or known.name, what, lambda path: checkpoint.write_tensors(path, kept, metadata), [known])
 
 
 # --- Trained models
@@ -302,10 +304,8 @@ def _import_model(file: Path, name: str) -> Imported:
             find(part)
         except GroundcliError as error:
             needs.append(str(error))
-    name = name or file.stem
-    with _storing(name, ".safetensors", []) as partial:
-        shutil.copyfile(file, partial)
-    return Imported(name, f"trained model; {metadata.get('source', '')}", find(name), tuple(needs))
+    what = f"trained model; {metadata.get('source', '')}"
+    return replace(_stored(name or file.stem, what, partial(shutil.copyfile, file)), needs=tuple(needs))
 
 
 def export(run: str, out: Path) -> dict[str, str]:
