@@ -51,7 +51,7 @@ class Format(NamedTuple):
     """
 
     expected: str  # what such a file looks like, for the user to read
-    suffixes: frozenset[str]  # how names of such files end, lower case
+    suffixes: tuple[str, ...]  # how names of such files end, lower case
     read: Callable[[Path, Sequence[str]], Captions | None]
 
 
@@ -170,18 +170,14 @@ def _read_all(
     """The captions of all items; one that `read` raises ValueError for is a Failure, named by its place in the file."""
     for place, item in items:
         try:
-            yield from [_tidy(caption) for caption in read(item)]
+            named = [NamedCaption(image.strip(), " ".join(text.splitlines()).strip()) for image, text in read(item)]
+            if not all(caption.image for caption in named):
+                raise ValueError("the image's name is blank")
+            if not all(is_unicode(image) and is_unicode(text) for image, text in named):
+                raise ValueError("not UTF-8 text")
+            yield from named
         except ValueError as error:
             yield Failure(f"{path.name}:{place}", f"{error}; it is left out")
-
-
-def _tidy(caption: NamedCaption) -> NamedCaption:
-    image, text = caption.image.strip(), " ".join(caption.text.splitlines()).strip()
-    if not image:
-        raise ValueError("the image's name is blank")
-    if not (is_unicode(image) and is_unicode(text)):
-        raise ValueError("not UTF-8 text")
-    return NamedCaption(image, text)
 
 
 # --- Flickr: name.jpg#0<tab>caption
@@ -384,13 +380,16 @@ def _of_coco(path: Path, images: list[Any], annotations: list[Any]) -> Captions:
     yield from _read_all(path, _places("annotations", annotations), read)
 
 
-FORMATS = tuple(
-    Format(expected, frozenset(suffixes.split()), read)
-    for expected, suffixes, read in (
-        ("a Flickr token file (name.jpg#0<tab>caption per line)", ".token .txt", _read_token),
-        ("a table of images and captions, with a header (image,caption) or without", ".csv .tsv .txt", _read_table),
-        ('JSON lines ({"file_name": "name.jpg", "text": "a caption"})', ".jsonl .ndjson .json", _read_json_lines),
-        ('COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON', ".json", _read_json),
-    )
+FORMATS = (
+    Format("a Flickr token file (name.jpg#0<tab>caption per line)", (".token", ".txt"), _read_token),
+    Format(
+        "a table of images and captions, with a header (image,caption) or without",
+        (".csv", ".tsv", ".txt"),
+        _read_table,
+    ),
+    Format(
+        'JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_json_lines
+    ),
+    Format('COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON', (".json",), _read_json),
 )
-SUFFIXES = frozenset().union(*(known.suffixes for known in FORMATS))
+SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)

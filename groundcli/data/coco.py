@@ -189,21 +189,18 @@ def _captions(
     boxes: dict[tuple[str, tuple[int, int], str], list[Box]] = defaultdict(list)
     for annotation in annotations:
         category = named[annotation["category_id"]]
-        text, span = _place(annotation.get("phrase", category.name), annotation, said)
-        boxes[text, span, category.group] += filter(None, [_box(annotation)])
+        phrase = annotation.get("phrase", category.name)
+        text = said.get(annotation.get("caption_id"), phrase)
+        start, end = annotation.get("span") or (0, 0)
+        if text[start:end] != phrase:
+            start = text.find(phrase)
+        if start < 0:
+            text, start = phrase, 0
+        boxes[text, (start, start + len(phrase)), category.group] += filter(None, [_box(annotation)])
     phrases: dict[str, list[Phrase]] = defaultdict(list)
     for (text, (start, end), group), drawn in boxes.items():
         phrases[text].append(Phrase(text[start:end], (start, end), group, tuple(drawn)))
     return tuple(Caption(text, tuple(marked)) for text, marked in phrases.items())
-
-
-def _place(phrase: str, annotation: Json, said: Mapping[Any, str]) -> tuple[str, tuple[int, int]]:
-    """The caption that a phrase is in, and its span."""
-    caption = said.get(annotation.get("caption_id"), phrase)
-    start, end = annotation.get("span") or (0, 0)
-    if caption[start:end] != phrase:
-        start = caption.find(phrase)
-    return (caption, (start, start + len(phrase))) if start >= 0 else (phrase, (0, len(phrase)))
 
 
 # --- The format
