@@ -49,13 +49,13 @@ def load(root: Path, split: str) -> list[Sample]:
     a number of its own. Crowds (`iscrowd`) are no boxes: a point on one is a miss where other instances are marked,
     and a category that has nothing else in an image isn't asked for.
 
+    Samples are named "val2017/000000000139.jpg". Boxes are in the sizes that the files have as published. Raises
+    UsageError where there is no such split, GroundcliError where files are missing or can't be read.
+
     Args:
         root: holds `annotations/captions_val2017.json` and `val2017/` (or `images/val2017/`), and so on.
         split: "train", "val", or both as "trainval", which the paper learned from. Where both years are there it is
             2017's; "val2014" and so on name the year.
-
-    Samples are named "val2017/000000000139.jpg". Boxes are in the sizes that the files have as published. Raises
-    UsageError where there is no such split, GroundcliError where files are missing or can't be read.
     """
     kinds = ["captions", "instances"] if split.startswith("val") else ["captions"]
     samples: list[Sample] = []

@@ -17,14 +17,14 @@ def load(root: Path, split: str) -> list[Sample]:
 
     An image without an annotations file has no boxes. Phrases of one image with the same entity share their boxes.
 
-    Args:
-        root: the folder that holds `Flickr30k_Images` and the others.
-        split: the name of a list in `Flickr30k_Splits`: "train", "val", "test".
-
     Samples are named "Flickr30k_Images/ID.jpg". Boxes are in pixels of the image as it lies on the disk: where the
     annotations were made at another size, they are scaled. As everybody who reports on this data set does, they are
     taken as published, width = xmax - xmin (MATLAB's corners, which count from 1). Raises GroundcliError where a
     folder, the split, or an image's sentences are missing, or a file can't be read.
+
+    Args:
+        root: the folder that holds `Flickr30k_Images` and the others.
+        split: the name of a list in `Flickr30k_Splits`: "train", "val", "test".
     """
     locate(root, [["Flickr30k_Images/"], ["Flickr30k_Entities/Sentences/"], ["Flickr30k_Splits/"]], SOURCE)
     return [_sample(root, image_id) for image_id in listed(root / "Flickr30k_Splits" / f"{split}.txt")]

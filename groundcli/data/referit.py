@@ -31,16 +31,16 @@ def load(root: Path, split: str) -> Sequence[Sample]:
 
     The samples are made as they are asked for: only then is the image's header read, for its size.
 
+    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
+    where `instances.json` states another size, they are scaled. Raises GroundcliError where files or the split are
+    missing or can't be read, or the pickle holds more than plain data.
+
     Args:
         root: holds `refclef/refs(berkeley).p` or `refclef/refs(unc).p`, `refclef/instances.json` and
             `images/saiapr_tc-12/NN/images/ID.jpg`; `refclef/` and `images/` may be left out.
         split: "train", "val", "test", or as "berkeley/test" and "unc/testA" with whose it is. Without, it is that of
             `refs(berkeley).p`, on which ReferIt is reported, or of `refs(unc).p` where only that is there. As in
             `refer`, "test" is all tests, "testA" every one with an A.
-
-    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
-    where `instances.json` states another size, they are scaled. Raises GroundcliError where files or the split are
-    missing or can't be read, or the pickle holds more than plain data.
     """
     whose, _, name = split.rpartition("/")
     lists = [whose] if whose else LISTS

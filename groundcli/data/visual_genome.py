@@ -33,14 +33,14 @@ def load(root: Path, split: str) -> Sequence[Sample]:
     `region_descriptions.json` is parsed, memory peaks at 3.7 times its size, at 2.1 times with a list of a tenth of
     its images.
 
+    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
+    of the image as it lies on the disk: where `image_data.json` states another size, they are scaled. Raises
+    GroundcliError where files or the list are missing or can't be read.
+
     Args:
         root: holds `region_descriptions.json`, `image_data.json`, and the images in `VG_100K/` and `VG_100K_2/` or in
             either of them.
         split: "all", or the name of a list of image ids, `splits/NAME.txt`: the data set has no lists of its own.
-
-    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
-    of the image as it lies on the disk: where `image_data.json` states another size, they are scaled. Raises
-    GroundcliError where files or the list are missing or can't be read.
     """
     regions_path, sizes_path, _ = locate(
         root, [["region_descriptions.json"], ["image_data.json"], [f"{folder}/" for folder in FOLDERS]], SOURCE
