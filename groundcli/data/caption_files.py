@@ -67,7 +67,8 @@ def open_captions(
     if any(columns):
         if captions := _read_table(path, head, columns):
             return captions
-        wanted, first = " and ".join(repr(name) for name in columns if name), shorten(head[0], 80) if head else ""
+        wanted = " and ".join(repr(name) for name in columns if name)
+        first = shorten(head[0], 80) if head else ""
         raise BadInput(f"{path}: no table with columns {wanted}; its first line is {first!r}")
     formats = [known for known in FORMATS if any_suffix or path.suffix.lower() in known.suffixes]
     return next((captions for known in formats if (captions := known.read(path, head)) is not None), None)
@@ -202,7 +203,7 @@ def _of_token_line(line: str) -> list[NamedCaption]:
 
 
 DELIMITERS = ",\t|;"
-QUOTED = re.compile(r'"((?:[^"]|"")*)"')  # a field in quotation marks, those inside doubled
+QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')  # a field in quotation marks, those inside doubled
 MOST_LINES = 20  # that one quoted field of a table may span
 
 
@@ -211,7 +212,8 @@ def _read_table(path: Path, head: Sequence[str], named: Columns = (None, None)) 
         names = _cells(head[0], delimiter) if head else None
         if not names:
             continue
-        items, header = _items(numbered_lines(path), delimiter), _renamed(names, named) if any(named) else names
+        items = _items(numbered_lines(path), delimiter)
+        header = _renamed(names, named) if any(named) else names
         if fields_of(tuple(header)):
             return _read_all(path, islice(items, 1, None), partial(_of_cells, header, ""))
         if not any(named) and (header := _guessed(names)):
