@@ -27,14 +27,8 @@ def save(
 ) -> None:
     """Writes a checkpoint, whole or not at all: an older one under this name lives until the new one is on disk.
 
-    Args:
-        path: its file.
-        tensors: by name.
-        metadata: plain values, for JSON.
-        previous: where an older checkpoint of this name is moved to, instead of being replaced.
-
-    Raises:
-        GroundcliError: it can't be written, as on a full disk; what was there is untouched.
+    The metadata are plain values, for JSON. An older checkpoint is moved to `previous`, if that is given, instead of
+    being replaced. Raises GroundcliError where it can't be written, as on a full disk; what was there is untouched.
     """
     partial = partial_of(path)
     try:
@@ -95,19 +89,23 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[st
     path.chmod(mode)
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file. Raises GroundcliError where it isn't a whole one."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise GroundcliError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
+
+
 def about(path: Path, needed: Collection[str] = ()) -> dict[str, Any]:
     """What a checkpoint says of itself: its metadata, which has to have the keys that are needed.
 
-    Raises:
-        GroundcliError: where the file is missing, cut off, damaged, or not written by groundcli.
+    Raises GroundcliError where the file is missing, cut off, damaged, or not written by groundcli.
     """
     if not path.is_file():
         raise GroundcliError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise GroundcliError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
+    metadata = metadata_of(path)
     if "groundcli" not in metadata:
         raise GroundcliError(f"{path}: was not written by groundcli: it has no recipe in its metadata")
     try:
@@ -147,16 +145,11 @@ def load(path: Path, needed: Collection[str] = ()) -> "tuple[dict[str, Tensor], 
 
 def load_trained(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Reads what training made of a model, and the metadata. Raises GroundcliError where the file holds no model."""
-    metadata = about_trained(path)
-    metadata.pop(CRC32, None)
-    return trained_tensors(path), metadata
-
-
-def trained_tensors(path: Path) -> "dict[str, Tensor]":
-    """The tensors of a model whose file `about_trained` has looked through."""
     from safetensors.torch import load_file
 
-    return part("model", load_file(path))
+    metadata = about_trained(path)
+    metadata.pop(CRC32, None)
+    return part("model", load_file(path)), metadata
 
 
 def prefixed(prefix: str, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

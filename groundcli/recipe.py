@@ -7,7 +7,7 @@ import math
 import sys
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -64,136 +64,89 @@ TRANSFORMERS = "vit_"  # how names of vision transformers begin
 
 @dataclass(frozen=True)
 class VisualConfig:
-    """Which backbone, which of its layers, and how their cells enter the common space.
-
-    Attributes:
-        backbone: the architecture of the frozen image network.
-        weights: the name of the backbone's frozen weights (see `groundcli weights list`).
-        levels: names of the backbone's modules whose outputs are the levels, early to late; of a vision transformer
-            some of its blocks, `blocks.0` and so on.
-        image_size: images are resized to this square, without keeping their aspect ratio.
-        grid: every level is bilinearly resized to this many cells per side.
-        mapping: widths of the convolutions of a level's stack; the last one is the common dimension D.
-        kernel: side of those convolutions: 1, or 3 for the authors' variant.
-        bias: whether those convolutions have one; without, a cell where the backbone sees nothing stays at zero.
-        norm: `cell` normalises every cell to length one (the paper); `image` divides all cells of a level by
-            their root mean square length, so that a faint cell stays faint.
-        mean, std: what the backbone's images are normalised with, in [0, 1] RGB.
-        output_stride: input pixels per cell of the last level, where the backbone lets one choose; 0 leaves it.
-        tuned: the backbone's stages, one after the other up to the last level, that learn too in the end
-            (`training.tuning`), and are kept with the model; their batch norms and depthwise filters stay. None of a
-            vision transformer, whose later blocks need more than maps.
-    """
+    """Which backbone, which of its layers, and how their cells enter the common space."""
 
     backbone: Architecture
-    weights: str
+    weights: str  # name of the backbone's frozen weights, see `groundcli weights list`
+    # Names of the backbone's modules whose outputs are the levels, early to late; of a vision transformer some of its
+    # blocks, `blocks.0` and so on.
     levels: Names
-    image_size: Annotated[int, Range(32, 4096)]
-    grid: Annotated[int, Range(1, 256)]
-    mapping: Widths
-    kernel: Literal[1, 3] = 1
-    bias: bool = True
+    image_size: Annotated[int, Range(32, 4096)]  # side of the square to which images are resized, whatever their shape
+    grid: Annotated[int, Range(1, 256)]  # cells per side, to which every level is bilinearly resized
+    mapping: Widths  # of the convolutions of a level's stack; the last one is the common dimension D
+    kernel: Literal[1, 3] = 1  # side of those convolutions; 3 is the authors' variant
+    bias: bool = True  # whether they have one; without, a cell where the backbone sees nothing stays at zero
+    # `cell` normalises every cell to length one (the paper); `image` divides all cells of a level by their root mean
+    # square length, so that a faint cell stays faint.
     norm: Literal["cell", "image"] = "cell"
-    mean: Rgb = (0.485, 0.456, 0.406)
+    mean: Rgb = (0.485, 0.456, 0.406)  # what the backbone's images are normalised with, in [0, 1] RGB
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
-    output_stride: Literal[0, 8, 16, 32] = 0
+    output_stride: Literal[0, 8, 16, 32] = 0  # pixels per cell of the last level, where one can choose; 0 leaves it
+    # The backbone's stages, one after the other up to the last level, that learn too in the end (`training.tuning`),
+    # and are kept with the model; their batch norms and depthwise filters stay. None of a vision transformer, whose
+    # later blocks need more than maps.
     tuned: Annotated[tuple[str, ...], Range(0, 64)] = ()
 
 
 @dataclass(frozen=True)
 class ElmoConfig:
-    """The sizes of an ELMo, as `options.json` of the published ones has them.
+    """The sizes of an ELMo, as `options.json` of the published ones has them."""
 
-    Attributes:
-        filters: (width in characters, number of filters) of each convolution of the character CNN.
-        character_dim: width of a character's vector.
-        highways: highway layers after the character CNN.
-        activation: of the character CNN.
-        hidden: cells of an LSTM layer and direction.
-        projection: width of an LSTM layer's output in each direction; every ELMo layer is twice as wide.
-        layers: LSTM layers.
-        clip: bound of cells and projections.
-    """
-
+    # (width in characters, number of filters) of each convolution of the character CNN
     filters: Annotated[tuple[tuple[Annotated[int, Range(1, 50)], Width], ...], Range(1, 64)]
-    character_dim: Width
-    highways: Annotated[int, Range(0, 64)]
-    activation: Literal["relu", "tanh"]
-    hidden: Width
-    projection: Width
-    layers: Annotated[int, Range(1, 64)] = 2
-    clip: Positive = 3.0
+    character_dim: Width  # of a character's vector
+    highways: Annotated[int, Range(0, 64)]  # layers after the character CNN
+    activation: Literal["relu", "tanh"]  # of the character CNN
+    hidden: Width  # cells of an LSTM layer and direction
+    projection: Width  # of an LSTM layer's output in each direction; every ELMo layer is twice as wide
+    layers: Annotated[int, Range(1, 64)] = 2  # of LSTM
+    clip: Positive = 3.0  # bound of cells and projections
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Which text encoders, and how their layers enter the common space.
+    """Which text encoders, and how their layers enter the common space."""
 
-    Attributes:
-        encoders: names of the frozen encoders' weights; their layers are mixed together.
-        width: width of the mix; a layer of another width gets a linear map of its own.
-        mapping: widths of the fully connected layers; the last one is the common dimension D.
-        per_level: whether each visual level has a mapping, and so a common space, of its own; the paper has one.
-        bilstm: cells in each direction of a biLSTM that is trained here, over the encoders' words out of context (of
-            an ELMo, its character layer), in place of the ELMo's own LSTM layers; 0 is none.
-        elmo_backend: whose code runs an ELMo: groundcli's own, or AllenNLP's where it is installed.
-    """
-
-    encoders: Names
-    width: Width
-    mapping: Widths
-    per_level: bool = False
+    encoders: Names  # of the frozen encoders' weights; their layers are mixed together
+    width: Width  # of the mix; a layer of another width gets a linear map of its own
+    mapping: Widths  # of the fully connected layers; the last one is the common dimension D
+    per_level: bool = False  # whether each level has a mapping, and so a common space, of its own; the paper has one
+    # Cells in each direction of a biLSTM that is trained here, over the encoders' words out of context (of an ELMo, its
+    # character layer), in place of the ELMo's own LSTM layers; 0 is none.
     bilstm: Annotated[int, Range(0, 16384)] = 0
-    elmo_backend: Literal["groundcli", "allennlp"] = "groundcli"
+    elmo_backend: Literal["groundcli", "allennlp"] = "groundcli"  # whose code runs an ELMo
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is maximised.
+    """What is maximised."""
 
-    Attributes:
-        gamma1: sharpness of the log-sum-exp over a caption's words.
-        gamma2: inverse temperature of the softmax over a batch's pairs.
-        levels: `max` takes every word's best level (the paper); `each` gives every level a loss of its own and
-            averages them, so that no level starves.
-        word_weight: weight of the contrast of single words, which the paper doesn't have.
-        word_gamma: inverse temperature of that contrast.
-    """
-
-    gamma1: Positive = 5.0
-    gamma2: Positive = 10.0
+    gamma1: Positive = 5.0  # sharpness of the log-sum-exp over a caption's words
+    gamma2: Positive = 10.0  # inverse temperature of the softmax over a batch's pairs
+    # `max` takes every word's best level (the paper); `each` gives every level a loss of its own and averages them, so
+    # that no level starves.
     levels: Literal["max", "each"] = "max"
-    word_weight: NotNegative = 0.0
-    word_gamma: Positive = 20.0
+    word_weight: NotNegative = 0.0  # of the contrast of single words, which the paper doesn't have
+    word_gamma: Positive = 20.0  # inverse temperature of that contrast
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides what the model computes.
-
-    Attributes:
-        visual: the visual half.
-        text: the textual half.
-        loss: what training maximises.
-        fusion: how a word's heat maps of several levels become one: `best` takes the level that scores highest
-            (the paper), `average` weighs each level by its score; `peaks` does so after each level's heat was divided
-            by its maximum, so that every level and every word of a phrase has its say, however faint.
-        spread: how sharply a phrase's heat spreads to cells that look alike, the power of their cosine; 0 leaves it
-            where it is.
-        smooth: whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3.
-        level_weights: factors of the levels in the average; none are all one.
-        calibration: what makes a probability of what is known of a phrase, see `groundcli.heat`; none is known where
-            nobody measured it, and the score stays a cosine.
-        box_calibration: the same of a box, see `groundcli.heat.boxes`.
-    """
+    """Everything that decides what the model computes."""
 
     visual: VisualConfig
     text: TextConfig
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig = LossConfig()
+    # How a word's heat maps of several levels become one: `best` takes the level that scores highest (the paper),
+    # `average` weighs each level by its score; `peaks` does so after each level's heat was divided by its maximum, so
+    # that every level and every word of a phrase has its say, however faint.
     fusion: Literal["best", "average", "peaks"] = "best"
-    level_weights: tuple[NotNegative, ...] = ()
+    level_weights: tuple[NotNegative, ...] = ()  # factors of the levels in the average; none are all one
+    # How sharply a phrase's heat spreads to cells that look alike, the power of their cosine; 0 leaves it where it is.
     spread: Annotated[float, Range(0, 64)] = 0.0
-    smooth: bool = False
+    smooth: bool = False  # whether every cell of a phrase's heat map is averaged with its neighbours, 3 x 3
+    # What makes a probability of what is known of a phrase (`groundcli.heat`) and of a box (`groundcli.heat.boxes`);
+    # none is known where nobody measured it, and the score stays a cosine.
     calibration: Annotated[tuple[float, ...], Range(3, 11, True, "none, or a constant and its factors")] = ()
     box_calibration: Annotated[tuple[float, ...], Range(9, 9, True, "none, or a constant and eight factors")] = ()
 
@@ -208,68 +161,47 @@ class TuningConfig:
     """How training ends: the tuned stages of the backbone (`model.visual.tuned`) learn along with the mappings.
 
     What the stages get is computed once and kept, at the natural size of its maps, also mirrored.
-
-    Attributes:
-        epochs: passes over the images, after those of `training.epochs`; 0 ends training there.
-        learning_rate: of the mappings, at its highest; the schedule begins anew.
-        stage_rate: of the backbone's stages.
-        captions: of each image and step; their losses are averaged.
-        mirror: learn from half of the images mirrored, as `training.mirror`.
     """
 
-    epochs: Count = 0
-    learning_rate: NotNegative = 3e-4
-    stage_rate: NotNegative = 3e-4
-    captions: Annotated[int, Range(1, 16)] = 1
-    mirror: bool = False
+    epochs: Count = 0  # passes over the images, after those of `training.epochs`; 0 ends training there
+    learning_rate: NotNegative = 3e-4  # of the mappings, at its highest; the schedule begins anew
+    stage_rate: NotNegative = 3e-4  # of the backbone's stages
+    captions: Annotated[int, Range(1, 16)] = 1  # of each image and step; their losses are averaged
+    mirror: bool = False  # learn from half of the images mirrored, as `training.mirror`
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained.
+    """How a model is trained."""
 
-    Attributes:
-        epochs: passes over the images; one caption of each image is drawn anew every time.
-        batch_size: pairs per step; every other pair of the batch is a negative.
-        accumulate: parts in which the mappings take a batch's images, for large batches in little memory; the loss and
-            its gradient are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
-        learning_rate: Adam's, at its highest.
-        schedule: `cosine` to zero after a warm-up, or the `paper`'s two steps down.
-        warmup: steps until the highest rate, a quarter of all at most, where the schedule has a warm-up.
-        weight_decay: L2 on the convolutions of the visual mapping.
-        image_size, grid: side of images and cells per side in training, if not the model's own: heat maps may be finer
-            in use than in training.
-        seed: of order, drawn captions and initial weights.
-        cache_features: compute the backbone's feature maps once and keep them on disk, not anew in every epoch. Worth
-            it where they are small: `lite` has 53 kB per image, the paper's PNASNet 9.4 MB.
-        mirror: learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption
-            that says left or right; needs the backbone in every epoch. Off, as mirroring gave `lite` nothing.
-        clip_norm: longest gradient of a step; 0 clips none, as in the paper. For high rates and biLSTMs, whose
-            gradients may explode.
-        ema: share of the old weights in a running average of them, that is validated and kept as the model in place of
-            the last step's, such as 0.999; 0 keeps no average: under a cosine to zero the last steps average already.
-        patience: validations without a better one after which training ends; 0 never, as a cosine is best at its end.
-        validate_every: epochs between two validations, which choose the best epoch; 0 never validates.
-        tuning: what follows these epochs.
-    """
-
-    epochs: Annotated[int, Range(1)] = 20
-    batch_size: Annotated[int, Range(2)] = 32  # a pair alone has no negatives
+    epochs: Annotated[int, Range(1)] = 20  # passes over the images; one caption of each is drawn anew every time
+    batch_size: Annotated[int, Range(2)] = 32  # pairs per step; all others are a pair's negatives: alone it has none
+    # Parts in which the mappings take a batch's images, for large batches in little memory; the loss and its gradient
+    # are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
     accumulate: Annotated[int, Range(1)] = 1
-    learning_rate: NotNegative = 1e-3
-    schedule: Literal["cosine", "paper"] = "paper"
-    warmup: Count = 0
-    weight_decay: NotNegative = 5e-4
+    learning_rate: NotNegative = 1e-3  # Adam's, at its highest
+    schedule: Literal["cosine", "paper"] = "paper"  # to zero after a warm-up, or the paper's two steps down
+    warmup: Count = 0  # steps until the highest rate, a quarter of all at most, where the schedule has a warm-up
+    weight_decay: NotNegative = 5e-4  # L2 on the convolutions of the visual mapping
+    # Side of images and cells per side in training, if not the model's own: in use heat maps may be finer.
     image_size: Annotated[int, Range(32, 4096, or_zero=True)] = 0
     grid: Annotated[int, Range(0, 256)] = 0
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0  # of order, drawn captions and initial weights
+    # Compute the backbone's feature maps once and keep them on disk, not anew in every epoch. Worth it where they are
+    # small: `lite` has 53 kB per image, the paper's PNASNet 9.4 MB.
     cache_features: bool = False
+    # Learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption that says
+    # left or right; needs the backbone in every epoch. Off, as mirroring gave `lite` nothing.
     mirror: bool = False
+    # Longest gradient of a step; 0 clips none, as in the paper. For high rates and biLSTMs: gradients may explode.
     clip_norm: NotNegative = 0.0
+    # Share of the old weights in a running average of them, that is validated and kept as the model in place of the
+    # last step's, such as 0.999; 0 keeps no average: under a cosine to zero the last steps average already.
     ema: Annotated[float, Range(0, math.nextafter(1, 0), text="0 to below 1")] = 0.0
+    # Validations without a better one after which training ends; 0 never, as a cosine is best at its end.
     patience: Count = 0
-    validate_every: Count = 1
-    tuning: TuningConfig = field(default_factory=TuningConfig)
+    validate_every: Count = 1  # epochs between two validations, which choose the best epoch; 0 never validates
+    tuning: TuningConfig = TuningConfig()  # what follows these epochs
 
 
 @dataclass(frozen=True)
@@ -277,7 +209,7 @@ class Recipe:
     """A model and its training."""
 
     model: ModelConfig
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = TrainingConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -292,10 +224,7 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
         UsageError: a key that recipes don't have (the nearest one is suggested), a value of another type or out of its
             range, or values that contradict each other.
     """
-    values = _read(name)
-    for setting in settings:
-        _set(values, setting)
-    return recipe_from(values, name)
+    return recipe_from(_read(name), name, settings)
 
 
 def _read(name: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -327,8 +256,15 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from plain values; `source` names them in errors. Raises UsageError as `load_recipe`."""
+def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
+    """The recipe with `key.key=value` settings over it. Raises UsageError as `load_recipe`."""
+    return recipe_from(recipe.to_dict(), source, settings)
+
+
+def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = ()) -> Recipe:
+    """A recipe from plain values, and settings over them; `source` names them in errors. Raises UsageError."""
+    for setting in settings:
+        _set(values, setting)
     recipe = _build(Recipe, values, source, "")
     model = recipe.model
     weights, levels = model.level_weights, model.visual.levels
@@ -345,14 +281,6 @@ def recipe_from(values: Mapping[str, Any], source: str) -> Recipe:
         both = f"{model.visual.mapping[-1]} and {model.text.mapping[-1]}"
         raise UsageError(f"{source}: model.visual.mapping and model.text.mapping end in {both}, not in one dimension")
     return recipe
-
-
-def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
-    """The recipe with `key.key=value` settings over it. Raises UsageError as `load_recipe`."""
-    values = recipe.to_dict()
-    for setting in settings:
-        _set(values, setting)
-    return recipe_from(values, source)
 
 
 def check_settings(settings: Iterable[str]) -> None:
@@ -400,7 +328,7 @@ def _build(kind: type[T], values: Any, source: str, where: str) -> T:
             raise _unknown(where + key, where, key, hints, source)
         arguments[key] = typed(hints[key], value, source, where + key)
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if f.name not in arguments and f.default is f.default_factory is dataclasses.MISSING:
+        if f.name not in arguments and f.default is dataclasses.MISSING:
             raise UsageError(f"{source}: {where}{f.name} is missing")
     return kind(**arguments)
 
@@ -412,7 +340,12 @@ def typed(hint: Any, value: Any, source: str, key: str) -> Any:
         return _build(typing.cast(type, hint), value, source, key + ".")
     if origin is Annotated:
         value = typed(parts[0], value, source, key)
-        return _in_range(value, parts[1], source, key)
+        several = isinstance(value, tuple)
+        number, limits = len(value) if several else value, parts[1]
+        if not (limits.low <= number <= limits.high or (limits.or_zero and number == 0)):
+            has = f"has {number} values" if several else f"= {number!r}"
+            raise UsageError(f"{source}: {key} {has}; expected {limits}")
+        return value
     if origin is tuple and isinstance(value, list):
         items = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
         if len(value) != len(items):
@@ -431,11 +364,3 @@ def typed(hint: Any, value: Any, source: str, key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{source}: {key} = {value!r}; expected a finite number")
     return value
-
-
-def _in_range(value: Any, limits: Range, source: str, key: str) -> Any:
-    several = isinstance(value, tuple)
-    number = len(value) if several else value
-    if limits.low <= number <= limits.high or (limits.or_zero and number == 0):
-        return value
-    raise UsageError(f"{source}: {key} {f'has {number} values' if several else f'= {number!r}'}; expected {limits}")

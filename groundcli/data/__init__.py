@@ -3,7 +3,7 @@ what it is made of; and the data sets, by their names.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -12,21 +12,13 @@ Box = tuple[float, float, float, float]  # (x, y, width, height), pixels of the 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A span of a caption.
+    """A span of a caption."""
 
-    Attributes:
-        text: the exact characters of the caption, `caption.text[span[0]:span[1]]`.
-        span: character offsets (start, end) into the caption's text, end excluded.
-        category: what kind of thing it names ("people", "clothing", ...) where the source says so.
-        boxes: true boxes of the thing, in pixels of the image; empty where nobody drew any.
-        entity: the source's own name of the thing, equal for phrases of one image that mean the same.
-    """
-
-    text: str
-    span: tuple[int, int]
-    category: str = ""
-    boxes: tuple[Box, ...] = ()
-    entity: str = ""
+    text: str  # the exact characters of the caption, `caption.text[span[0]:span[1]]`
+    span: tuple[int, int]  # character offsets (start, end) into the caption's text, end excluded
+    category: str = ""  # what kind of thing it names ("people", "clothing", ...) where the source says so
+    boxes: tuple[Box, ...] = ()  # true boxes of the thing; empty where nobody drew any
+    entity: str = ""  # the source's own name of the thing, equal for phrases of one image that mean the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +36,21 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image and what is said about it.
+    """An image, where its file is, and what is said about it, in the order of the source.
 
-    Attributes:
-        name: the image's path relative to its source's root, with forward slashes: its name in every output.
-        image: where the file is.
-        captions: in the order of the source.
+    `name` is its path relative to its source's root, with forward slashes: its name in every output.
     """
 
     name: str
     image: Path
-    captions: Sequence[Caption] = field(default_factory=tuple)
+    captions: Sequence[Caption] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image or a caption that can't be used, and why; a batch collects these and continues.
+    """An image or a caption that can't be used, and why, for the user to read; a batch collects these and continues.
 
-    Attributes:
-        path: the image's name in its source, or the captions file, with `:LINE` where one line is to blame.
-        reason: one line for the user to read.
+    `path` is the image's name in its source, or the captions file, with `:LINE` where one line is to blame.
     """
 
     path: str
@@ -84,16 +71,12 @@ DATASETS: Mapping[str, str] = {
 
 
 def load(name: str, root: Path, split: str) -> Sequence[Sample]:
-    """The images of a split, with captions, phrases and what true boxes there are.
+    """The images of a split of a data set in `DATASETS`, with captions, phrases and what true boxes there are.
 
-    Args:
-        name: of `DATASETS`.
-        root: the data set's folder, in the layout that it is published in.
-        split: a list of images that the data set has by this name.
+    `root` is the data set's folder, in the layout that it is published in.
 
     Raises:
-        GroundcliError: files are missing or can't be read; all that are missing are named, and where they are
-            published.
+        GroundcliError: files are missing or can't be read; all that miss are named, and where they are published.
         UsageError: the data set can't have such a split.
     """
     samples: Sequence[Sample] = resolve_name(DATASETS[name])(root, split)

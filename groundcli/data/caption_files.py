@@ -1,8 +1,7 @@
 """Captions files that name their images themselves: a list of readers, a short function per format.
 
-To add a format: write a reader, which looks at the first lines of a file and gives its captions, or None where the file
-is of another format, and list it in `FORMATS`. Sidecars are no format of the list: their names alone say which image
-they belong to.
+A reader looks at the first lines of a file and gives its captions, or None where the file is of another format.
+Sidecars are of no format: their names alone say which image they belong to.
 """
 
 import csv
@@ -46,31 +45,31 @@ Columns = tuple[str | None, str | None]  # of a table: what the user calls that 
 class Format(NamedTuple):
     """A kind of file that names its images itself.
 
-    Attributes:
-        expected: what such a file looks like, for the user to read.
-        suffixes: how names of such files end, lower case.
-        read: the captions of a file in order, and a Failure for each line or item that can't be used, from its path
-            and its first lines that aren't blank; None where it isn't of the format. Raises BadInput where the file as
-            a whole can't be read, at once or as it goes on.
+    `read` gives the captions of a file in order, and a Failure for each line or item that can't be used, from its path
+    and its first lines that aren't blank; None where it isn't of the format. It raises BadInput where the file as a
+    whole can't be read, at once or as it goes on.
     """
 
-    expected: str
-    suffixes: frozenset[str]
+    expected: str  # what such a file looks like, for the user to read
+    suffixes: tuple[str, ...]  # how names of such files end, lower case
     read: Callable[[Path, Sequence[str]], Captions | None]
 
 
-def open_captions(path: Path, any_suffix: bool = False, head: Sequence[str] | None = None) -> Captions | None:
+def open_captions(
+    path: Path, any_suffix: bool = False, columns: Columns = (None, None), head: Sequence[str] | None = None
+) -> Captions | None:
     """The captions of a file that names its images, by the first format that fits; None where none does.
 
-    Args:
-        path: the file.
-        any_suffix: whether its content alone decides.
-        head: its first lines that aren't blank, where they are known.
-
-    Raises:
-        BadInput: the file can't be read.
+    Its content alone decides, or its suffix too; where columns are named, it has to be a table that has them. `head` is
+    its first lines that aren't blank, where they are known. Raises BadInput where it can't be read.
     """
     head = _head_of(path) if head is None else head
+    if any(columns):
+        if captions := _read_table(path, head, columns):
+            return captions
+        wanted = " and ".join(repr(name) for name in columns if name)
+        first = shorten(head[0], 80) if head else ""
+        raise BadInput(f"{path}: no table with columns {wanted}; its first line is {first!r}")
     formats = [known for known in FORMATS if any_suffix or path.suffix.lower() in known.suffixes]
     return next((captions for known in formats if (captions := known.read(path, head)) is not None), None)
 
@@ -82,9 +81,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that aren't blank, numbered, one at a time: files may be large. Any kind of line end.
 
     UTF-8, or UTF-16 with its byte order mark. Bytes that are neither stay in the line as surrogates: see `is_unicode`.
-
-    Raises:
-        BadInput: the file can't be read, or isn't text.
+    Raises BadInput where the file can't be read, or isn't text.
     """
     with _open_text(path) as file:
         for number, line in enumerate(file, start=1):
@@ -168,34 +165,26 @@ def _has_captions(item: Any, read: Callable[[Any], list[NamedCaption]] = caption
         return False
 
 
-def _read_all(path: Path, items: Iterable[tuple[object, T]], read: Callable[[T], list[NamedCaption]]) -> Captions:
-    """The captions of all items; one that can't be used is a Failure named by its place in the file.
-
-    Args:
-        path: the file.
-        items: each with its place.
-        read: the captions of an item; raises ValueError where it can't be used.
-    """
+def _read_all(
+    path: Path, items: Iterable[tuple[object, T]], read: Callable[[T], list[NamedCaption]] = captions_of
+) -> Captions:
+    """The captions of all items; one that `read` raises ValueError for is a Failure, named by its place in the file."""
     for place, item in items:
         try:
-            yield from [_tidy(caption) for caption in read(item)]
+            named = [NamedCaption(image.strip(), " ".join(text.splitlines()).strip()) for image, text in read(item)]
+            if not all(caption.image for caption in named):
+                raise ValueError("the image's name is blank")
+            if not all(is_unicode(image) and is_unicode(text) for image, text in named):
+                raise ValueError("not UTF-8 text")
+            yield from named
         except ValueError as error:
             yield Failure(f"{path.name}:{place}", f"{error}; it is left out")
-
-
-def _tidy(caption: NamedCaption) -> NamedCaption:
-    image, text = caption.image.strip(), " ".join(caption.text.splitlines()).strip()
-    if not image:
-        raise ValueError("the image's name is blank")
-    if not (is_unicode(image) and is_unicode(text)):
-        raise ValueError("not UTF-8 text")
-    return NamedCaption(image, text)
 
 
 # --- Flickr: name.jpg#0<tab>caption
 
 
-TOKEN_LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)")
+TOKEN_LINE = re.compile(r"([^\t]+)#\d+\t(.*)")
 
 
 def _read_token(path: Path, head: Sequence[str]) -> Captions | None:
@@ -205,78 +194,66 @@ def _read_token(path: Path, head: Sequence[str]) -> Captions | None:
 
 
 def _of_token_line(line: str) -> list[NamedCaption]:
-    match = TOKEN_LINE.fullmatch(line)
-    if not match:
-        raise ValueError("not of the form name.jpg#0<tab>caption")
-    return [NamedCaption(match["image"], match["caption"])]
+    if match := TOKEN_LINE.fullmatch(line):
+        return [NamedCaption(*match.groups())]
+    raise ValueError("not of the form name.jpg#0<tab>caption")
 
 
 # --- Tables with a header, as Kaggle has them: image,caption
 
 
 DELIMITERS = ",\t|;"
+QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')  # a field in quotation marks, those inside doubled
 MOST_LINES = 20  # that one quoted field of a table may span
 
 
-def _read_table(path: Path, head: Sequence[str]) -> Captions | None:
+def _read_table(path: Path, head: Sequence[str], named: Columns = (None, None)) -> Captions | None:
     for delimiter in DELIMITERS:
-        columns = _cells(head[0], delimiter) if head else None
-        if columns and fields_of(tuple(columns)):
-            return _below_header(path, delimiter, columns)
-        if columns and (bare := _columns_of(columns)):
-            return _read_all(path, _items(numbered_lines(path), delimiter), partial(_of_bare_cells, bare, delimiter))
+        names = _cells(head[0], delimiter) if head else None
+        if not names:
+            continue
+        items = _items(numbered_lines(path), delimiter)
+        header = _renamed(names, named) if any(named) else names
+        if fields_of(tuple(header)):
+            return _read_all(path, islice(items, 1, None), partial(_of_cells, header, ""))
+        if not any(named) and (header := _guessed(names)):
+            # Without a header nobody quoted the commas of captions, if the caption comes last.
+            joint = {",": ", "}.get(delimiter, delimiter) if header[-1] == "caption" else ""
+            return _read_all(path, items, partial(_of_cells, header, joint))
     return None
 
 
-def _below_header(path: Path, delimiter: str, columns: list[str]) -> Captions:
-    return _read_all(path, islice(_items(numbered_lines(path), delimiter), 1, None), partial(_of_cells, columns))
+def _renamed(names: list[str], named: Columns) -> list[str]:
+    """A header in which the columns that the user names, and they alone, are those of the image and the caption."""
+    if not {*named} - {None} <= {*names}:
+        return []
+    known = fields_of(tuple(names)) or ("", [""])
+    image, caption = named[0] or known[0], named[1] or known[1][0]
+    return ["file_name" if n == image else "caption" if n == caption else f"other {n}" for n in names]
 
 
-def _columns_of(cells: list[str]) -> list[str] | None:
-    """Names for the columns of a table without a header: the one that looks like an image's name, and the last other.
-
-    Numbers, as Flickr's of the caption, are passed over.
+def _guessed(cells: list[str]) -> list[str]:
+    """A header for a table without one: the image's column is the one that looks like a name, the caption's the last
+    other, but for numbers, as Flickr's of the caption; empty where there are none such.
     """
     image = next((i for i, cell in enumerate(cells) if is_image(cell.strip())), None)
     caption = next((i for i in reversed(range(len(cells))) if i != image and not cells[i].strip().isdigit()), None)
     if image is None or caption is None:
-        return None
+        return []
     return ["file_name" if i == image else "caption" if i == caption else f"column {i}" for i in range(len(cells))]
 
 
-def _of_bare_cells(columns: list[str], delimiter: str, cells: list[str] | None) -> list[NamedCaption]:
-    """As `_of_cells`; without a header nobody quoted the commas of captions, if the caption comes last."""
-    if cells and len(cells) > len(columns) and columns[-1] == "caption":
-        joint = ", " if delimiter == "," else delimiter
-        cells = [*cells[: len(columns) - 1], joint.join(cells[len(columns) - 1 :])]
-    return _of_cells(columns, cells)
-
-
-def open_table(path: Path, columns: Columns) -> Captions:
-    """The captions of a table with a header, of the columns that are named. Raises BadInput."""
-    head = _head_of(path)
-    for delimiter in DELIMITERS:
-        names = _cells(head[0], delimiter) if head else None
-        if names and {*columns} - {None} <= {*names}:
-            known = fields_of(tuple(names)) or ("", [""])
-            image, caption = columns[0] or known[0], columns[1] or known[1][0]
-            renamed = ["file_name" if n == image else "caption" if n == caption else f"other {n}" for n in names]
-            if fields_of(tuple(renamed)):
-                return _below_header(path, delimiter, renamed)
-    wanted = " and ".join(repr(name) for name in columns if name)
-    raise BadInput(
-        f"{path}: no table with columns {wanted}; its first line is {shorten(head[0], 80) if head else ''!r}"
-    )
-
-
-def _of_cells(columns: list[str], cells: list[str] | None) -> list[NamedCaption]:
+def _of_cells(header: list[str], joint: str, cells: list[str] | None) -> list[NamedCaption]:
+    """The captions of a row, whose last cell may have been cut at the joints."""
     if cells is None:
         raise ValueError("a quotation mark is opened or closed where it can't be")
     if not cells:
         raise ValueError(f"a field of more than {csv.field_size_limit():,} characters")
-    if len(cells) != len(columns):
-        raise ValueError(f"{len(cells)} fields where the header has {len(columns)}")
-    return captions_of(dict(zip(columns, cells, strict=True)))
+    if joint and len(cells) > len(header):
+        cells = [*cells[: len(header) - 1], joint.join(cells[len(header) - 1 :])]
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} fields where the header has {len(header)}")
+    return captions_of(dict(zip(header, cells, strict=True)))
 
 
 def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
@@ -300,23 +277,18 @@ def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[i
 
 
 def _cells(text: str, delimiter: str) -> list[str] | None:
-    """The fields of an item, None where its quotation marks don't come in pairs.
+    """The fields of an item, None where its quotation marks don't come in pairs, and none where one is too long.
 
     Quoting is RFC 4180's in comma and semicolon separated files. The others are often written without any, so there
     a quotation mark is one like any other unless a pair of them holds the whole field.
     """
-    if delimiter not in ",;":
-        return [_unquoted(cell.strip()) for cell in text.split(delimiter)]
-    try:
-        return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
-    except csv.Error as error:
-        return [] if "field larger" in str(error) else None
-
-
-def _unquoted(cell: str) -> str:
-    inside = cell[1:-1]
-    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inside.replace('""', "")
-    return inside.replace('""', '"') if quoted else cell
+    if delimiter in ",;":
+        try:
+            return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
+        except csv.Error as error:
+            return [] if "field larger" in str(error) else None
+    cells = [cell.strip() for cell in text.split(delimiter)]
+    return [quoted[1].replace('""', '"') if (quoted := QUOTED.fullmatch(cell)) else cell for cell in cells]
 
 
 # --- JSON lines, as Hugging Face has them: {"file_name": ..., "text": ...}
@@ -355,50 +327,42 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
         content = parse_json(text)
     except ValueError as error:
         raise BadInput(f"{path}: not valid JSON ({first_line(error)}); write it again") from None
-    if isinstance(content, list) and any(map(_has_captions, content)):
-        return _read_all(path, _places("", content), captions_of)
-    if isinstance(content, dict) and _is_coco(content):
-        return _of_coco(path, content)
-    if isinstance(content, dict) and _is_karpathy(content):
-        return _read_all(path, _places("images", content["images"]), _of_karpathy)
-    if isinstance(content, dict) and NAMED_KEY.match(text):
+    if isinstance(content, list):
+        return _read_all(path, _places("", content)) if any(map(_has_captions, content)) else None
+    images, annotations = content.get("images"), content.get("annotations")
+    if isinstance(images, list) and _any_has("caption", annotations):
+        return _of_coco(path, images, annotations)
+    if _any_has("sentences", images):
+        return _read_all(path, _places("images", images), _of_karpathy)
+    if NAMED_KEY.match(text):
         items = ((f"[{name!r}]", {"file_name": name, "captions": said}) for name, said in content.items())
-        return _read_all(path, items, captions_of)
+        return _read_all(path, items)
     return None
 
 
-def _places(name: str, items: list[object]) -> Iterator[tuple[str, object]]:
+def _places(name: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{name}[{index}]", item) for index, item in enumerate(items))
 
 
-def _is_karpathy(content: dict[str, Any]) -> bool:
-    """Of Karpathy's splits: {"images": [{"filename": ..., "sentences": [{"raw": ...}]}]}."""
-    images = content.get("images")
-    return isinstance(images, list) and any(isinstance(image, dict) and "sentences" in image for image in images)
+def _any_has(key: str, items: object) -> bool:
+    return isinstance(items, list) and any(isinstance(item, dict) and key in item for item in items)
 
 
-def _of_karpathy(image: object) -> list[NamedCaption]:
+def _of_karpathy(image: Any) -> list[NamedCaption]:
+    """Of an image of Karpathy's splits: {"filename": ..., "sentences": [{"raw": ...}]}."""
     try:
-        name = "/".join(filter(None, (image.get("filepath"), image["filename"])))  # type: ignore[attr-defined,index]
-        return captions_of({"file_name": name, "captions": [one["raw"] for one in image["sentences"]]})  # type: ignore[index]
+        name = "/".join(filter(None, (image.get("filepath"), image["filename"])))
+        return captions_of({"file_name": name, "captions": [one["raw"] for one in image["sentences"]]})
     except (AttributeError, KeyError, TypeError):
         raise ValueError("not of the form {filename, sentences: [{raw}]}") from None
 
 
-def _is_coco(content: dict[str, Any]) -> bool:
-    images, annotations = content.get("images"), content.get("annotations")
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        return False
-    return any(isinstance(annotation, dict) and "caption" in annotation for annotation in annotations)
-
-
-def _of_coco(path: Path, content: dict[str, Any]) -> Captions:
-    names: dict[object, object] = {}
-    shared: set[object] = set()
-    for place, image in _places("images", content["images"]):
+def _of_coco(path: Path, images: list[Any], annotations: list[Any]) -> Captions:
+    names: dict[int | str, Any] = {}
+    shared = set()
+    for place, image in _places("images", images):
         try:
-            number: object = as_id(image["id"])  # type: ignore[index]
-            name = image["file_name"]  # type: ignore[index]
+            number, name = as_id(image["id"]), image["file_name"]
         except (KeyError, TypeError, ValueError):
             yield Failure(f"{path.name}:{place}", "not of the form {id, file_name}; it is left out")
             continue
@@ -408,32 +372,26 @@ def _of_coco(path: Path, content: dict[str, Any]) -> Captions:
     for number in shared:
         del names[number]
 
-    def read(annotation: object) -> list[NamedCaption]:
+    def read(annotation: Any) -> list[NamedCaption]:
         try:
-            name, caption = names[as_id(annotation["image_id"])], annotation["caption"]  # type: ignore[index]
+            name, caption = names[as_id(annotation["image_id"])], annotation["caption"]
         except (KeyError, TypeError, ValueError):
             raise ValueError("not of the form {image_id, caption} with the id of one of the images") from None
         return captions_of({"file_name": name, "caption": caption})
 
-    yield from _read_all(path, _places("annotations", content["annotations"]), read)
+    yield from _read_all(path, _places("annotations", annotations), read)
 
 
 FORMATS = (
-    Format("a Flickr token file (name.jpg#0<tab>caption per line)", frozenset({".token", ".txt"}), _read_token),
+    Format("a Flickr token file (name.jpg#0<tab>caption per line)", (".token", ".txt"), _read_token),
     Format(
         "a table of images and captions, with a header (image,caption) or without",
-        frozenset({".csv", ".tsv", ".txt"}),
+        (".csv", ".tsv", ".txt"),
         _read_table,
     ),
     Format(
-        'JSON lines ({"file_name": "name.jpg", "text": "a caption"})',
-        frozenset({".jsonl", ".ndjson", ".json"}),
-        _read_json_lines,
+        'JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_json_lines
     ),
-    Format(
-        'COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON',
-        frozenset({".json"}),
-        _read_json,
-    ),
+    Format('COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON', (".json",), _read_json),
 )
-SUFFIXES = frozenset().union(*(known.suffixes for known in FORMATS))
+SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)

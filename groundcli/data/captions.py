@@ -1,23 +1,14 @@
 """Which image each caption talks about: captions files and sidecars, matched with the names of images."""
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
-from posixpath import basename, dirname, join, normpath, splitext
+from posixpath import basename, commonprefix, dirname, join, normpath, splitext
 
 from groundcli.data import Failure
-from groundcli.data.caption_files import (
-    FORMATS,
-    SUFFIXES,
-    Captions,
-    Columns,
-    is_unicode,
-    numbered_lines,
-    open_captions,
-    open_table,
-)
+from groundcli.data.caption_files import FORMATS, SUFFIXES, Captions, Columns, is_unicode, numbered_lines, open_captions
 from groundcli.data.images import is_image
 from groundcli.errors import BadInput, GroundcliError
 
@@ -29,13 +20,8 @@ NOT_CAPTIONS = frozenset({"readme", "license", "licence", "copying", "notice", "
 
 @dataclass(slots=True)
 class Matched:
-    """What captions files gave.
-
-    Attributes:
-        captions: by the name of their image.
-        failures: images, files and lines that can't be used.
-        orphans: captions whose image isn't there.
-    """
+    """What captions files gave: captions by the name of their image; images, files and lines that can't be used; and
+    captions whose image isn't there."""
 
     captions: dict[str, list[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -51,9 +37,9 @@ def match_captions(
 ) -> Matched:
     """Gives each image the captions that the files have for it.
 
-    A file that names its images is matched as `Names.meant_by` says, a sidecar as `Names.beside`. A text file with the
-    name of an image is its sidecar whatever it holds. Where two files caption one image, the first counts: files that
-    name their images before sidecars, short names before long ones.
+    A file that names its images is matched as `_Matcher.meant_by` says, a sidecar as `_Matcher.beside`. A text file
+    with the name of an image is its sidecar whatever it holds. Where two files caption one image, the first counts:
+    files that name their images before sidecars, short names before long ones.
 
     Args:
         files: candidates, relative to the root with forward slashes; those that hold no captions are passed over.
@@ -69,7 +55,7 @@ def match_captions(
     for file in sorted(files, key=lambda file: (len(basename(file)), file)):
         stem, suffix = splitext(file)
         suffix = suffix.lower()
-        owners = matcher.names.beside(file, anywhere) if suffix == SIDECAR else []
+        owners = matcher.beside(file, anywhere) if suffix == SIDECAR else []
         if owners:
             sidecars.append((file, owners))
         elif suffix in SUFFIXES and basename(stem).lower() not in NOT_CAPTIONS:
@@ -84,19 +70,15 @@ def match_named(
 ) -> Matched:
     """As `match_captions`, of one file that was asked for, whatever its suffix.
 
-    Where it doesn't name its images itself, it belongs to the only image of its name, or to the only image.
-
-    Raises:
-        GroundcliError: it is no captions file, or can't be read.
+    Where it doesn't name its images itself, it belongs to the only image of its name, or to the only image. Raises
+    GroundcliError where it is no captions file, or can't be read.
     """
     matcher = _Matcher(images, wanted)
-    captions = open_table(path, columns) if any(columns) else open_captions(path, any_suffix=True)
-    if captions is not None:
-        matcher.add_captions(captions, path, path.name)
+    if captions := open_captions(path, any_suffix=True, columns=columns):
+        matcher.add_file(path, path.name, captions)
         return matcher.matched
-    suffix = path.suffix.lower()
-    owners = matcher.names.beside(path.name, anywhere=True) or (list(images) if len(images) == 1 else [])
-    if not owners or suffix in SUFFIXES - {SIDECAR}:
+    owners = matcher.beside(path.name, anywhere=True) or (list(images) if len(images) == 1 else [])
+    if not owners or path.suffix.lower() in SUFFIXES - {SIDECAR}:
         kinds = "; ".join(known.expected for known in FORMATS)
         raise GroundcliError(f"{path}: not a captions file; expected {kinds}; or a text file named as its image is")
     lines = read_sidecar(path)
@@ -115,41 +97,31 @@ def read_sidecar(path: Path) -> list[str]:
 
 
 class _Matcher:
-    """Collects the captions of wanted images."""
+    """Collects the captions of wanted images, and looks images up by the names that captions files call them."""
 
     def __init__(self, images: Sequence[str], wanted: Collection[str] | None) -> None:
-        self.names = Names(images)
-        self.wanted = self.names.exact if wanted is None else frozenset(wanted)
+        self.images = images
+        self.exact = frozenset(images)
+        self.wanted = self.exact if wanted is None else frozenset(wanted)
         self.matched = Matched()
+        self._indexes: dict[tuple[Callable[[str], str], bool], dict[str, list[str]]] = {}
 
-    def add_file(self, path: Path, name: str) -> None:
+    def add_file(self, path: Path, name: str, captions: Captions | None = None) -> None:
         """Adds a file's captions where it names its images; a text file that doesn't is captions without an image."""
-        try:
-            captions = open_captions(path)
-        except BadInput as error:
-            self.matched.failures.append(Failure(name, _reason(error, path)))
-            return
-        if captions is not None:
-            self.add_captions(captions, path, name)
-        elif path.suffix.lower() == SIDECAR:
-            self.matched.orphans.append(Failure(name, "captions, but there is no image of that name"))
-
-    def add_captions(self, captions: Captions, path: Path, name: str) -> None:
-        """Adds the captions of a file that names its images."""
         lines: dict[str, list[str]] = {}
         meant: dict[str, str | None] = {}
         try:
-            for caption in captions:
+            captions = captions or open_captions(path)
+            if captions is None and path.suffix.lower() == SIDECAR:
+                self.matched.orphans.append(Failure(name, "captions, but there is no image of that name"))
+            for caption in captions or ():
                 if isinstance(caption, Failure):
                     self.matched.failures.append(Failure(join(dirname(name), caption.path), caption.reason))
-                    continue
-                if not caption.text:
-                    continue
-                if caption.image not in meant:
-                    meant[caption.image] = self._meant(caption.image, name)
-                image = meant[caption.image]
-                if image is not None:
-                    lines.setdefault(image, []).append(caption.text)
+                elif caption.text:
+                    if caption.image not in meant:
+                        meant[caption.image] = self._meant(caption.image, name)
+                    if (image := meant[caption.image]) is not None:
+                        lines.setdefault(image, []).append(caption.text)
         except BadInput as error:
             self.matched.failures.append(Failure(name, _reason(error, path)))
         self.matched.captions = lines | self.matched.captions
@@ -173,7 +145,7 @@ class _Matcher:
 
     def _meant(self, name: str, file: str) -> str | None:
         """The wanted image that a name in a file means; what can't be told is reported, unless nobody wants it."""
-        candidates = self.names.meant_by(name, dirname(file))
+        candidates = self.meant_by(name, dirname(file))
         if len(candidates) == 1:
             return candidates[0] if candidates[0] in self.wanted else None
         if not candidates:
@@ -183,35 +155,15 @@ class _Matcher:
             self.matched.failures.append(Failure(name, reason))
         return None
 
-
-def _reason(error: BadInput, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
-
-
-# --- Names of images, and the ways in which captions files spell them
-
-
-class Names:
-    """Looks images up by the names that captions files call them."""
-
-    def __init__(self, images: Sequence[str]) -> None:
-        """Takes the images' names, relative to their root, forward slashes."""
-        self.images = images
-        self.exact = frozenset(images)
-        self._indexes: dict[Callable[[str], str], dict[str, list[str]]] = {}
-
     def meant_by(self, name: str, folder: str) -> list[str]:
         """Images that a name in a file may mean; more than one where it can't be told.
 
-        By path, relative to the file's own folder or to the root; or else by base name, where the image that shares
-        most of the path is meant. Where no image is spelled just so, composed and decomposed letters (é) are the same,
-        and so are .JPG and .jpg, and a backslash is a slash; a name that doesn't end as images do may be one of any
-        kind.
+        By path, relative to the file's own folder or to the root; or else by base name. Where no image is spelled just
+        so, composed and decomposed letters (é) are the same, and so are .JPG and .jpg, and a backslash is a slash; a
+        name that doesn't end as images do may be one of any kind.
         """
-        if is_image(name):
-            by_path, by_base, key = self._by(_folded), self._by(_folded_base), _folded
-        else:
-            by_path, by_base, key = self._by(_stem), self._by(_stem_base), _composed
+        key, index = (_folded, _folded) if is_image(name) else (_composed, _stem)
+        by_path, by_base = self._by(index), self._by(index, base=True)
         for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
             path = normpath(spelled)
             for whole in dict.fromkeys((normpath(join(folder, path)), path)):
@@ -220,32 +172,34 @@ class Names:
                 if images := by_path.get(key(whole)):
                     return images
             if images := by_base.get(key(basename(path))):
-                return _nearest(path, images)
+                steps = path.split("/")[::-1]  # the image is meant that shares most of the path, from its end
+                shared = [len(commonprefix([steps, image.split("/")[::-1]])) for image in images]
+                return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]
         return []
 
     def beside(self, sidecar: str, anywhere: bool) -> list[str]:
-        """Images that a sidecar belongs to: `a/dog.txt` to `a/dog.jpg`.
+        """Images that a sidecar belongs to, by its path from the root: `a/dog.txt` to `a/dog.jpg`.
 
-        Args:
-            sidecar: its path from the root.
-            anywhere: whether it may also belong to the only image of its name in another folder, as those in a folder
-                `Sentences` do.
+        It may belong to the only image of its name anywhere else too where so told, or if its folder is `Sentences`.
         """
         path = _stem(sidecar)
         if images := self._by(_stem).get(path):
             return images
         anywhere = anywhere or basename(dirname(path)) == SENTENCES
-        namesakes = self._by(_stem_base).get(basename(path), []) if anywhere else []
+        namesakes = self._by(_stem, base=True).get(basename(path), []) if anywhere else []
         return namesakes if len(namesakes) == 1 else []
 
-    def _by(self, key: Callable[[str], str]) -> Mapping[str, list[str]]:
-        """The images by what their names have in common; made when it is first asked for."""
-        if key not in self._indexes:
-            index: dict[str, list[str]] = {}
+    def _by(self, key: Callable[[str], str], base: bool = False) -> Mapping[str, list[str]]:
+        """The images by what their paths, or their base names, have in common; made when it is first asked for."""
+        if (key, base) not in self._indexes:
+            index = self._indexes[key, base] = defaultdict(list)
             for image in self.images:
-                index.setdefault(key(image), []).append(image)
-            self._indexes[key] = index
-        return self._indexes[key]
+                index[key(basename(image) if base else image)].append(image)
+        return self._indexes[key, base]
+
+
+def _reason(error: BadInput, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _composed(name: str) -> str:
@@ -258,23 +212,5 @@ def _folded(name: str) -> str:
     return stem + suffix.lower()
 
 
-def _folded_base(name: str) -> str:
-    return _folded(basename(name))
-
-
 def _stem(name: str) -> str:
     return splitext(_composed(name))[0]
-
-
-def _stem_base(name: str) -> str:
-    return basename(_stem(name))
-
-
-def _nearest(path: str, images: list[str]) -> list[str]:
-    """Those of some images that share most of a path, from its end."""
-    backwards = path.split("/")[::-1]
-    shared = []
-    for image in images:
-        pairs = zip(backwards, image.split("/")[::-1], strict=False)
-        shared.append(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
-    return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]

@@ -49,17 +49,13 @@ def load(root: Path, split: str) -> list[Sample]:
     a number of its own. Crowds (`iscrowd`) are no boxes: a point on one is a miss where other instances are marked,
     and a category that has nothing else in an image isn't asked for.
 
+    Samples are named "val2017/000000000139.jpg". Boxes are in the sizes that the files have as published. Raises
+    UsageError where there is no such split, GroundcliError where files are missing or can't be read.
+
     Args:
         root: holds `annotations/captions_val2017.json` and `val2017/` (or `images/val2017/`), and so on.
         split: "train", "val", or both as "trainval", which the paper learned from. Where both years are there it is
             2017's; "val2014" and so on name the year.
-
-    Returns:
-        Samples named "val2017/000000000139.jpg". Boxes are in the sizes that the files have as published.
-
-    Raises:
-        UsageError: no such split.
-        GroundcliError: files are missing or can't be read.
     """
     kinds = ["captions", "instances"] if split.startswith("val") else ["captions"]
     samples: list[Sample] = []
@@ -73,8 +69,7 @@ def load(root: Path, split: str) -> list[Sample]:
                 if image["id"] in lines
             }
         for path in instances:
-            _, shown = _instances(path)
-            said = _with_phrases(said, shown)
+            said = _with_phrases(said, _instances(path)[1])
         samples += said.values()
     return samples
 
@@ -89,16 +84,9 @@ def load_categories(root: Path, split: str) -> list[Sample]:
     for instances, folder in _files(root, split, ["instances"]):
         images, shown = _instances(instances)
         with reading(instances, WHAT):
-            samples += [
-                _sample(
-                    root,
-                    folder,
-                    image,
-                    [Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()],
-                )
-                for image in images
-                if image["id"] in shown
-            ]
+            for image in images:
+                named = [Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()]
+                samples += [_sample(root, folder, image, named)] if named else []
     return samples
 
 
@@ -111,15 +99,9 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     true box is `bbox`, whatever `boxes` and `keypoints` say; crowds and annotations without a box give none.
     Supercategories are the phrases' categories.
 
-    Args:
-        root: the folder that the file's `file_name`s are relative to.
-        split: the file's name without ".json": "annotations" for `annotations.json`.
-
-    Returns:
-        Samples named by their `file_name`, of images with annotations. Boxes are in pixels of the upright image.
-
-    Raises:
-        GroundcliError: the file is missing or can't be read, or none of its images exists.
+    `root` is the folder that the file's `file_name`s are relative to, `split` the file's name without ".json". Samples
+    are named by their `file_name`, of images with annotations; boxes are in pixels of the upright image. Raises
+    GroundcliError where the file is missing or can't be read, or none of its images exists.
     """
     path = root / f"{split}.json"
     if not path.is_file():
@@ -153,14 +135,10 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
     if year is None:
         here = (y for y in YEARS if (root / f"annotations/{kinds[0]}_{parts[0]}{y}.json").exists())
         year = next(here, YEARS[0])
-    wanted = [
-        places
-        for part in parts
-        for places in (
-            *([f"annotations/{kind}_{part}{year}.json"] for kind in kinds),
-            [f"{part}{year}/", f"images/{part}{year}/"],
-        )
-    ]
+    wanted = []
+    for part in parts:
+        wanted += [[f"annotations/{kind}_{part}{year}.json"] for kind in kinds]
+        wanted += [[f"{part}{year}/", f"images/{part}{year}/"]]
     paths, step = locate(root, wanted, SOURCE), len(kinds) + 1
     return [paths[start : start + step] for start in range(0, len(paths), step)]
 
@@ -168,12 +146,11 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
 def _instances(path: Path) -> tuple[list[Json], Mapping[int, Shown]]:
     """The images, and what those show that show anything, categories in order of their first annotations."""
     content = _read(path, *LISTS)
+    shown: dict[Any, dict[Category, tuple[Box, ...]]] = defaultdict(dict)
     with reading(path, WHAT):
         named = _categories(content)
-        shown: dict[Any, dict[Category, tuple[Box, ...]]] = defaultdict(dict)
         for annotation in content["annotations"]:
-            box = _box(annotation)
-            if box is not None:
+            if box := _box(annotation):
                 boxes, category = shown[as_id(annotation["image_id"])], named[annotation["category_id"]]
                 boxes[category] = (*boxes.get(category, ()), box)
         return content["images"], shown
@@ -195,15 +172,11 @@ def _with_phrases(samples: Mapping[int, Sample], shown: Mapping[int, Shown]) -> 
 
 def _boxed(caption: Caption, shown: Shown) -> Caption:
     by_name = {category.name: category for category in shown}
-    named = [(phrase, by_name.get(named_category(phrase.text))) for phrase in caption.phrases]
-    return replace(
-        caption,
-        phrases=tuple(
-            replace(phrase, category=category.group, boxes=shown[category], entity=category.name)
-            for phrase, category in named
-            if category
-        ),
-    )
+    phrases = []
+    for phrase in caption.phrases:
+        if category := by_name.get(named_category(phrase.text)):
+            phrases.append(replace(phrase, category=category.group, boxes=shown[category], entity=category.name))
+    return replace(caption, phrases=tuple(phrases))
 
 
 # --- A folder of the user's own
@@ -216,21 +189,18 @@ def _captions(
     boxes: dict[tuple[str, tuple[int, int], str], list[Box]] = defaultdict(list)
     for annotation in annotations:
         category = named[annotation["category_id"]]
-        text, span = _place(annotation.get("phrase", category.name), annotation, said)
-        boxes[text, span, category.group] += filter(None, [_box(annotation)])
+        phrase = annotation.get("phrase", category.name)
+        text = said.get(annotation.get("caption_id"), phrase)
+        start, end = annotation.get("span") or (0, 0)
+        if text[start:end] != phrase:
+            start = text.find(phrase)
+        if start < 0:
+            text, start = phrase, 0
+        boxes[text, (start, start + len(phrase)), category.group] += filter(None, [_box(annotation)])
     phrases: dict[str, list[Phrase]] = defaultdict(list)
     for (text, (start, end), group), drawn in boxes.items():
         phrases[text].append(Phrase(text[start:end], (start, end), group, tuple(drawn)))
     return tuple(Caption(text, tuple(marked)) for text, marked in phrases.items())
-
-
-def _place(phrase: str, annotation: Json, said: Mapping[Any, str]) -> tuple[str, tuple[int, int]]:
-    """The caption that a phrase is in, and its span."""
-    caption = said.get(annotation.get("caption_id"), phrase)
-    start, end = annotation.get("span") or (0, 0)
-    if caption[start:end] != phrase:
-        start = caption.find(phrase)
-    return (caption, (start, start + len(phrase))) if start >= 0 else (phrase, (0, len(phrase)))
 
 
 # --- The format
@@ -250,7 +220,6 @@ def _read(path: Path, *lists: str) -> Json:
 
 
 def _categories(content: Json) -> dict[int, Category]:
-    """Categories by their ids."""
     return {c["id"]: Category(c["name"], c.get("supercategory") or c["name"]) for c in content["categories"]}
 
 
@@ -263,10 +232,7 @@ def _by_image(annotations: Iterable[Json]) -> dict[Any, list[Json]]:
 
 
 def _box(annotation: Json) -> Box | None:
-    """An annotation's box; None for a crowd and for one without a box.
-
-    A crowd (`iscrowd`: 1) is a region of many things that nobody told apart; its box is no thing's box.
-    """
+    """None for a crowd (`iscrowd`: 1), a region of many things that nobody told apart, and where there is no box."""
     if annotation.get("iscrowd") or not annotation.get("bbox"):
         return None
     x, y, width, height = map(float, annotation["bbox"])
@@ -302,7 +268,6 @@ SYNONYMS: Mapping[str, list[str]] = {
     for line in NAMES.strip().splitlines()
     for name, _, synonyms in (entry.partition(": ") for entry in line.split("; "))
 }
-LONGEST = 2  # words of a name
 
 
 def named_category(phrase: str) -> str:
@@ -312,11 +277,8 @@ def named_category(phrase: str) -> str:
     picture of a dog" name "dog", "dog food" nothing. Two words go before one: "a hot dog" is no dog. Number and case
     don't matter.
     """
-    keys = [content_key(word.text) for word in tokenize(phrase)]
-    for count in range(LONGEST, 0, -1):
-        if (name := _by_keys().get(tuple(keys[-count:]))) is not None:
-            return name
-    return ""
+    keys = tuple(content_key(word.text) for word in tokenize(phrase))
+    return _by_keys().get(keys[-2:]) or _by_keys().get(keys[-1:], "")
 
 
 @cache

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
@@ -30,26 +30,16 @@ MISSING, A_FOLDER = "no such file", "a folder, not an image"
 
 
 class Found(NamedTuple):
-    """What folders and files hold.
+    """What folders and files hold."""
 
-    Attributes:
-        samples: the images that have captions, in order.
-        failures: what can't be used: images without captions or without a file, folders and captions that can't be
-            read.
-        images: how many images there are, with captions or without.
-        positions: the place of each sample among all images that were found, whatever the shard.
-        listing: hash of the names of all images that were found, whatever the shard.
-        notes: what is odd about captions and spoils nothing, a line each: for whole folders those whose image is
-            missing, and brackets that mark nothing.
-        read: files that were read for all that, and folders whose files were: images and captions lie there.
-    """
-
-    samples: list[Sample]
-    failures: list[Failure]
-    images: int
-    positions: list[int]
-    listing: str
-    read: tuple[Path, ...]
+    samples: list[Sample]  # the images that have captions, in order
+    failures: list[Failure]  # images without captions or without a file, folders and captions that can't be read
+    images: int  # how many there are, with captions or without
+    positions: list[int]  # the place of each sample among all images that were found, whatever the shard
+    listing: str  # hash of the names of all images that were found, whatever the shard
+    read: tuple[Path, ...]  # files that were read for all that, and folders whose images and captions were
+    # What is odd about captions and spoils nothing, a line each: for whole folders those whose image is missing, and
+    # brackets that mark nothing.
     notes: tuple[str, ...] = ()
 
 
@@ -110,7 +100,11 @@ def load(
         matched = _captions_beside(asked.roots.values(), named, chosen)
     samples, failures = _samples(chosen, matched, everywhere, ways)
     if parts == 1 and not (matched.captions or matched.failures or everywhere):
-        raise GroundcliError(_no_captions(captions or inputs[0], len(chosen), matched, ways))
+        other = f" ({matched.orphans[0].path}: {matched.orphans[0].reason})" if matched.orphans else ""
+        raise GroundcliError(
+            f"{captions or inputs[0]}: no caption for any of the {len(chosen)} images{other}; "
+            f"put NAME.txt beside NAME.jpg, a caption per line, or give {ways}"
+        )
     listing = hashlib.sha256("\n".join(islice(named, limit)).encode(errors="surrogateescape")).hexdigest()
     folders = dict.fromkeys((image.root.path / image.name).parent for image in named.values())
     return Found(
@@ -129,51 +123,34 @@ def load(
 
 @dataclass(eq=False, slots=True)
 class _Root:
-    """A folder that names are relative to.
+    """A folder that names are relative to."""
 
-    Attributes:
-        path: as it was given.
-        absolute: its one spelling; links keep their own names.
-        whole: whether the folder itself was asked for, so that every file of it counts.
-        images: names of its images that were asked for.
-        texts: names of its other files, where it is whole.
-    """
+    path: Path  # as it was given
+    absolute: str  # its one spelling; links keep their own names
+    whole: bool  # whether the folder itself was asked for, so that every file of it counts
+    images: list[str] = field(default_factory=list)  # names of its images that were asked for
+    texts: list[str] = field(default_factory=list)  # names of its other files, where it is whole
 
-    path: Path
-    absolute: str
-    whole: bool
-    images: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    def at(self, name: str) -> str:
+        """The one spelling of a file's path."""
+        return f"{self.absolute.rstrip(os.sep)}{os.sep}{name.replace('/', os.sep)}"
 
 
 class _Image(NamedTuple):
-    """An image that was asked for.
-
-    Attributes:
-        root: where it lies.
-        name: its path from there, with forward slashes.
-        problem: why it can't be used, where that is known.
-    """
-
-    root: _Root
-    name: str
-    problem: str
-
-    @property
-    def absolute(self) -> str:
-        return _absolute(self.root, self.name)
+    root: _Root  # where it lies
+    name: str  # its path from there, with forward slashes
+    problem: str  # why it can't be used, where that is known
 
 
 class _Asked:
-    """The images that inputs ask for, in order, and the folders that they are named from."""
+    """The images that inputs ask for, each once, in order, and the folders that they are named from."""
 
     def __init__(self) -> None:
         self.roots: dict[tuple[str, bool], _Root] = {}
-        self.images: list[_Image] = []
+        self.images: dict[str, _Image] = {}  # by the one spelling of their paths
         self.failures: list[Failure] = []
 
     def add(self, path: Path, recursive: bool) -> None:
-        """Adds the images of an input."""
         if _is_folder(path):
             self._add_folder(path, recursive)
         elif os.path.lexists(path):
@@ -192,7 +169,7 @@ class _Asked:
 
     def _add_image(self, root: _Root, name: str, problem: str) -> None:
         root.images.append(name)
-        self.images.append(_Image(root, name, problem))
+        self.images.setdefault(root.at(name), _Image(root, name, problem))
 
     def _add_folder(self, path: Path, recursive: bool) -> None:
         root = self._root(path, whole=True)
@@ -212,17 +189,15 @@ class _Asked:
             self._add_image(root, name, problem)
 
     def _add_list(self, path: Path) -> None:
-        beside, working = self._root(path.parent), self._root(Path())
         count = missing = 0
         for number, line in numbered_lines(path):
             text = line.strip()
             if text.startswith("#"):
                 continue
-            root, file = beside, path.parent / text
+            root, file = self._root(path.parent), path.parent / text
             problem = _problem(file)
-            if problem == MISSING and _problem(Path(text)) != MISSING:
-                root, file = working, Path(text)
-                problem = _problem(file)
+            if problem == MISSING and (elsewhere := _problem(Path(text))) != MISSING:
+                root, file, problem = self._root(Path()), Path(text), elsewhere
             count += 1
             if problem == MISSING:
                 problem = f"{MISSING}; line {number} of {path} asks for it"
@@ -252,51 +227,41 @@ class _Asked:
 
 
 class _Files:
-    """Visible files of a folder, a folder at a time, in order; linked folders are entered, but none twice.
-
-    Attributes:
-        images: by name, with the reason why one can't be used.
-        texts: names of all other files.
-        unreadable: folders that can't be searched, with the reason.
-    """
+    """Visible files of a folder, a folder at a time, in order; linked folders are entered, but none twice."""
 
     def __init__(self, root: Path, recursive: bool = True, folders: Sequence[str] = ("",)) -> None:
         """Looks into some folders below the root; recursive: and into those below them."""
-        self.images: dict[str, str] = {}
-        self.texts: list[str] = []
-        self.unreadable: dict[str, str] = {}
-        self._entered: set[tuple[int, int]] = set()  # by device and number: links give a folder several paths
+        self.images: dict[str, str] = {}  # by name, with the reason why one can't be used
+        self.texts: list[str] = []  # names of all other files
+        self.unreadable: dict[str, str] = {}  # folders that can't be searched, with the reason
+        entered: set[tuple[int, int]] = set()  # by device and number: links give a folder several paths
         waiting = list(reversed(folders))
         while waiting:
-            below = self._read(root, waiting.pop())
+            here = waiting.pop()
+            try:
+                status = (root / here).stat()
+                if (status.st_dev, status.st_ino) in entered:
+                    continue
+                entered.add((status.st_dev, status.st_ino))
+                with os.scandir(root / here) as entries:
+                    visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+            except OSError as error:
+                self.unreadable[here] = error.strerror or "error"
+                continue
+            if here and {entry.name for entry in visible} >= ANNOTATED:
+                continue
+            below: list[str] = []
+            for entry in visible:
+                name = f"{here}/{entry.name}" if here else entry.name
+                linked = entry.is_symlink()
+                if _is_folder(Path(entry.path)) if linked else entry.is_dir():
+                    below.append(name)
+                elif is_image(name):
+                    self.images[name] = _problem(Path(entry.path)) if linked else ""
+                elif linked or entry.is_file():
+                    self.texts.append(name)
             if recursive:
                 waiting += reversed(below)
-
-    def _read(self, root: Path, here: str) -> list[str]:
-        """Takes the files right in a folder, and gives the folders."""
-        try:
-            status = (root / here).stat()
-            if (status.st_dev, status.st_ino) in self._entered:
-                return []
-            self._entered.add((status.st_dev, status.st_ino))
-            with os.scandir(root / here) as entries:
-                visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
-        except OSError as error:
-            self.unreadable[here] = error.strerror or "error"
-            return []
-        if here and {entry.name for entry in visible} >= ANNOTATED:
-            return []
-        folders: list[str] = []
-        for entry in visible:
-            name = f"{here}/{entry.name}" if here else entry.name
-            linked = entry.is_symlink()
-            if _is_folder(Path(entry.path)) if linked else entry.is_dir():
-                folders.append(name)
-            elif is_image(name):
-                self.images[name] = _problem(Path(entry.path)) if linked else ""
-            elif linked or entry.is_file():
-                self.texts.append(name)
-        return folders
 
 
 def _is_folder(path: Path) -> bool:
@@ -323,20 +288,13 @@ def _files_first(name: str) -> list[tuple[bool, str]]:
     return [*((True, folder) for folder in folders), (False, base)]
 
 
-def _named(images: Iterable[_Image]) -> dict[str, _Image]:
-    """Every image once, by its name, in order."""
-    once: dict[str, _Image] = {}
-    for image in images:
-        once.setdefault(image.absolute, image)
-    named = {image.name: image for image in once.values()}
-    if len(named) == len(once):
+def _named(images: Mapping[str, _Image]) -> dict[str, _Image]:
+    """Images of some paths by their names, in order."""
+    named = {image.name: image for image in images.values()}
+    if len(named) == len(images):
         return named
-    common = os.path.commonpath([image.root.absolute for image in once.values()])
-    return {Path(absolute[len(common) :].lstrip(os.sep)).as_posix(): image for absolute, image in once.items()}
-
-
-def _absolute(root: _Root, name: str) -> str:
-    return f"{root.absolute.rstrip(os.sep)}{os.sep}{name.replace('/', os.sep)}"
+    common = os.path.commonpath([image.root.absolute for image in images.values()])
+    return {Path(absolute[len(common) :].lstrip(os.sep)).as_posix(): image for absolute, image in images.items()}
 
 
 # --- Captions
@@ -344,9 +302,7 @@ def _absolute(root: _Root, name: str) -> str:
 
 def _as_caption(phrase: str) -> Caption:
     text = phrase.strip()
-    if not text:
-        raise UsageError("--phrase: the phrase is blank")
-    if reason := _too_long(text):
+    if reason := _too_long(text) if text else "the phrase is blank":
         raise UsageError(f"--phrase: {reason}")
     return Caption.of_phrase(text)
 
@@ -363,14 +319,14 @@ def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str], 
 
 
 def _captions_beside(roots: Iterable[_Root], images: dict[str, _Image], chosen: Collection[str]) -> Matched:
-    names = {image.absolute: name for name, image in images.items()}
+    names = {image.root.at(image.name): name for name, image in images.items()}
     total = Matched()
     for root in roots:
         here, texts = root.images, root.texts
         if not root.whole:  # all images of the folders count when captions are told apart
             files = _Files(root.path, recursive=False, folders=sorted({"", *map(dirname, here)}))
             here, texts = list(dict.fromkeys([*here, *files.images])), files.texts
-        local = {name: names.get(_absolute(root, name), "") for name in here}
+        local = {name: names.get(root.at(name), "") for name in here}
         wanted = {name for name, called in local.items() if called in chosen}
         matched = match_captions(texts, root.path, here, wanted)
         total.captions.update({local[name]: lines for name, lines in matched.captions.items()})
@@ -387,29 +343,19 @@ def _samples(
     explained = {failure.path for failure in failures}
     for name, image in images.items():
         problem = image.problem if is_unicode(name) else "its name isn't UTF-8; rename it"
-        texts = matched.captions.get(name, ())
-        too_long = [*map(_too_long, texts)]
-        captions = [parse(text) for text, reason in zip(texts, too_long, strict=True) if not reason]
-        captions += everywhere
         if problem:
             failures.append(Failure(name, problem))
             continue
-        failures += [Failure(name, reason) for reason in too_long if reason]
+        texts = matched.captions.get(name, ())
+        too_long = {text: reason for text in texts if (reason := _too_long(text))}
+        failures += [Failure(name, reason) for reason in too_long.values()]
+        captions = [*(parse(text) for text in texts if text not in too_long), *everywhere]
         if captions:
             samples.append(Sample(name, image.root.path / image.name, tuple(captions)))
         elif name not in explained and not texts:
             sidecar = basename(splitext(image.name)[0]) + ".txt"
-            hint = f"put them in {sidecar} beside it, or give {ways}"
-            failures.append(Failure(name, f"no caption: {hint}"))
+            failures.append(Failure(name, f"no caption: put them in {sidecar} beside it, or give {ways}"))
     return samples, list(dict.fromkeys(failures))
-
-
-def _no_captions(path: Path, images: int, matched: Matched, ways: str) -> str:
-    other = f" ({matched.orphans[0].path}: {matched.orphans[0].reason})" if matched.orphans else ""
-    return (
-        f"{path}: no caption for any of the {images} images{other}; "
-        f"put NAME.txt beside NAME.jpg, a caption per line, or give {ways}"
-    )
 
 
 def _notes(samples: Iterable[Sample], orphans: Sequence[Failure]) -> tuple[str, ...]:

@@ -2,18 +2,14 @@
 
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from groundcli.data import Box, Caption, Sample
 from groundcli.data.phrases import parse
-from groundcli.data.published import locate, scale_of, scaled
-from groundcli.errors import GroundcliError
+from groundcli.data.published import listed, locate, reading, scale_of, scaled, size_of
 
 SOURCE = "https://bryanplummer.com/Flickr30kEntities, images at https://shannon.cs.illinois.edu/DenotationGraph"
-
-Entities = Mapping[str, tuple[Box, ...]]  # the boxes of each
 
 
 def load(root: Path, split: str) -> list[Sample]:
@@ -21,78 +17,50 @@ def load(root: Path, split: str) -> list[Sample]:
 
     An image without an annotations file has no boxes. Phrases of one image with the same entity share their boxes.
 
+    Samples are named "Flickr30k_Images/ID.jpg". Boxes are in pixels of the image as it lies on the disk: where the
+    annotations were made at another size, they are scaled. As everybody who reports on this data set does, they are
+    taken as published, width = xmax - xmin (MATLAB's corners, which count from 1). Raises GroundcliError where a
+    folder, the split, or an image's sentences are missing, or a file can't be read.
+
     Args:
         root: the folder that holds `Flickr30k_Images` and the others.
         split: the name of a list in `Flickr30k_Splits`: "train", "val", "test".
-
-    Returns:
-        Samples named "Flickr30k_Images/ID.jpg". Boxes are in pixels of the image as it lies on the disk: where the
-        annotations were made at another size, they are scaled. As everybody who reports on this data set does, they
-        are taken as published, width = xmax - xmin (MATLAB's corners, which count from 1).
-
-    Raises:
-        GroundcliError: a folder, the split, or an image's sentences are missing, or a file can't be read.
     """
     locate(root, [["Flickr30k_Images/"], ["Flickr30k_Entities/Sentences/"], ["Flickr30k_Splits/"]], SOURCE)
-    return [_sample(root, image_id) for image_id in _ids(root, split)]
-
-
-def _ids(root: Path, split: str) -> list[str]:
-    folder = root / "Flickr30k_Splits"
-    path = folder / f"{split}.txt"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.txt")))
-        raise GroundcliError(f"{path}: no such file; this folder has the splits {known or '(none)'}")
-    return _read(path).split()
+    return [_sample(root, image_id) for image_id in listed(root / "Flickr30k_Splits" / f"{split}.txt")]
 
 
 def _sample(root: Path, image_id: str) -> Sample:
     image = root / "Flickr30k_Images" / f"{image_id}.jpg"
-    entities = root / "Flickr30k_Entities"
-    boxes = _boxes(entities / "Annotations" / f"{image_id}.xml", image)
-    lines = _read(entities / "Sentences" / f"{image_id}.txt").split("\n")
-    captions = tuple(_with_boxes(parse(line), boxes) for line in lines if line.strip())
-    return Sample(image.relative_to(root).as_posix(), image, captions)
+    (sentences,) = locate(root, [[f"Flickr30k_Entities/Sentences/{image_id}.txt"]], SOURCE)
+    boxes = _boxes(root / "Flickr30k_Entities" / "Annotations" / f"{image_id}.xml", image)
+    with reading(sentences, "Flickr30k Entities sentences"):
+        captions = [parse(line) for line in sentences.read_text("utf-8").split("\n") if line.strip()]
+    return Sample(image.relative_to(root).as_posix(), image, tuple(_with_boxes(caption, boxes) for caption in captions))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise GroundcliError(f"{path}: no such file (published at {SOURCE})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise GroundcliError(f"{path}: can't be read ({error}); fetch the file again") from error
-
-
-def _with_boxes(caption: Caption, boxes: Entities) -> Caption:
+def _with_boxes(caption: Caption, boxes: dict[str, tuple[Box, ...]]) -> Caption:
     return replace(caption, phrases=tuple(replace(p, boxes=boxes.get(p.entity, ())) for p in caption.phrases))
 
 
-def _boxes(annotations: Path, image: Path) -> Entities:
+def _boxes(annotations: Path, image: Path) -> dict[str, tuple[Box, ...]]:
     """An image's boxes by entity. An object may name several entities, and an entity may have several objects."""
     if not annotations.exists():
         return {}
     boxes: dict[str, list[Box]] = defaultdict(list)
-    try:
-        tree = ET.fromstring(_read(annotations))
-        size = _number(tree, "size/width"), _number(tree, "size/height")
-        if min(size) <= 0:
-            raise ValueError(f"size {size}")
+    with reading(annotations, "Flickr30k Entities annotations"):
+        tree = ET.fromstring(annotations.read_text("utf-8"))
+        size = size_of({side: _number(tree, f"size/{side}") for side in ("width", "height")})
         for thing in tree.iter("object"):
-            corners = [_corners(box) for box in thing.iter("bndbox")]
+            corners = [
+                [_number(box, side) for side in ("xmin", "ymin", "xmax", "ymax")] for box in thing.iter("bndbox")
+            ]
             for name in thing.iter("name"):
-                boxes[(name.text or "").strip()] += corners
-    except (ET.ParseError, ValueError) as error:
-        raise GroundcliError(f"{annotations}: not Flickr30k Entities annotations ({error}); fetch it again") from error
+                boxes[(name.text or "").strip()] += [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in corners]
     if not any(boxes.values()):
         return {}
     scale = scale_of(image, size)
     return {name: tuple(scaled(box, scale) for box in b) for name, b in boxes.items()}
-
-
-def _corners(box: ET.Element) -> Box:
-    x0, y0, x1, y1 = (_number(box, corner) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    return x0, y0, x1 - x0, y1 - y0
 
 
 def _number(element: ET.Element, path: str) -> float:

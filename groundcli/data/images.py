@@ -38,9 +38,8 @@ def is_image(name: str | Path) -> bool:
 def open_image(file: Path | io.BytesIO) -> Image.Image:
     """Opens a picture, of which only the header is read: all pictures from outside are opened here.
 
-    Raises:
-        BadInput: the file is missing, empty or no file.
-        Exception: nearly any, where its content isn't what a file of one of `FORMATS` holds.
+    Raises BadInput where the file is missing, empty or no file; and nearly any Exception where its content isn't what a
+    file of one of `FORMATS` holds.
     """
     if isinstance(file, Path):
         _check_file(file)
@@ -53,10 +52,7 @@ def decode(path: Path) -> Image.Image:
 
     Palettes and CMYK are converted, 16-bit greyscale is scaled to 8 bits, transparency is laid on white, of an
     animation the first frame is taken. EXIF orientation is applied, so rows run from the top of the scene to its
-    bottom.
-
-    Raises:
-        BadInput: the file is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
+    bottom. Raises BadInput where it is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
     """
     return _decoded(path, str(path))
 
@@ -64,13 +60,9 @@ def decode(path: Path) -> Image.Image:
 def as_image(value: Any) -> Image.Image:
     """A picture from memory -> an upright picture of mode RGB, as `decode` makes of files.
 
-    Args:
-        value: a picture of Pillow in any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of
-            floats from 0 to 1; a tensor of torch, (C, H, W) with C of 1, 3 or 4; a file's bytes; or a binary file.
-
-    Raises:
-        TypeError: what can't be a picture.
-        BadInput: bytes that are none.
+    It may be a picture of Pillow in any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of floats
+    from 0 to 1; a tensor of torch, (C, H, W) with C of 1, 3 or 4; a file's bytes; or a binary file. Raises TypeError
+    for what can't be a picture, BadInput for bytes that are none.
     """
     if isinstance(value, Image.Image):
         return _rgb(_upright(value.copy()))

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from runpy import run_path
 from threading import Lock, get_ident
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from groundcli.data import Caption, Phrase
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
 How = Literal["auto", "marked", "noun", "words", "caption"]
 
-MARK = re.compile(r"\[([^\[\]]*)\]")  # an innermost pair of brackets
-# What Flickr30k Entities puts before a phrase: the number of its entity, and its kinds.
-ENTITY = re.compile(r"/EN#(?P<entity>\w+)(?:/(?P<category>\w+))?(?:/\w+)*\s(?=\s*\S)")
+# An innermost pair of brackets, and what Flickr30k Entities puts before a phrase: the number of its entity, its kinds.
+MARK = re.compile(r"\[(?:/EN#(?P<entity>\w+)(?:/(?P<category>\w+))?(?:/\w+)*\s(?=\s*[^\s\[\]]))?(?P<phrase>[^\[\]]*)\]")
 
 # Pronouns that name a thing by themselves; "he", "that" or "each other" only point back to one.
 THINGS = frozenset({"one", "another", "something", "someone", "somebody", "everyone"})
@@ -107,16 +107,15 @@ def parse(text: str) -> Caption:
     phrases: list[Phrase] = []
     length = end = 0
     for mark in MARK.finditer(text):
-        if not mark[1].strip():
+        between, phrase = text[end : mark.start()], mark["phrase"]
+        if not phrase.strip():
             continue
-        entity = ENTITY.match(mark[1])
-        between, inside = text[end : mark.start()], mark[1][entity.end() if entity else 0 :]
-        start, stop = _trim(inside, 0, len(inside))
+        start, stop = _trim(phrase, 0, len(phrase))
         length += len(between)
-        category, number = (entity["category"] or "", entity["entity"]) if entity else ("", "")
-        phrases.append(Phrase(inside[start:stop], (length + start, length + stop), category=category, entity=number))
-        pieces += between, inside
-        length += len(inside)
+        span = length + start, length + stop
+        phrases.append(Phrase(phrase[start:stop], span, mark["category"] or "", entity=mark["entity"] or ""))
+        pieces += between, phrase
+        length += len(phrase)
         end = mark.end()
     return Caption("".join([*pieces, text[end:]]), tuple(phrases))
 
@@ -176,14 +175,13 @@ def _without_torch() -> Iterator[None]:
     spaCy would import it, which takes seconds, for models that need it; its small English one doesn't.
     """
 
-    class Refuse:
-        thread = get_ident()
+    thread = get_ident()
 
-        def find_spec(self, name: str, *_: Any) -> None:
-            if name == "torch" and get_ident() == self.thread:
-                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "torch" and get_ident() == thread:
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    refuse: Any = Refuse()
+    refuse: Any = SimpleNamespace(find_spec=find_spec)
     sys.meta_path.insert(0, refuse)
     try:
         yield
@@ -209,18 +207,17 @@ def _words(doc: "Doc") -> list[tuple[int, int]]:
 def _noun_phrases(doc: "Doc") -> list[tuple[int, int]]:
     """Noun phrases as people mark them: "a group of people" is one, "in front of a house" holds "a house" alone."""
     phrases: list[Span] = []
-    for chunk in _naming(doc):
+    for chunk in doc.noun_chunks:
+        if not any(map(str.isalnum, chunk.text)):
+            continue  # an emoji alone names nothing
+        if chunk.root.pos_ == "PRON" and chunk.text.lower() not in THINGS:
+            continue
         last = phrases[-1] if phrases else None
         if last is not None and chunk.start == last.end + 1 and doc[last.end].lower_ == "of":
             phrases[-1] = chunk if _is_place(last) else doc[last.start : chunk.end]
         else:
             phrases.append(chunk)
     return [(phrase.start_char, phrase.end_char) for phrase in phrases if not _is_place(phrase)]
-
-
-def _naming(doc: "Doc") -> "Iterator[Span]":
-    chunks = (chunk for chunk in doc.noun_chunks if any(map(str.isalnum, chunk.text)))  # an emoji alone names nothing
-    return (chunk for chunk in chunks if chunk.root.pos_ != "PRON" or chunk.text.lower() in THINGS)
 
 
 def _is_place(phrase: "Span") -> bool:

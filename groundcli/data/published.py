@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from PIL import ExifTags
 
@@ -15,19 +15,13 @@ from groundcli.errors import GroundcliError, first_line
 MOST_DIGITS = 4300  # of a whole number: longer ones Python itself refuses, with advice for programmers
 SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
 T = TypeVar("T")
-K = TypeVar("K")
 
 
 def locate(root: Path, wanted: Sequence[Sequence[str]], source: str) -> list[Path]:
-    """Where the files and folders of a data set lie, in order.
+    """Where the files and folders of a data set lie below its root, in order.
 
-    Args:
-        root: the data set's folder.
-        wanted: each a list of places where it may lie below the root; a folder's ends with "/".
-        source: where the data set is published.
-
-    Raises:
-        GroundcliError: some are missing; all of them are named, each by the first of its places.
+    Each of those `wanted` is a list of places where it may lie; a folder's ends with "/". Raises GroundcliError where
+    some are missing: all of them are named, each by the first of its places, and the source where they are published.
     """
     places = [next((p for p in map(root.joinpath, names) if p.exists()), None) for names in wanted]
     missing = [names[0] for names, place in zip(wanted, places, strict=True) if place is None]
@@ -38,11 +32,7 @@ def locate(root: Path, wanted: Sequence[Sequence[str]], source: str) -> list[Pat
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turns whatever goes wrong in reading a file into one line that says what the file should be.
-
-    Raises:
-        GroundcliError: the file can't be read, is cut short, or isn't of the form that was expected.
-    """
+    """Whatever goes wrong in reading a file becomes a GroundcliError that says what the file should be."""
     try:
         yield
     except GroundcliError:
@@ -51,14 +41,24 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise GroundcliError(f"{path}: can't be read ({error.strerror}); check its permissions") from None
     except KeyError as error:
         raise GroundcliError(f"{path}: not {what} (no {error} where one is expected); fetch it again") from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, SyntaxError) as error:  # the last of XML
         raise GroundcliError(f"{path}: not {what} ({first_line(error)}); fetch it again") from None
 
 
-class Lazy(Sequence[T], Generic[K, T]):
+def listed(path: Path, *others: str) -> list[str]:
+    """The ids of a list of images; the splits of a data set are such lists, and `others`. Raises GroundcliError."""
+    if not path.is_file():
+        known = ", ".join([*others, *sorted(file.stem for file in path.parent.glob("*.txt"))]) or "(none)"
+        said = f"no such file; this folder has the splits {known}; a list has an image id per line"
+        raise GroundcliError(f"{path}: {said}")
+    with reading(path, "a list of image ids"):
+        return path.read_text("utf-8").split()
+
+
+class Lazy(Sequence[T]):
     """`make(key)` of each key, worked out anew each time: a loaded data set opens no image that isn't used."""
 
-    def __init__(self, keys: Sequence[K], make: Callable[[K], T]):
+    def __init__(self, keys: Sequence[Any], make: Callable[[Any], T]):
         self._keys = keys
         self._make = make
 

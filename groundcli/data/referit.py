@@ -4,6 +4,7 @@ import io
 import pickle
 import pickletools
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -22,7 +23,7 @@ class _Image(NamedTuple):
     expressions: list[tuple[str, str, Box]]  # text, category, box
 
 
-def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
+def load(root: Path, split: str) -> Sequence[Sample]:
     """The images of a split with their referring expressions, each a phrase and a caption of its own.
 
     Equal expressions for one thing count once, as in the paper's code; for two things they count twice, each with its
@@ -30,19 +31,16 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
 
     The samples are made as they are asked for: only then is the image's header read, for its size.
 
+    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
+    where `instances.json` states another size, they are scaled. Raises GroundcliError where files or the split are
+    missing or can't be read, or the pickle holds more than plain data.
+
     Args:
         root: holds `refclef/refs(berkeley).p` or `refclef/refs(unc).p`, `refclef/instances.json` and
             `images/saiapr_tc-12/NN/images/ID.jpg`; `refclef/` and `images/` may be left out.
         split: "train", "val", "test", or as "berkeley/test" and "unc/testA" with whose it is. Without, it is that of
             `refs(berkeley).p`, on which ReferIt is reported, or of `refs(unc).p` where only that is there. As in
             `refer`, "test" is all tests, "testA" every one with an A.
-
-    Returns:
-        Samples named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
-        where `instances.json` states another size, they are scaled.
-
-    Raises:
-        GroundcliError: files or the split are missing, can't be read, or the pickle holds more than plain data.
     """
     whose, _, name = split.rpartition("/")
     lists = [whose] if whose else LISTS
@@ -63,8 +61,7 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
         labels = {c["id"]: c["name"] for c in content["categories"]}
     expressions: dict[Any, list[tuple[str, str, Box]]] = defaultdict(list)
     with reading(refs_path, "RefClef's expressions"):
-        chosen = [ref for ref in refs if _is_in(name, ref["split"])]
-        for ref in chosen:
+        for ref in (ref for ref in refs if _is_in(name, ref["split"])):
             texts = dict.fromkeys(sentence["sent"].strip() for sentence in ref["sentences"])
             label, (x, y, width, height) = labels[ref["category_id"]], things[ref["ann_id"]]
             expressions[ref["image_id"]] += [(text, label, (x, y, width, height)) for text in texts if text]
@@ -77,10 +74,8 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
 
 def _is_in(name: str, split: str) -> bool:
     """Whether a split's name, such as "testAB", belongs to one asked for."""
-    if name == "test":
-        return split.startswith("test")
-    if name in ("testA", "testB", "testC"):
-        return split.startswith("test") and name[-1] in split[len("test") :]
+    if name in ("test", "testA", "testB", "testC"):
+        return split.startswith("test") and name[len("test") :] in split[len("test") :]
     return split == name
 
 
@@ -119,10 +114,8 @@ def load_pickle(path: Path) -> Any:
 
     Text that Python 2 wrote is read as Latin-1. The opcodes are looked through before anything is built, so a file
     can't run code, nor take more memory than in proportion to its own size. (One whose keys are tuples nested without
-    end can still stall or crash Python, as it could anywhere.)
-
-    Raises:
-        GroundcliError: it can't be read, is damaged, or holds anything but plain data.
+    end can still stall or crash Python, as it could anywhere.) Raises GroundcliError where it can't be read, is
+    damaged, or holds anything but plain data.
     """
     try:
         data = path.read_bytes()

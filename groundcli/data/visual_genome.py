@@ -2,13 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from groundcli.data import Box, Caption, Sample
-from groundcli.data.published import Lazy, locate, reading, scale_of, scaled, size_of
+from groundcli.data.published import Lazy, listed, locate, reading, scale_of, scaled, size_of
 from groundcli.errors import GroundcliError
 
 SOURCE = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
@@ -16,18 +16,13 @@ FOLDERS = ("VG_100K", "VG_100K_2")
 MOST_WORDS = 9
 
 
-class _Region(NamedTuple):
-    phrase: str
-    box: Box
-
-
 class _Image(NamedTuple):
     number: int
     size: tuple[float, float]
-    regions: list[_Region]
+    regions: list[tuple[str, Box]]  # phrase, box
 
 
-def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
+def load(root: Path, split: str) -> Sequence[Sample]:
     """The images of a split with their region descriptions, each a phrase and a caption of its own.
 
     The rules of the paper's authors: phrases of at most 9 words, equal phrases of an image share their boxes, boxes
@@ -38,22 +33,23 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     `region_descriptions.json` is parsed, memory peaks at 3.7 times its size, at 2.1 times with a list of a tenth of
     its images.
 
+    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
+    of the image as it lies on the disk: where `image_data.json` states another size, they are scaled. Raises
+    GroundcliError where files or the list are missing or can't be read.
+
     Args:
         root: holds `region_descriptions.json`, `image_data.json`, and the images in `VG_100K/` and `VG_100K_2/` or in
             either of them.
         split: "all", or the name of a list of image ids, `splits/NAME.txt`: the data set has no lists of its own.
-
-    Returns:
-        Samples named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
-        of the image as it lies on the disk: where `image_data.json` states another size, they are scaled.
-
-    Raises:
-        GroundcliError: files or the list are missing or can't be read.
     """
     regions_path, sizes_path, _ = locate(
         root, [["region_descriptions.json"], ["image_data.json"], [f"{folder}/" for folder in FOLDERS]], SOURCE
     )
-    wanted = None if split == "all" else _list(root / "splits" / f"{split}.txt")
+    wanted = None
+    if split != "all":
+        path = root / "splits" / f"{split}.txt"
+        with reading(path, "a list of image ids"):
+            wanted = dict.fromkeys(map(int, listed(path, "all")))
     with reading(sizes_path, "Visual Genome's image data"):
         sizes = {i["image_id"]: size_of(i) for i in json.loads(sizes_path.read_bytes())}
     regions = _regions(regions_path, wanted)
@@ -63,26 +59,17 @@ def load(root: Path, split: str) -> "Lazy[_Image, Sample]":
     return Lazy([_Image(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
 
 
-def _list(path: Path) -> dict[int, None]:
-    """The ids of a list, in order, each once."""
-    if not path.is_file():
-        known = ", ".join(["all", *sorted(file.stem for file in path.parent.glob("*.txt"))])
-        raise GroundcliError(
-            f"{path}: no such file; this folder has the splits {known}; a list has an image id per line"
-        )
-    with reading(path, "a list of image ids"):
-        return dict.fromkeys(map(int, path.read_text(encoding="utf-8").split()))
-
-
-def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[_Region]]:
-    """Regions by image. The file is 700 MB: what isn't wanted is dropped while it is parsed."""
-    regions: dict[int, list[_Region]] = {}
+def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[tuple[str, Box]]]:
+    """Regions by image, all or those wanted. The file is 700 MB: the others are dropped while it is parsed."""
+    regions: dict[int, list[tuple[str, Box]]] = {}
 
     def keep(thing: dict[str, Any]) -> object:
         """A region, or None; of an image None, once its regions are kept."""
         if "phrase" in thing:
-            short = 0 < len(thing["phrase"].split()) <= MOST_WORDS
-            return _Region(thing["phrase"].strip(), _box(thing)) if short else None
+            if not 0 < len(thing["phrase"].split()) <= MOST_WORDS:
+                return None
+            x, y, width, height = (float(thing[key]) for key in ("x", "y", "width", "height"))
+            return thing["phrase"].strip(), (x, y, width, height)
         number = thing["id"] if "id" in thing else thing["image_id"]
         if wanted is None or number in wanted:
             regions[number] = [region for region in thing["regions"] if region]
@@ -93,24 +80,13 @@ def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[_Regi
     return regions
 
 
-def _box(region: dict[str, Any]) -> Box:
-    return float(region["x"]), float(region["y"]), float(region["width"]), float(region["height"])
-
-
 def _sample(root: Path, image: _Image) -> Sample:
     places = [root / folder / f"{image.number}.jpg" for folder in FOLDERS]
     path = next((place for place in places if place.exists()), places[0])
     scale = scale_of(path, image.size)
     boxes: dict[str, list[Box]] = defaultdict(list)
-    for phrase, box in image.regions:
-        clamped = _clamped(box, image.size)
-        boxes[phrase] += [scaled(clamped, scale)] if clamped else []
+    for phrase, (x, y, width, height) in image.regions:
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, image.size[0]), min(y + height, image.size[1])
+        boxes[phrase] += [scaled((x0, y0, x1 - x0, y1 - y0), scale)] if x0 < x1 and y0 < y1 else []
     captions = tuple(Caption.of_phrase(phrase, boxes=tuple(shared)) for phrase, shared in boxes.items())
     return Sample(path.relative_to(root).as_posix(), path, captions)
-
-
-def _clamped(box: Box, size: tuple[float, float]) -> Box | None:
-    """The part of a box that lies in an image of (width, height); None where there is none."""
-    x0, y0 = max(box[0], 0), max(box[1], 0)
-    x1, y1 = min(box[0] + box[2], size[0]), min(box[1] + box[3], size[1])
-    return (x0, y0, x1 - x0, y1 - y0) if x0 < x1 and y0 < y1 else None

@@ -12,7 +12,6 @@ from functools import reduce
 from operator import getitem
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
 from typing import Any, get_type_hints
 
 import h5py
@@ -94,8 +93,7 @@ def file_views(elmo: Elmo) -> dict[str, Tensor]:
 def check_elmo(options: Path, weights: Path) -> ElmoConfig:
     """The sizes of an ELMo, if the weights have all their arrays; their values aren't read.
 
-    Raises:
-        GroundcliError: naming the file and the first array that is missing or has another shape.
+    Raises GroundcliError, which names the file and the first array that is missing or has another shape.
     """
     config = load_options(options)
     with torch.device("meta"):
@@ -164,18 +162,19 @@ def _opened(weights: Path) -> Iterator[h5py.File]:
 class AllenNlpElmo(nn.Module):
     """Tokenised captions -> the layers of each word, and each LSTM layer's sentence vector; frozen.
 
-    Attributes:
-        config: the sizes.
-        width: of every layer, twice the projection.
+    `width` is that of every layer, twice the projection.
     """
 
     def __init__(self, options: Path, weights: Path):
         super().__init__()
-        module = _allennlp()
+        try:
+            import allennlp.modules.elmo as allennlp
+        except ImportError as error:
+            raise GroundcliError(f"AllenNLP can't be imported ({first_line(error)}); install it: {INSTALL}") from None
         self.config = check_elmo(options, weights)
         self.width = 2 * self.config.projection
-        self.batch_to_ids = module.batch_to_ids
-        self.bilm = module._ElmoBiLm(str(options), str(weights))
+        self.batch_to_ids = allennlp.batch_to_ids
+        self.bilm = allennlp._ElmoBiLm(str(options), str(weights))
         self._alone = Lock()  # for calls of several threads, as it keeps a state
         self.eval().requires_grad_(False)
 
@@ -198,11 +197,3 @@ class AllenNlpElmo(nn.Module):
 def load_allennlp_elmo(folder: Path) -> AllenNlpElmo:
     """Reads an ELMo's folder. Raises GroundcliError where AllenNLP isn't installed or the files are no ELMo's."""
     return AllenNlpElmo(*elmo_paths(folder))
-
-
-def _allennlp() -> ModuleType:
-    try:
-        import allennlp.modules.elmo
-    except ImportError as error:
-        raise GroundcliError(f"AllenNLP can't be imported ({first_line(error)}); install it: {INSTALL}") from None
-    return allennlp.modules.elmo

@@ -41,14 +41,7 @@ DROPPED = (URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HT
 
 
 def fetch(name: str, report: Report) -> str:
-    """Downloads a published part and imports it.
-
-    Args:
-        name: of the part.
-        report: called as bytes come.
-
-    Returns:
-        What was done, for people.
+    """Downloads a published part and imports it; `report` is called as bytes come. Says what was done, for people.
 
     Raises:
         UsageError: nothing of this name was published.

@@ -6,13 +6,14 @@ What weights are is told by their content. Nothing but plain tensors is unpickle
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from groundcli.files import megabytes, replacing, sha256, write_json
 from groundcli.model.extent import Extent
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.visual import whole_backbone
-from groundcli.recipe import Architecture, recipe_from
+from groundcli.recipe import recipe_from
 from groundcli.weights.elmo import read_elmo
 from groundcli.weights.load import check_finite, load_model
 from groundcli.weights.store import (
@@ -56,27 +57,21 @@ from groundcli.weights.store import (
 
 MEASURED = 24  # photographs by which ranges of activations are measured for int8
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".hdf5")  # of files that are looked for in a folder
+COUNT = "num_batches_tracked"  # how names of tensors end that only training needs
 VOCABULARY, WORDS = "vocab.txt", "model.safetensors"  # the two files of a word-piece model
-WORDS_VARY, PHRASES_VARY = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
+PARTS = ("image", "words", "heat")  # of a model, a file each in an export
 # What a shared model says of itself: nothing of the machine that it was trained on.
 SHARED = ("recipe", "frozen", "source", "version", "epoch", "accuracy", "best", "vocabulary", "untrained")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was put into the store.
+    """What was put into the store."""
 
-    Attributes:
-        name: what recipes and commands call it.
-        what: what it is, for people.
-        path: its file or folder.
-        needs: of a trained model, why its frozen parts can't be found, if they can't.
-    """
-
-    name: str
-    what: str
-    path: Path
-    needs: tuple[str, ...] = ()
+    name: str  # what recipes and commands call it
+    what: str  # what it is, for people
+    path: Path  # its file or folder
+    needs: tuple[str, ...] = ()  # of a trained model, why its frozen parts can't be found, if they can't
 
     def __str__(self) -> str:
         return f"{self.name}: {self.what}, {megabytes(self.path):.1f} MB, SHA-256 {hash_of(self.path)}, in {self.path}"
@@ -156,17 +151,12 @@ def _form(file: Path) -> str:
     raise GroundcliError(f"{file}: not weights: neither a PyTorch file, a safetensors file nor an ELMo's HDF5 file")
 
 
-@contextmanager
-def _storing(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path]:
-    """A path to write to, which becomes the store's file or folder of a name once it is whole.
+def _stored(
+    name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = (), suffix: str = ".safetensors"
+) -> Imported:
+    """Puts what is written to a path into the store, as the file or folder of a name, once it is whole.
 
-    Args:
-        name: of the weights.
-        suffix: `.safetensors`, or none for a folder.
-        fits: the published parts that this may be; their names are kept for them.
-
-    Raises:
-        UsageError: the name can't be used.
+    A name of a published part is kept for what `fits` it. Raises UsageError where the name can't be used.
     """
     folder = store()
     if not NAME.fullmatch(name) or name.endswith(PARTIAL):
@@ -176,16 +166,17 @@ def _storing(name: str, suffix: str, fits: Sequence[Published]) -> Iterator[Path
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    partial, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
-    remove(partial)
+    new, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
+    remove(new)
     try:
-        yield partial
+        write(new)
         for old in (folder / name, folder / f"{name}.safetensors"):
             if old != path or old.is_dir():
                 remove(old)
-        partial.replace(path)
+        new.replace(path)
     finally:
-        remove(partial)
+        remove(new)
+    return Imported(name, what, path)
 
 
 def remove(path: Path) -> None:
@@ -204,25 +195,22 @@ def _import_backbone(file: Path, name: str) -> Imported:
     check_finite(file, tensors)
     name = name or part.name
     _check_published(file, name)  # now that it is known what it would be called
-    with _storing(name, ".safetensors", [part]) as partial:
-        checkpoint.write_tensors(partial, tensors)
-    return Imported(name, f"backbone {part.backbone}, {len(tensors)} tensors", find(name))
+    what = f"backbone {part.backbone}, {len(tensors)} tensors"
+    return _stored(name, what, lambda path: checkpoint.write_tensors(path, tensors), [part])
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, or of a PyTorch file: bare, or as the `state_dict` or `model` of a checkpoint.
 
-    Raises:
-        GroundcliError: the file is damaged, or holds other things than plain tensors.
+    Raises GroundcliError where the file is damaged, or holds other things than plain tensors.
     """
+    form = _form(file)
     try:
-        if _form(file) == "safetensors":
+        if form == "safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise GroundcliError(f"{file}: not a whole safetensors file ({first_line(error)})") from None
-    except GroundcliError:
-        raise
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         raise GroundcliError(f"{file}: not a whole PyTorch file of plain tensors ({first_line(error)})") from None
     named = loaded if isinstance(loaded, Mapping) else {}
@@ -236,23 +224,24 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published, dict[str, Tensor]]:
     """The published backbone that tensors belong to, and its tensors by the names of timm or torchvision.
 
-    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order. Counts
-    of batches, which only training needs, are left out.
-
-    Raises:
-        GroundcliError: the tensors fit none of the published backbones.
+    Files of other packages name the same tensors otherwise; where names differ, tensors are matched in order. Raises
+    GroundcliError where they fit none of the published backbones.
     """
-    given = {k: t for k, t in tensors.items() if not k.endswith("num_batches_tracked")}
-    known: list[str] = []
+    given = {k: t for k, t in tensors.items() if not k.endswith(COUNT)}
+    known = [part.backbone for part in PUBLISHED.values() if part.backbone]
     nearest = (0, "their names are of none of these")
     for part in PUBLISHED.values():
         if not part.backbone:
             continue
-        known.append(part.backbone)
-        expected = _shapes(part.backbone)
+        with torch.device("meta"):
+            state = whole_backbone(part.backbone).state_dict()
+        expected = {k: t.shape for k, t in state.items() if not k.endswith(COUNT)}
         renamed = not expected.keys() & given.keys() and len(expected) == len(given)
         named = dict(zip(expected, given.values(), strict=True)) if renamed else given
-        fitted = {k: _without_background(named[k], shape) for k, shape in expected.items() if k in named}
+        fitted = {k: named[k] for k in expected if k in named}
+        # A classifier converted from TensorFlow has a class more, its first; the others are ImageNet's 1000.
+        more = [k for k, t in fitted.items() if expected[k][:1] == (1000,) and t.shape == (1001, *expected[k][1:])]
+        fitted |= {k: fitted[k][1:] for k in more}
         wrong = [k for k, shape in expected.items() if k not in fitted or fitted[k].shape != shape]
         if not wrong:
             return part, {k: t.contiguous() for k, t in fitted.items()}
@@ -261,17 +250,6 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
         reason = f"nearest is {part.backbone}, of which {first} {is_there}; expected is {tuple(expected[first])}"
         nearest = max(nearest, (len(expected) - len(wrong), reason))
     raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {', '.join(known)}: {nearest[1]}")
-
-
-def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        state = whole_backbone(architecture).state_dict()
-    return {k: t.shape for k, t in state.items() if not k.endswith("num_batches_tracked")}
-
-
-def _without_background(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """A classifier converted from TensorFlow has a class more, its first; the others are ImageNet's 1000."""
-    return tensor[1:] if shape[:1] == (1000,) and tensor.shape == (1001, *shape[1:]) else tensor
 
 
 # --- ELMos and word pieces
@@ -289,11 +267,13 @@ def _import_elmo(file: Path, name: str) -> Imported:
         if not as_called:
             raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
         name = as_called[0].name
-    with _storing(name, "", fits) as partial:
-        partial.mkdir()
-        shutil.copyfile(options, partial / OPTIONS)
-        shutil.copyfile(file, partial / WEIGHTS)
-    return Imported(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", find(name))
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        shutil.copyfile(options, folder / OPTIONS)
+        shutil.copyfile(file, folder / WEIGHTS)
+
+    return _stored(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", write, fits, "")
 
 
 def _import_words(folder: Path, name: str) -> Imported:
@@ -313,10 +293,9 @@ def _import_words(folder: Path, name: str) -> Imported:
         raise GroundcliError(f"{folder}: {VOCABULARY} has no piece [UNK]; expected the one of a BERT-like model")
     check_finite(folder / WORDS, {names[0]: table})
     table = table - table.mean(0)
-    name = name or "minilm_words"
-    with _storing(name, ".safetensors", [PUBLISHED["minilm_words"]]) as partial:
-        checkpoint.write_tensors(partial, {"table": (table / table.std()).half()}, {"pieces": json.dumps(pieces)})
-    return Imported(name, f"table of {len(pieces)} word pieces", find(name))
+    kept, known = {"table": (table / table.std()).half()}, PUBLISHED["minilm_words"]
+    what, metadata = f"table of {len(pieces)} word pieces", {"pieces": json.dumps(pieces)}
+    return _stored(name or known.name, what, lambda path: checkpoint.write_tensors(path, kept, metadata), [known])
 
 
 # --- Trained models
@@ -327,27 +306,20 @@ def _import_model(file: Path, name: str) -> Imported:
     check_finite(file, tensors)
     recipe_from(metadata["recipe"], str(file))
     needs = []
-    for part, digest in metadata["frozen"].items():
-        if not digest.startswith("random"):
-            try:
-                find(part)
-            except GroundcliError as error:
-                needs.append(str(error))
-    name = name or file.stem
-    with _storing(name, ".safetensors", []) as partial:
-        shutil.copyfile(file, partial)
-    return Imported(name, f"trained model; {metadata.get('source', '')}", find(name), tuple(needs))
+    for part in (part for part, digest in metadata["frozen"].items() if not digest.startswith("random")):
+        try:
+            find(part)
+        except GroundcliError as error:
+            needs.append(str(error))
+    what = f"trained model; {metadata.get('source', '')}"
+    return replace(_stored(name or file.stem, what, partial(shutil.copyfile, file)), needs=tuple(needs))
 
 
 def export(run: str, out: Path) -> dict[str, str]:
-    """Writes the trained tensors of a model with its recipe; no optimizer, and no path of this machine.
+    """Writes the trained tensors of a model with its recipe into one file; no optimizer, and no path of this machine.
 
-    Args:
-        run: a run's folder, a checkpoint, or a name.
-        out: a .safetensors file.
-
-    Returns:
-        The frozen parts below the model, each with how one comes by it.
+    `run` is a run's folder, a checkpoint, or a name; `out` a .safetensors file. Returns the frozen parts below the
+    model, each with how one comes by it.
 
     Raises:
         GroundcliError: not a trained model, or it stands on weights that have no name.
@@ -371,19 +343,11 @@ def export(run: str, out: Path) -> dict[str, str]:
 
 
 def export_onnx(run: str, out: Path, photos: Path | None = None) -> list[Path]:
-    """Writes a model's halves for ONNX Runtime: into a folder, of which `groundcli.grounder.OnnxRuntime` makes use.
+    """Writes a model's parts for ONNX Runtime into a folder, new or of an earlier export: for `OnnxRuntime` to use.
 
-    The files are `image.onnx`, pixels to cells; `words.onnx`, means of word pieces to words and sentences; `heat.onnx`,
-    both to heat maps of phrases; `image.int8.onnx`, where there are photographs to measure by; and `export.json`, what
-    they were made of.
-
-    Args:
-        run: a run's folder, a checkpoint, or a name.
-        out: the folder; a new one, or that of an earlier export.
-        photos: a folder of photographs like those that the model is for; some of them are enough.
-
-    Returns:
-        The files, and that of the word pieces.
+    `image.onnx` makes cells of pixels, `words.onnx` words and sentences of means of word pieces, `heat.onnx` heat maps
+    of both; `image.int8.onnx` is there if there are `photos`, a folder of photographs like those that the model is
+    for; `export.json` says what they were made of. Returns these files, and that of the word pieces.
 
     Raises:
         GroundcliError: not a trained model, its words come from more than one table of word pieces, or no photographs.
@@ -405,9 +369,9 @@ def export_onnx(run: str, out: Path, photos: Path | None = None) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     for old in (files[-1], int8):  # until all are there
         old.unlink(missing_ok=True)
-    for file, part in zip(files, PARTS.values(), strict=False):
+    for file, content in zip(files, _exported(loaded.model), strict=False):
         with replacing(file, "wb") as opened:
-            opened.write(part(loaded.model).exported())
+            opened.write(content)
     if pixels:
         _write_int8(files[0], int8, pixels)
         files.insert(-1, int8)
@@ -456,42 +420,54 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
         opened.write(Path(quantized).read_bytes())
 
 
+def _exported(model: GroundingModel) -> Iterator[bytes]:
+    """The content of the files of `PARTS`."""
+    visual, width = model.config.visual, model.config.text.mapping[-1]
+    levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
+    words, phrases = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
+    pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
+    yield _onnx(_Image(model), {"pixels": pixels}, {}, ["cells"])
+    features = torch.randn(5, model.text.word_widths[0])
+    yield _onnx(_Words(model), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
+    member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
+    inputs = {
+        "cells": torch.rand(levels, visual.grid**2, width),
+        "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
+        "member": member,
+        "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
+        "last": torch.tensor([1, 2, 4]),
+    }
+    members = {0: phrases, 1: words}
+    varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}}
+    yield _onnx(_Heat(model), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
+
+
+def _onnx(
+    part: nn.Module, inputs: dict[str, Tensor], varies: Mapping[str, Mapping[int, Any]], outputs: Sequence[str]
+) -> bytes:
+    """An ONNX file's content, of a part whose inputs have these shapes, but for the dimensions that vary."""
+    shapes: Any = {name: varies.get(name) for name in inputs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names for dimensions, twice the same
+        program = torch.onnx.export(
+            part.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=outputs,
+            dynamic_shapes=shapes, dynamo=True, verbose=False,
+        )  # fmt: skip
+    assert program
+    proto: Any = program.model_proto
+    for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
+        del told.metadata_props[:]  # the code that they come from, with paths of this machine
+    return cast(bytes, proto.SerializeToString())
+
+
 class _Part(nn.Module):
-    """A part of a model, with inputs that show their shapes, and which of their dimensions vary."""
-
-    inputs: dict[str, Tensor]
-    outputs: ClassVar[Sequence[str]]
-    varies: ClassVar[Mapping[str, Mapping[int, Any]]] = {}
-
     def __init__(self, model: GroundingModel):
         super().__init__()
         self.model = model
 
-    def exported(self) -> bytes:
-        """An ONNX file's content."""
-        shapes: Any = {name: self.varies.get(name) for name in self.inputs}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names for dimensions, twice the same
-            program = torch.onnx.export(
-                self.eval(), (), kwargs=self.inputs, input_names=[*self.inputs], output_names=self.outputs,
-                dynamic_shapes=shapes, dynamo=True, verbose=False,
-            )  # fmt: skip
-        assert program
-        proto: Any = program.model_proto
-        for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
-            del told.metadata_props[:]  # the code that they come from, with paths of this machine
-        return cast(bytes, proto.SerializeToString())
-
 
 class _Image(_Part):
     """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
-
-    outputs = ("cells",)
-
-    def __init__(self, model: GroundingModel):
-        super().__init__(model)
-        side = model.config.visual.image_size
-        self.inputs = {"pixels": torch.zeros(side, side, 3, dtype=torch.uint8)}
 
     def forward(self, pixels: Tensor) -> Tensor:
         maps = self.model.backbone(pixels.permute(2, 0, 1).unsqueeze(0))
@@ -501,13 +477,6 @@ class _Image(_Part):
 class _Words(_Part):
     """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
 
-    outputs = ("words", "sentences")
-    varies: ClassVar = {"features": {0: WORDS_VARY}}
-
-    def __init__(self, model: GroundingModel):
-        super().__init__(model)
-        self.inputs = {"features": torch.randn(5, model.text.word_widths[0])}
-
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.word_mapping([features]), self.model.sentence_mapping([features])
 
@@ -515,47 +484,21 @@ class _Words(_Part):
 class _Heat(_Part):
     """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
 
-    outputs = ("maps", "scores", "levels", "evidence", "extents")
-    varies: ClassVar = {
-        "words": {1: WORDS_VARY},
-        "member": {0: PHRASES_VARY, 1: WORDS_VARY},
-        "naming": {0: PHRASES_VARY, 1: WORDS_VARY},
-        "last": {0: PHRASES_VARY},
-    }
-
-    def __init__(self, model: GroundingModel):
-        super().__init__(model)
-        levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
-        cells, width = model.config.visual.grid**2, model.config.text.mapping[-1]
-        member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
-        self.inputs = {
-            "cells": torch.rand(levels, cells, width),
-            "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
-            "member": member,
-            "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
-            "last": torch.tensor([1, 2, 4]),
-        }
-
     def forward(self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
         said = self.model.ground_words(cells, words)
         return self.model.ground_phrases(cells, words, said, (member, naming, last))
 
 
-PARTS = {"image": _Image, "words": _Words, "heat": _Heat}
-
-
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     """Metadata whose frozen parts are all called by names: a path becomes the name under which it is here."""
     parts = recipe_from(metadata["recipe"], str(path)).model.parts
-    names = {part: _name(part, metadata["frozen"].get(part, ""), path) for part in parts}
+    names = {part: part if is_known(part) else _name(part, metadata["frozen"].get(part), path) for part in parts}
     model = metadata["recipe"]["model"]
     model["visual"]["weights"], *model["text"]["encoders"] = (names[part] for part in parts)
     return metadata | {"frozen": {names[part]: digest for part, digest in metadata["frozen"].items()}}
 
 
 def _name(part: str, digest: str, path: Path) -> str:
-    if is_known(part):
-        return part
     for name, file in here().items():
         if hash_of(file) == digest:
             return name
@@ -578,16 +521,9 @@ def _way(part: str, digest: str) -> str:
 def write_calibrated(
     loaded: Checkpoint, extent: Extent, calibration: Sequence[float], box_calibration: Sequence[float], out: Path
 ) -> None:
-    """Writes a checkpoint anew with an extent, and with calibrations in its recipe; all else stays.
+    """Writes a checkpoint anew with an extent, and with calibrations (see `ModelConfig`) in its recipe; all else stays.
 
-    Args:
-        loaded: where its checkpoint is.
-        extent: of this model.
-        calibration, box_calibration: see `ModelConfig`.
-        out: a .safetensors file.
-
-    Raises:
-        GroundcliError: it can't be written.
+    Raises GroundcliError where it can't be written.
     """
     tensors, metadata = checkpoint.load(loaded.path)
     metadata["recipe"]["model"] |= {"calibration": list(calibration), "box_calibration": list(box_calibration)}

@@ -25,23 +25,16 @@ CAPTION = ["a", "brown", "dog", "runs"]
 class Known:
     """Weights that are here or were published.
 
-    Attributes:
-        name: of the weights.
-        what: backbone, ELMo, word pieces or model.
-        used_by: the recipes that name it.
-        here: `ships`, `store` or `missing`.
-        megabytes: size of its files, or of the download where it is missing.
-        licence: of the weights; a trained model's follows the data that it learned from.
-        source: who published it and where, or what it learned from.
+    A trained model's licence follows the data that it learned from; its source says which that is.
     """
 
     name: str
-    what: str
-    used_by: tuple[str, ...]
-    here: str
-    megabytes: float
+    what: str  # backbone, ELMo, word pieces or model
+    used_by: tuple[str, ...]  # the recipes that name it
+    here: str  # `ships`, `store` or `missing`
+    megabytes: float  # of its files, or of the download where it is missing
     licence: str
-    source: str
+    source: str  # who published it and where
 
 
 def recipes() -> dict[str, ModelConfig]:
@@ -53,23 +46,17 @@ def inventory() -> list[Known]:
     """All published parts, then whatever else ships or is in the store."""
     models, paths, shipped = recipes(), here(), weights_in(SHIPPED)
 
-    def known(name: str, what: str, licence: str, source: str, size: float = 0) -> Known:
+    def known(name: str, what: str, licence: str, source: str) -> Known:
         used_by = tuple(recipe for recipe, model in models.items() if name in model.parts)
         place = "missing" if name not in paths else "ships" if name in shipped else "store"
-        return Known(name, what, used_by, place, size or megabytes(paths[name]), licence, source)
+        size = megabytes(paths[name]) if name in paths else PUBLISHED[name].megabytes
+        return Known(name, what, used_by, place, size, licence, source)
 
-    published = [
-        known(
-            part.name,
-            WHAT[part.kind],
-            part.licence,
-            part.source + (f"; {urlsplit(part.urls[0]).hostname}" if part.urls else ""),
-            0 if part.name in paths else part.megabytes,
-        )
-        for part in PUBLISHED.values()
-    ]
-    others = {name: _about(path) for name, path in paths.items() if name not in PUBLISHED}
-    return published + [known(name, *about) for name, about in others.items()]
+    published = []
+    for part in PUBLISHED.values():
+        source = "; ".join([part.source, *(str(urlsplit(url).hostname) for url in part.urls[:1])])
+        published.append(known(part.name, WHAT[part.kind], part.licence, source))
+    return published + [known(name, *_about(path)) for name, path in paths.items() if name not in PUBLISHED]
 
 
 def _about(path: Path) -> tuple[str, str, str]:
@@ -78,7 +65,7 @@ def _about(path: Path) -> tuple[str, str, str]:
         kind = kind_of(path)
         if kind != "model":
             return WHAT[kind], "", "imported"
-        return WHAT[kind], "its data's", str(checkpoint.load(path)[1].get("source", ""))
+        return WHAT[kind], "its data's", str(checkpoint.about(path).get("source", ""))
     except GroundcliError:
         return "damaged", "", ""
 

