@@ -89,7 +89,7 @@ def summarize(rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOption
     }
     for other, numbers in others.items():
         summary["compared"] = numbers | {"difference": _difference(evaluated, systems[COMPARED, other])}
-    if evaluated["score"].between(0, 1).all() and evaluated["hit"].notna().all():
+    if _are_probabilities(evaluated):
         summary["calibration"] = calibration_summary(evaluated)
     if (ABSENT, name) in systems:
         summary["presence"] = presence_summary(evaluated, systems[ABSENT, name])
@@ -181,36 +181,37 @@ def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
     present one scores higher, with its interval over images; then the shares of either that score above 0.5, and how
     many absent ones there were. "calibration" is the `reliability` of all together, where an absent phrase is a miss.
     """
-    images = {name: number for number, name in enumerate(pd.unique(pd.concat([present["image"], absent["image"]])))}
-    wins = np.zeros((len(images), len(images)))  # of the present phrases of one over the absent ones of another
-    sizes = np.zeros((2, len(images)))
-    scores = [dict([*table.groupby("image", observed=True)["score"]]) for table in (present, absent)]
-    for which, table in enumerate(scores):
-        for name, values in table.items():
-            sizes[which, images[name]] = len(values)
-    for other, theirs in scores[1].items():
-        ordered = np.sort(theirs)
-        for name, ours in scores[0].items():
-            below = np.searchsorted(ordered, ours, "left") + np.searchsorted(ordered, ours, "right")
-            wins[images[name], images[other]] = below.sum() / 2  # an equal score is half a win
+    together = pd.concat([present, absent])
+    images, known = pd.factorize(together["image"])
+    ours, theirs, count = images[: len(present)], images[len(present) :], len(known)
+    wins = np.zeros((count, count))  # of the present phrases of one image over the absent ones of another
+    for image in np.unique(theirs):
+        ordered = np.sort(absent["score"].to_numpy()[theirs == image])
+        below = sum(np.searchsorted(ordered, present["score"], side) for side in ("left", "right"))
+        wins[:, image] = np.bincount(ours, below, count) / 2  # an equal score is half a win
+    sizes = [np.bincount(numbers, minlength=count) for numbers in (ours, theirs)]
 
     def area(drawn: np.ndarray) -> float:
-        weights = np.bincount(drawn, minlength=len(images))
+        weights = np.bincount(drawn, minlength=count)
         return float(weights @ wins @ weights / max(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
 
-    everyone, draw = np.arange(len(images)), np.random.default_rng(0)
-    areas = [area(draw.choice(everyone, len(everyone))) for _ in range(RESAMPLES)]
+    draw = np.random.default_rng(0)
+    areas = [area(draw.choice(count, count)) for _ in range(RESAMPLES)]
     summary: Numbers = {
-        "auroc": area(everyone),
+        "auroc": area(np.arange(count)),
         "ci95": [float(end) for end in np.percentile(areas, (2.5, 97.5))],
         "present_above_half": float((present["score"] > 0.5).mean()),
         "absent_above_half": float((absent["score"] > 0.5).mean()),
         "absent": len(absent),
     }
-    together = pd.concat([present, absent])
-    if together["score"].between(0, 1).all() and together["hit"].notna().all():
+    if _are_probabilities(together):
         summary["calibration"] = reliability(together["score"].to_numpy(), together["hit"].to_numpy())
     return summary
+
+
+def _are_probabilities(rows: pd.DataFrame) -> bool:
+    """Whether scores can be, and it is known which of them are right."""
+    return bool(rows["score"].between(0, 1).all() and rows["hit"].notna().all())
 
 
 def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, Box, float]]) -> Numbers:
