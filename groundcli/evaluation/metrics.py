@@ -23,7 +23,6 @@ Overlap = Literal["union", "sum"]
 IOU = 0.5  # from which on boxes match
 LARGE = 0.9  # share of the image from which on the authors leave a predicted box out
 SMALL = 0.05  # and below which they leave a phrase out: a filter that their paper doesn't mention
-NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
 MISSES = {"hit": 0.0, "attention": 0.0, "iou": 0.0, "any_rank": np.inf, "merged_rank": np.inf}
 
 
@@ -64,13 +63,13 @@ def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> st
     phrases whose enclosing box covers less than 5 % of the image (`check_percent` in the authors' code).
     """
     if protocol == "authors" and phrase.category == "notvisual":
-        return NOT_VISUAL
+        return "notvisual"
     if not phrase.boxes:
-        return NO_BOX
+        return "no_box"
     if protocol == "authors":
         _, _, width, height = enclosing_box(phrase.boxes)
         if width / size[0] * (height / size[1]) < SMALL:
-            return SMALL_BOX
+            return "small_box"
     return ""
 
 
@@ -141,8 +140,8 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
         columns["boxes"] = np.array([len(boxes) for boxes in counted], dtype=float)
         columns |= dict(zip(("box_x", "box_y", "box_width", "box_height"), boxes[:, 0].T, strict=True))
         columns["iou"] = enclosing_iou(boxes, truth.boxes)
-        columns["any_rank"] = first_match(boxes, truth.boxes, IOU)
-        columns["merged_rank"] = first_match(boxes, enclosing_box(truth.boxes)[:, None], IOU)
+        columns["any_rank"] = first_match(boxes, truth.boxes)
+        columns["merged_rank"] = first_match(boxes, enclosing_box(truth.boxes)[:, None])
     if predicted.levels is not None:
         columns["level"] = predicted.levels
     if predicted.features is not None:
@@ -219,12 +218,12 @@ def enclosing_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return box_iou(enclosing_box(predicted)[:, None], enclosing_box(true)[:, None])[:, 0, 0]
 
 
-def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = IOU) -> np.ndarray:
+def first_match(ranked: np.ndarray, true: np.ndarray) -> np.ndarray:
     """The rank, from 1, of the first of P phrases' boxes that matches any true one: R@k holds where it is at most k.
 
     Of boxes (P, A, 4), best first, and true ones (P, B, 4), of `stacked`: (P) float64, infinite where none matches.
     """
-    matches = (box_iou(ranked, true) >= iou).any(-1)  # (P, A)
+    matches = (box_iou(ranked, true) >= IOU).any(-1)  # (P, A)
     return np.where(matches.any(-1), matches.argmax(-1) + 1, np.inf)
 
 
