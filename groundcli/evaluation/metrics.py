@@ -157,10 +157,8 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
 def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> np.ndarray:
     """Which points lie in any of a phrase's boxes, edges included (the authors' `isCorrectHit`): (N) bool.
 
-    Args:
-        points: (N, 2); none is NaN, and no hit.
-        boxes: (K, 4), or (N, K, 4) with other boxes for each point.
-        tolerance: pixels by which each side of each box is moved outwards first.
+    Of points (N, 2), where NaN is none, and no hit; boxes (K, 4), or (N, K, 4) with other ones for each point; and by
+    how many pixels each side of each box is moved outwards first.
     """
     point = np.asarray(points, dtype=float).reshape(-1, 1, 2)
     edges = corners(boxes)
@@ -177,13 +175,9 @@ def attention_correctness(
     The heat is that of all pixels of the heat map resized to the image, bilinear; none is made: the heat of a
     rectangle is r' H c, where r and c say how much the cells weigh in its rows and columns together.
 
-    A box holds the pixels from round(x) to round(x + width), the last one excluded, and so for y.
-
-    Args:
-        heat: (rows, columns) of cells, not negative, over the whole image.
-        boxes: (K, 4).
-        size: (width, height) of the image.
-        overlap: "union" counts a pixel once; "sum" once for each box over it, as the authors do: it may exceed 1.
+    Of cells (rows, columns), not negative, over an image of (width, height), and boxes (K, 4). A box holds the pixels
+    from round(x) to round(x + width), the last one excluded, and so for y. The overlap "union" counts a pixel once,
+    "sum" once for each box over it, as the authors do: it may exceed 1.
     """
     across, down = _summed_weights(size[0], heat.shape[1]), _summed_weights(size[1], heat.shape[0])
     total = down[-1] @ heat @ across[-1]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,6 @@ from groundcli.files import sha256
 from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.options import MIN_SCORE, RuntimeName
 from groundcli.parallel import ahead, in_order, lanes
-
-if TYPE_CHECKING:
-    from groundcli.grounder import Grounder
 
 BATCH = 4  # images that a thread asks about together
 TEXTS = ["image", "file", "caption_text", "phrase", "true_boxes"]
@@ -218,7 +215,7 @@ def evaluate(
         check_report(options.report)
     samples = data.load(options.dataset, options.data, options.split)
 
-    def load(weights: str, settings: Sequence[str]) -> tuple["Grounder", dict[str, Any]]:
+    def load(weights: str, settings: Sequence[str], alone: bool = False) -> tuple[System, dict[str, Any]]:
         from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
 
         runtime: RuntimeName = "torch" if options.ablations else options.runtime
@@ -229,18 +226,15 @@ def evaluate(
         if grounder.loaded.untrained:
             warn_untrained(grounder.loaded.name)
             about["untrained"] = True
-        return grounder, about
+        ablations = options.ablations and not alone
+        return GrounderSystem(grounder, grounder.loaded.name, options.encode, ablations, alone), about
 
-    compared = None
-    if options.compare:
-        other, about_other = load(options.compare, ())
-        compared = GrounderSystem(other, about_other["weights"], options.encode, alone=True)
+    compared, about_other = load(options.compare, (), alone=True) if options.compare else (None, {})
     if options.predictions:
         system: System = PredictionFile(options.predictions)
         about: dict[str, Any] = {"weights": system.name, "sha256": sha256(options.predictions)}
     else:
-        grounder, about = load(options.weights, options.settings)
-        system = GrounderSystem(grounder, about["weights"], options.encode, options.ablations)
+        system, about = load(options.weights, options.settings)
         about["boxes"] = options.boxes
     collected = collect(samples, options, system, compared, progress)
     rows, now = collected.table(system.levels), datetime.now(timezone.utc).isoformat(timespec="seconds")

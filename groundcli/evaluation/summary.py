@@ -93,11 +93,6 @@ def summarize(rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOption
     return summary
 
 
-def of_group(rows: pd.DataFrame, group: str) -> pd.DataFrame:
-    """The rows of a group of systems."""
-    return rows[rows["group"] == group].reset_index(drop=True)
-
-
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a system with a column for each metric, named as in JSON: what is averaged, NaN for the unknown."""
     shares = {f"{name} R@{k}": (table[rank], table[rank] <= k) for name, rank in RECALLS.items() for k in RANKS}
@@ -190,7 +185,7 @@ def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
 
     def area(drawn: np.ndarray) -> float:
         weights = np.bincount(drawn, minlength=count)
-        return float(weights @ wins @ weights / max(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
+        return float(weights @ wins @ weights / np.maximum(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
 
     draw = np.random.default_rng(0)
     areas = [area(draw.choice(count, count)) for _ in range(RESAMPLES)]
@@ -217,7 +212,7 @@ def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, B
     Asked for are, in each image, its own categories and as many others, so that a box of what isn't there counts
     against it. `rows` name the true boxes, in the order of the images' numbers in `detections`.
     """
-    evaluated = of_group(rows, EVALUATED)
+    evaluated = rows[rows["group"] == EVALUATED]
     images = pd.factorize(evaluated["image"])[0]
     names = sorted({*evaluated["phrase"], *(name for _, name, *_ in detections)})
     category = {name: number for number, name in enumerate(names, start=1)}

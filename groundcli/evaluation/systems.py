@@ -151,11 +151,8 @@ def variant(grounder: "Grounder", **changes: Any) -> "Grounder":
 def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
     """By names: each level alone, the level that fits a word best (the paper's), and all levels averaged alike."""
     levels = grounder.config.visual.levels
-    single = {
-        f"{level} alone": variant(grounder, fusion="average", level_weights=tuple(float(x == level) for x in levels))
-        for level in levels
-    }
-    return single | {
+    alone = {f"{level} alone": tuple(float(other == level) for other in levels) for level in levels}
+    return {name: variant(grounder, fusion="average", level_weights=weights) for name, weights in alone.items()} | {
         BEST: variant(grounder, fusion="best"),
         "levels averaged": variant(grounder, fusion="average", level_weights=()),
         "levels averaged, weighted": variant(grounder, fusion="average"),
@@ -168,22 +165,17 @@ def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
 def baselines(truth: Truth, tolerance: float) -> Predictions:
     """The image's centre, the whole image as a box, and a point drawn evenly from the image."""
     count, (width, height) = len(truth.phrases), truth.size
-    center = Predicted(np.tile([width / 2, height / 2], (count, 1)))
     chances = [random_hit_probability(phrase.boxes, truth.size, tolerance) for phrase in truth.phrases]
     return {
-        (BASELINES, CENTER): center,
+        (BASELINES, CENTER): Predicted(np.tile([width / 2, height / 2], (count, 1))),
         (BASELINES, WHOLE_IMAGE): Predicted(boxes=[[(0.0, 0.0, float(width), float(height))]] * count),
         (BASELINES, RANDOM): Predicted(chances=np.array(chances)),
     }
 
 
 def random_hit_probability(boxes: ArrayLike, size: tuple[int, int], tolerance: float = 0) -> float:
-    """Probability that a point drawn evenly from the image lies in any box: the share of the image under boxes.
-
-    Args:
-        boxes: (K, 4), (x, y, width, height) in pixels of the image; what lies outside it doesn't count.
-        size: (width, height) of the image.
-        tolerance: pixels by which each side of each box is moved outwards first.
+    """Probability that a point drawn evenly from an image of (width, height) lies in any of boxes (K, 4), each side of
+    which is moved outwards first by `tolerance` pixels: the share of the image under them.
     """
     grown = np.asarray(boxes, dtype=float).reshape(-1, 4) + tolerance * np.array([-1, -1, 2, 2])
     return covered_area(grown, size) / (size[0] * size[1])
@@ -192,13 +184,8 @@ def random_hit_probability(boxes: ArrayLike, size: tuple[int, int], tolerance: f
 def largest_region(heat: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float, float], Box]:
     """The largest region of connected cells (4 neighbours) with at least half of the highest heat.
 
-    Args:
-        heat: (M, M), not negative, over the whole image.
-        size: (width, height) of the image.
-
-    Returns:
-        The centre of its hottest cell, and the box around its cells; in pixels of the image. Without heat, the centre
-        and the whole image.
+    Of cells (M, M), not negative, over an image of (width, height): the centre of its hottest cell and the box around
+    its cells, in pixels of the image. Without heat, the centre and the whole image.
     """
     if not heat.max() > 0:
         return (size[0] / 2, size[1] / 2), (0, 0, *size)
@@ -206,6 +193,5 @@ def largest_region(heat: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float
     inside = regions == np.bincount(regions.ravel())[1:].argmax() + 1
     wide, high = size[0] / heat.shape[1], size[1] / heat.shape[0]
     y, x = divmod(int(np.where(inside, heat, -1).argmax()), heat.shape[1])
-    ys, xs = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
-    box = (xs[0] * wide, ys[0] * high, len(xs) * wide, len(ys) * high)
-    return ((x + 0.5) * wide, (y + 0.5) * high), box
+    ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return ((x + 0.5) * wide, (y + 0.5) * high), (xs[0] * wide, ys[0] * high, len(xs) * wide, len(ys) * high)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from groundcli.data.images import decode
 from groundcli.errors import UsageError
-from groundcli.evaluation.summary import confidence, of_group
+from groundcli.evaluation.summary import confidence
 from groundcli.evaluation.systems import BEST, CENTER, EVALUATED, RANDOM, SENTENCE_REGION, WHOLE_IMAGE
 from groundcli.files import replacing
 from groundcli.output.overlays import area, color, draw_box, draw_marker, scaled
@@ -259,7 +259,7 @@ def surest(rows: pd.DataFrame, right: bool) -> list[tuple[Any, str]]:
 
     Each is a row of the table with a `confidence`, and a picture, a JPEG as a data URL.
     """
-    evaluated = of_group(rows, EVALUATED)
+    evaluated = rows[rows["group"] == EVALUATED].reset_index(drop=True)
     evaluated["confidence"] = confidence(evaluated)  # NaN, where the system doesn't say, comes last
     cases = evaluated[(evaluated["hit"] > 0) == right].sort_values("confidence", ascending=False, kind="stable")
     return [(case, _picture(case)) for case in cases.drop_duplicates("image").head(EACH).itertuples()]
