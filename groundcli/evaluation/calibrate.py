@@ -15,7 +15,7 @@ from groundcli import data
 from groundcli.data import Box, Caption
 from groundcli.errors import GroundcliError
 from groundcli.evaluation import CalibrateOptions, EvaluateOptions
-from groundcli.evaluation.metrics import IOU, Predicted, Truth, box_iou, pointing_hits
+from groundcli.evaluation.metrics import IOU, Truth, box_iou, pointing_hits
 from groundcli.evaluation.rows import Progress, collect
 from groundcli.evaluation.summary import FOLDS, cross_validated, fit, folds, interval, presence_summary, reliability
 from groundcli.evaluation.systems import ABSENT, GrounderSystem, Predictions
@@ -23,8 +23,6 @@ from groundcli.heat.boxes import extent_boxes
 from groundcli.heat.boxes import features as box_features
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
     from groundcli.model.extent import Extent
 
@@ -34,7 +32,10 @@ Numbers = dict[str, Any]
 
 
 class _Watched(GrounderSystem):
-    """Keeps what it says of each image, by name, and what an extent goes by."""
+    """Keeps what is fitted to of each image, by name: a row per phrase, with its true boxes and what an extent goes by.
+
+    "covered" says how much of each cell is under the true box that the point lies in.
+    """
 
     def __init__(self, grounder: "Grounder") -> None:
         super().__init__(grounder, alone=True)
@@ -43,13 +44,22 @@ class _Watched(GrounderSystem):
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
-        predictions, self.seen[truth.sample.name] = super()._image(truth, image, captions, text), []
+        predictions, rows = super()._image(truth, image, captions, text), []
         for (group, _), said in predictions.items():
-            asked = truth.absent if group == ABSENT else captions
-            looked = self.grounder.look(image, asked, text)
-            true = [() if group == ABSENT else phrase.boxes for caption in asked for phrase in caption.phrases]
-            if looked:
-                self.seen[truth.sample.name] += _rows(truth.size, group == ABSENT, true, said, *looked)
+            absent = group == ABSENT
+            true = [()] * len(truth.absent) if absent else [phrase.boxes for phrase in truth.phrases]
+            looked = self.grounder.look(image, truth.absent if absent else captions, text)
+            if looked is None:
+                continue
+            assert said.points is not None and said.heat is not None and said.features is not None  # noqa: PT018
+            clues, vectors = (values.half() for values in looked)
+            for each in zip(true, said.points, said.heat, said.features, clues, vectors, strict=True):
+                boxes, point, heat, features, clue, vector = each
+                around = [box for box in boxes if pointing_hits([point], [box])[0]]
+                covered = covered_cells(around[0], truth.size, len(heat)) if around else None
+                row = {"absent": absent, "size": truth.size, "features": features, "true": boxes, "heat": heat.any()}
+                rows.append(row | {"hit": float(bool(around)), "covered": covered, "clues": clue, "vectors": vector})
+        self.seen[truth.sample.name] = rows
         return predictions
 
 
@@ -118,26 +128,6 @@ def _recall(found: pd.DataFrame) -> Numbers:
     return {rank: [float(hit.mean()), *interval(hit, found["image"])] for rank, hit in hits.items()}
 
 
-def _rows(
-    size: tuple[int, int],
-    absent: bool,
-    true: Sequence[Sequence[Box]],
-    said: Predicted,
-    clues: "Tensor",
-    vectors: "Tensor",
-) -> list[Numbers]:
-    """What is fitted to of an image: a row per phrase, with the boxes that are true of it."""
-    assert said.points is not None and said.heat is not None and said.features is not None  # noqa: PT018
-    rows: list[Numbers] = []
-    for each in zip(true, said.points, said.heat, said.features, clues.half(), vectors.half(), strict=True):
-        boxes, point, heat, features, *looked = each
-        about = {"absent": absent, "size": size, "features": features, "true": boxes, "heat": bool(heat.any())}
-        around = [box for box in boxes if pointing_hits([point], [box])[0]]
-        covered = covered_cells(around[0], size, len(heat)) if around else None
-        rows.append(about | {"hit": float(bool(around)), "covered": covered, "clues": looked[0], "vectors": looked[1]})
-    return rows
-
-
 def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, fold: np.ndarray) -> "Extent":
     """An extent fitted to the phrases whose points are right; and into the table, for all, boxes from fits to others.
 
@@ -165,21 +155,18 @@ def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, 
             side = grounder.config.visual.grid
             found[i] = extent_boxes(extent(*looked(np.array([i]))).view(side, side).numpy(), table["size"].iloc[i])[0]
     table["boxes"] = [boxes or [] for boxes in found]
-    table["matches"] = [_matches(*each) for each in zip(table["boxes"], table["true"], strict=True)]
+    table["matches"] = [  # no box matches where there is no true one
+        (box_iou(boxes, true) >= IOU).any(1).astype(float)
+        for boxes, true in zip(table["boxes"], table["true"], strict=True)
+    ]
     return fitted(np.ones(len(table), dtype=bool))
 
 
 def covered_cells(box: Box, size: tuple[int, int], side: int) -> np.ndarray:
     """The share of each of side * side cells of an image of (width, height) that a box covers, float32."""
-    (x, y, width, height), each = box, np.arange(side)
-    left, right, top, bottom = x / size[0], (x + width) / size[0], y / size[1], (y + height) / size[1]
-    across = np.clip(np.minimum(right * side, each + 1) - np.maximum(left * side, each), 0, 1)
-    down = np.clip(np.minimum(bottom * side, each + 1) - np.maximum(top * side, each), 0, 1)
+    each, shares = np.arange(side), []
+    for start, length, pixels in zip(box[:2], box[2:], size, strict=True):
+        first, last = start / pixels * side, (start + length) / pixels * side
+        shares.append(np.clip(np.minimum(last, each + 1) - np.maximum(first, each), 0, 1))
+    across, down = shares
     return np.outer(down, across).ravel().astype(np.float32)
-
-
-def _matches(boxes: Sequence[Box], true: Sequence[Box]) -> np.ndarray:
-    """(K) which boxes match any true one, 1 or 0."""
-    if not boxes or not true:
-        return np.zeros(len(boxes))
-    return (box_iou(boxes, true) >= IOU).any(1).astype(float)

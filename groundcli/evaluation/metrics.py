@@ -23,7 +23,6 @@ Overlap = Literal["union", "sum"]
 IOU = 0.5  # from which on boxes match
 LARGE = 0.9  # share of the image from which on the authors leave a predicted box out
 SMALL = 0.05  # and below which they leave a phrase out: a filter that their paper doesn't mention
-NO_BOX, NOT_VISUAL, SMALL_BOX = "no_box", "notvisual", "small_box"
 MISSES = {"hit": 0.0, "attention": 0.0, "iou": 0.0, "any_rank": np.inf, "merged_rank": np.inf}
 
 
@@ -64,13 +63,13 @@ def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> st
     phrases whose enclosing box covers less than 5 % of the image (`check_percent` in the authors' code).
     """
     if protocol == "authors" and phrase.category == "notvisual":
-        return NOT_VISUAL
+        return "notvisual"
     if not phrase.boxes:
-        return NO_BOX
+        return "no_box"
     if protocol == "authors":
         _, _, width, height = enclosing_box(phrase.boxes)
         if width / size[0] * (height / size[1]) < SMALL:
-            return SMALL_BOX
+            return "small_box"
     return ""
 
 
@@ -141,8 +140,8 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
         columns["boxes"] = np.array([len(boxes) for boxes in counted], dtype=float)
         columns |= dict(zip(("box_x", "box_y", "box_width", "box_height"), boxes[:, 0].T, strict=True))
         columns["iou"] = enclosing_iou(boxes, truth.boxes)
-        columns["any_rank"] = first_match(boxes, truth.boxes, IOU)
-        columns["merged_rank"] = first_match(boxes, enclosing_box(truth.boxes)[:, None], IOU)
+        columns["any_rank"] = first_match(boxes, truth.boxes)
+        columns["merged_rank"] = first_match(boxes, enclosing_box(truth.boxes)[:, None])
     if predicted.levels is not None:
         columns["level"] = predicted.levels
     if predicted.features is not None:
@@ -158,10 +157,8 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
 def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> np.ndarray:
     """Which points lie in any of a phrase's boxes, edges included (the authors' `isCorrectHit`): (N) bool.
 
-    Args:
-        points: (N, 2); none is NaN, and no hit.
-        boxes: (K, 4), or (N, K, 4) with other boxes for each point.
-        tolerance: pixels by which each side of each box is moved outwards first.
+    Of points (N, 2), where NaN is none, and no hit; boxes (K, 4), or (N, K, 4) with other ones for each point; and by
+    how many pixels each side of each box is moved outwards first.
     """
     point = np.asarray(points, dtype=float).reshape(-1, 1, 2)
     edges = corners(boxes)
@@ -178,13 +175,9 @@ def attention_correctness(
     The heat is that of all pixels of the heat map resized to the image, bilinear; none is made: the heat of a
     rectangle is r' H c, where r and c say how much the cells weigh in its rows and columns together.
 
-    A box holds the pixels from round(x) to round(x + width), the last one excluded, and so for y.
-
-    Args:
-        heat: (rows, columns) of cells, not negative, over the whole image.
-        boxes: (K, 4).
-        size: (width, height) of the image.
-        overlap: "union" counts a pixel once; "sum" once for each box over it, as the authors do: it may exceed 1.
+    Of cells (rows, columns), not negative, over an image of (width, height), and boxes (K, 4). A box holds the pixels
+    from round(x) to round(x + width), the last one excluded, and so for y. The overlap "union" counts a pixel once,
+    "sum" once for each box over it, as the authors do: it may exceed 1.
     """
     across, down = _summed_weights(size[0], heat.shape[1]), _summed_weights(size[1], heat.shape[0])
     total = down[-1] @ heat @ across[-1]
@@ -219,12 +212,12 @@ def enclosing_iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     return box_iou(enclosing_box(predicted)[:, None], enclosing_box(true)[:, None])[:, 0, 0]
 
 
-def first_match(ranked: np.ndarray, true: np.ndarray, iou: float = IOU) -> np.ndarray:
+def first_match(ranked: np.ndarray, true: np.ndarray) -> np.ndarray:
     """The rank, from 1, of the first of P phrases' boxes that matches any true one: R@k holds where it is at most k.
 
     Of boxes (P, A, 4), best first, and true ones (P, B, 4), of `stacked`: (P) float64, infinite where none matches.
     """
-    matches = (box_iou(ranked, true) >= iou).any(-1)  # (P, A)
+    matches = (box_iou(ranked, true) >= IOU).any(-1)  # (P, A)
     return np.where(matches.any(-1), matches.argmax(-1) + 1, np.inf)
 
 

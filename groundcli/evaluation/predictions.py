@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -91,30 +91,29 @@ class PredictionFile:
 
     def _take(self, said: Said) -> None:
         phrase = self._phrases[_key(said)]
-        score = _number(said.get("score", 1.0))
+        (score,) = _numbers([said.get("score", 1.0)], 1)
         boxes = said.get("boxes", [said["bbox"]] if "bbox" in said else [])
         for box, its_score in zip(boxes, said.get("scores", [score] * len(boxes)), strict=True):
             values, value = (box["bbox"], box["score"]) if isinstance(box, dict) else (box, its_score)
-            x, y, width, height = _numbers(values, 4)
-            phrase.boxes.append((_number(value), (x, y, width, height)))
-        point = said.get("point") or (said.get("keypoints") or [])[:2]
-        if point:
-            x, y = _numbers(point, 2)
-            phrase.points.append((x, y))
+            phrase.boxes.append((*_numbers([value], 1), _numbers(values, 4)))
+        if point := said.get("point") or (said.get("keypoints") or [])[:2]:
+            phrase.points.append(_numbers(point, 2))
         if "score" in said:
             phrase.scores.append(score)
 
     def _predicted(self, truth: Truth) -> Predicted:
-        phrases = [
-            self._of(truth.sample.name, number, caption, phrase)
-            for number, caption in enumerate(truth.captions)
-            for phrase in caption.phrases
+        name = truth.sample.name
+        asked = [
+            (number, caption, phrase) for number, caption in enumerate(truth.captions) for phrase in caption.phrases
         ]
-        self._missing.append(phrases.count(None))
-        self._asked = next(((truth.sample.name, p.text) for c in truth.captions for p in c.phrases), self._asked)
-        boxes = [[box for _, box in sorted(p.boxes, key=lambda b: -b[0])] if p else [] for p in phrases]
+        if asked:
+            self._asked = name, asked[0][-1].text
+        found = [self._of(name, *each) for each in asked]
+        self._missing.append(found.count(None))
+        phrases = [phrase or _Phrase([], [], [0.0]) for phrase in found]
+        boxes = [[box for _, box in sorted(phrase.boxes, key=lambda scored: -scored[0])] for phrase in phrases]
         points = [_point(phrase, best_first) for phrase, best_first in zip(phrases, boxes, strict=True)]
-        scores = [max(phrase.scores, default=np.nan) if phrase else 0.0 for phrase in phrases]
+        scores = [max(phrase.scores, default=np.nan) for phrase in phrases]
         return Predicted(np.array(points), boxes=boxes if self._has_boxes else None, scores=np.array(scores))
 
     def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Phrase | None:
@@ -137,7 +136,7 @@ def _objects(path: Path) -> Iterable[Said]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
-        return _lines(path, text)
+        return (_parsed(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
     try:
         if isinstance(whole, dict) and "annotations" in whole:
             return _with_names(whole["annotations"], whole)
@@ -150,13 +149,11 @@ def _objects(path: Path) -> Iterable[Said]:
         raise GroundcliError(f"{path}: its COCO ids don't fit together ({error!r})") from None
 
 
-def _lines(path: Path, text: str) -> Iterator[Said]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
+def _parsed(path: Path, number: int, line: str) -> Said:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
 
 
 def _with_names(objects: Iterable[Said], data: Mapping[str, Any]) -> list[Said]:
@@ -193,22 +190,16 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _point(phrase: _Phrase | None, boxes: Sequence[Box]) -> tuple[float, float]:
-    if phrase and phrase.points:
+def _point(phrase: _Phrase, best_first: Sequence[Box]) -> tuple[float, float]:
+    if phrase.points:
         return phrase.points[0]
-    if boxes:
-        x, y, width, height = boxes[0]
-        return x + width / 2, y + height / 2
-    return math.nan, math.nan
+    x, y, width, height = best_first[0] if best_first else [math.nan] * 4
+    return x + width / 2, y + height / 2
 
 
-def _number(value: Any) -> float:
-    return _numbers([value], 1)[0]
-
-
-def _numbers(values: Any, count: int) -> list[float]:
-    """So many finite numbers. Raises ValueError."""
-    numbers = [float(value) for value in values] if isinstance(values, list) else []
+def _numbers(values: Any, count: int) -> Any:
+    """A tuple of so many finite numbers. Raises ValueError."""
+    numbers = tuple(map(float, values)) if isinstance(values, list) else ()
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ValueError(f"expected {count} finite numbers, not {values!r}")
     return numbers

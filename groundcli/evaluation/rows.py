@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,6 @@ from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.options import MIN_SCORE, RuntimeName
 from groundcli.parallel import ahead, in_order, lanes
 
-if TYPE_CHECKING:
-    from groundcli.grounder import Grounder
-
 BATCH = 4  # images that a thread asks about together
 TEXTS = ["image", "file", "caption_text", "phrase", "true_boxes"]
 PHRASE = ["image", "file", "caption", "caption_text", "phrase", "start", "end", "category", "true_boxes"]
@@ -40,9 +37,8 @@ NUMBERS = [
     *("boxes", "box_x", "box_y", "box_width", "box_height", *FEATURES, *EVIDENCE),
 ]
 
-T = TypeVar("T")
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and knows how many there will be
-Batch = Sequence[tuple[Truth, Mapping[int, np.ndarray]]]  # images with their pixels by side
+Read = tuple[Truth, dict[int, np.ndarray]]  # an image with its pixels, by side
 
 
 class Evaluation(NamedTuple):
@@ -91,16 +87,14 @@ class Rows:
         self.skipped += truth.skipped
         protocol, tolerance = self.options.protocol, self.options.tolerance
         for system, predicted in (baselines(truth, tolerance) | predictions).items():
-            if system[0] == ABSENT:
-                missed = {"hit": np.zeros(len(truth.absent))}
-                columns = measure(truth, replace(predicted, points=None, boxes=None, heat=None), protocol, tolerance)
-            else:
-                missed, columns = {}, measure(truth, predicted, protocol, tolerance)
-            self._columns.setdefault(system, []).append(columns | missed)
             captions = truth.absent if system[0] == ABSENT else truth.captions
             if self.options.dataset == "coco_categories" and system[0] in (EVALUATED, ABSENT) and predicted.box_scores:
                 for caption, boxes, scores in zip(captions, predicted.boxes or (), predicted.box_scores, strict=True):
                     self.detections += [(self._images, caption.text, *said) for said in zip(boxes, scores, strict=True)]
+            if system[0] == ABSENT:  # wrong wherever it points
+                wrong = np.zeros(len(captions))
+                predicted = replace(predicted, points=None, chances=wrong, boxes=None, heat=None)
+            self._columns.setdefault(system, []).append(measure(truth, predicted, protocol, tolerance))
         for absent, captions in ((False, truth.captions), (True, truth.absent)):
             for number, caption in enumerate(captions):
                 said = truth.sample.name, str(truth.sample.image), number, caption.text
@@ -157,20 +151,18 @@ def collect(
     are measured. An image that can't be decoded is counted under the skipped reason `image_failed`.
     """
     rows, systems = Rows(options), [system, *([compared] if compared else [])]
-    sides = {asked.side for asked in systems if asked.side}
+    absent = draw_absent(samples) if options.absent else [[]] * len(samples)
 
-    absent = draw_absent(samples) if options.absent else [[] for _ in samples]
-
-    def read(pair: tuple[Sample, list[Caption]]) -> tuple[Truth, dict[int, np.ndarray]] | Sample:
+    def read(pair: tuple[Sample, list[Caption]]) -> Read | Sample:
         sample, missing = pair
         try:
             image = decode(sample.image)
         except BadInput:
             return sample
         truth = Truth.of(sample, image.size, options.protocol, missing)
-        return truth, {side: resize(image, side) for side in sides}
+        return truth, {side: resize(image, side) for side in {asked.side for asked in systems} if side}
 
-    def scored() -> Iterator[tuple[Truth, dict[int, np.ndarray]]]:
+    def scored() -> Iterator[Read]:
         for image in ahead(read, zip(progress(samples, len(samples)), absent, strict=True), 2 * BATCH):
             if isinstance(image, Sample):
                 rows.skip(image, "image_failed")
@@ -179,24 +171,20 @@ def collect(
             else:
                 rows.skipped += image[0].skipped
 
-    def answer(batch: Batch) -> tuple[list[Truth], list[list[Predictions]]]:
+    def answer(batch: Sequence[Read]) -> tuple[list[Truth], list[list[Predictions]]]:
         truths = [truth for truth, _ in batch]
         return truths, [asked([pixels[asked.side] for _, pixels in batch if asked.side], truths) for asked in systems]
 
-    threads = max(asked.threads for asked in systems)
+    threads, images = max(asked.threads for asked in systems), scored()
+    batches = iter(lambda: list(islice(images, BATCH)), [])
     with lanes(threads) as pool:
-        for truths, answers in in_order(lambda batch: pool.submit(answer, batch), _batches(scored()), threads):
+        for truths, answers in in_order(lambda batch: pool.submit(answer, batch), batches, threads):
             for truth, predictions, *others in zip(truths, *answers, strict=True):
                 for (group, name), predicted in (pair for other in others for pair in other.items()):
                     if group == EVALUATED:
                         predictions[COMPARED, name] = replace(predicted, levels=None)  # they may have other names
                 rows.add(truth, predictions)
     return rows
-
-
-def _batches(items: Iterator[T]) -> Iterator[list[T]]:
-    while batch := list(islice(items, BATCH)):
-        yield batch
 
 
 def evaluate(
@@ -227,7 +215,7 @@ def evaluate(
         check_report(options.report)
     samples = data.load(options.dataset, options.data, options.split)
 
-    def load(weights: str, settings: Sequence[str]) -> tuple["Grounder", dict[str, Any]]:
+    def load(weights: str, settings: Sequence[str], alone: bool = False) -> tuple[System, dict[str, Any]]:
         from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
 
         runtime: RuntimeName = "torch" if options.ablations else options.runtime
@@ -238,18 +226,15 @@ def evaluate(
         if grounder.loaded.untrained:
             warn_untrained(grounder.loaded.name)
             about["untrained"] = True
-        return grounder, about
+        ablations = options.ablations and not alone
+        return GrounderSystem(grounder, grounder.loaded.name, options.encode, ablations, alone), about
 
-    compared = None
-    if options.compare:
-        other, about_other = load(options.compare, ())
-        compared = GrounderSystem(other, about_other["weights"], options.encode, alone=True)
+    compared, about_other = load(options.compare, (), alone=True) if options.compare else (None, {})
     if options.predictions:
         system: System = PredictionFile(options.predictions)
         about: dict[str, Any] = {"weights": system.name, "sha256": sha256(options.predictions)}
     else:
-        grounder, about = load(options.weights, options.settings)
-        system = GrounderSystem(grounder, about["weights"], options.encode, options.ablations)
+        system, about = load(options.weights, options.settings)
         about["boxes"] = options.boxes
     collected = collect(samples, options, system, compared, progress)
     rows, now = collected.table(system.levels), datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -67,38 +67,30 @@ def summarize(rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOption
     for (group, system), table in systems.items():
         if group != ABSENT:
             groups.setdefault(group, {})[system] = _numbers(table)
-    (name,), others = groups[EVALUATED], groups.get(COMPARED, {})
-    evaluated, center = systems[EVALUATED, name], systems[BASELINES, CENTER]
-    unknown = {"attention_correctness": None, "iou_accuracy": None, **dict.fromkeys(RECALLS)}
-    main = {**unknown, "levels": {}, "levels_by_category": {}, **groups[EVALUATED][name]}
-    pointing = {
-        **main.get("pointing", {"accuracy": None, "ci95": None, "macro": None}),
-        **{point: groups[BASELINES][point]["pointing"]["accuracy"] for point in (CENTER, RANDOM)},
-        "by_category": _by_category(evaluated, center),
-        **({"tolerance": options.tolerance} if options.tolerance else {}),
-    }
+    ((name, ours),) = groups[EVALUATED].items()
+    evaluated = systems[EVALUATED, name]
+    nothing: Numbers = {"pointing": dict.fromkeys(("accuracy", "ci95", "macro")), "attention_correctness": None}
+    nothing |= {"iou_accuracy": None, **dict.fromkeys(RECALLS), "levels": {}, "levels_by_category": {}}
+    main = nothing | ours
+    main["pointing"] |= {point: groups[BASELINES][point]["pointing"]["accuracy"] for point in (CENTER, RANDOM)}
+    main["pointing"] |= {"by_category": _by_category(evaluated, systems[BASELINES, CENTER])}
+    main["pointing"] |= {"tolerance": options.tolerance} if options.tolerance else {}
     summary = {
         "protocol": options.protocol,
         "encode": options.encode,
         "images": evaluated["image"].nunique(),
         "phrases": len(evaluated),
         "skipped": dict(sorted(skipped.items())),
-        "pointing": pointing,
-        **{key: value for key, value in main.items() if key != "pointing"},
+        **main,
         **{group: groups[group] for group in (BASELINES, BOX_METHODS, ABLATIONS) if group in groups},
     }
-    for other, numbers in others.items():
+    for other, numbers in groups.get(COMPARED, {}).items():
         summary["compared"] = numbers | {"difference": _difference(evaluated, systems[COMPARED, other])}
-    if evaluated["score"].between(0, 1).all() and evaluated["hit"].notna().all():
+    if _are_probabilities(evaluated):
         summary["calibration"] = calibration_summary(evaluated)
     if (ABSENT, name) in systems:
         summary["presence"] = presence_summary(evaluated, systems[ABSENT, name])
     return summary
-
-
-def of_group(rows: pd.DataFrame, group: str) -> pd.DataFrame:
-    """The rows of a group of systems."""
-    return rows[rows["group"] == group].reset_index(drop=True)
 
 
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
@@ -181,36 +173,37 @@ def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
     present one scores higher, with its interval over images; then the shares of either that score above 0.5, and how
     many absent ones there were. "calibration" is the `reliability` of all together, where an absent phrase is a miss.
     """
-    images = {name: number for number, name in enumerate(pd.unique(pd.concat([present["image"], absent["image"]])))}
-    wins = np.zeros((len(images), len(images)))  # of the present phrases of one over the absent ones of another
-    sizes = np.zeros((2, len(images)))
-    scores = [dict([*table.groupby("image", observed=True)["score"]]) for table in (present, absent)]
-    for which, table in enumerate(scores):
-        for name, values in table.items():
-            sizes[which, images[name]] = len(values)
-    for other, theirs in scores[1].items():
-        ordered = np.sort(theirs)
-        for name, ours in scores[0].items():
-            below = np.searchsorted(ordered, ours, "left") + np.searchsorted(ordered, ours, "right")
-            wins[images[name], images[other]] = below.sum() / 2  # an equal score is half a win
+    together = pd.concat([present, absent])
+    images, known = pd.factorize(together["image"])
+    ours, theirs, count = images[: len(present)], images[len(present) :], len(known)
+    wins = np.zeros((count, count))  # of the present phrases of one image over the absent ones of another
+    for image in np.unique(theirs):
+        ordered = np.sort(absent["score"].to_numpy()[theirs == image])
+        below = np.searchsorted(ordered, present["score"], "left") + np.searchsorted(ordered, present["score"], "right")
+        wins[:, image] = np.bincount(ours, below, count) / 2  # an equal score is half a win
+    sizes = [np.bincount(numbers, minlength=count) for numbers in (ours, theirs)]
 
     def area(drawn: np.ndarray) -> float:
-        weights = np.bincount(drawn, minlength=len(images))
-        return float(weights @ wins @ weights / max(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
+        weights = np.bincount(drawn, minlength=count)
+        return float(weights @ wins @ weights / np.maximum(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
 
-    everyone, draw = np.arange(len(images)), np.random.default_rng(0)
-    areas = [area(draw.choice(everyone, len(everyone))) for _ in range(RESAMPLES)]
+    draw = np.random.default_rng(0)
+    areas = [area(draw.choice(count, count)) for _ in range(RESAMPLES)]
     summary: Numbers = {
-        "auroc": area(everyone),
+        "auroc": area(np.arange(count)),
         "ci95": [float(end) for end in np.percentile(areas, (2.5, 97.5))],
         "present_above_half": float((present["score"] > 0.5).mean()),
         "absent_above_half": float((absent["score"] > 0.5).mean()),
         "absent": len(absent),
     }
-    together = pd.concat([present, absent])
-    if together["score"].between(0, 1).all() and together["hit"].notna().all():
+    if _are_probabilities(together):
         summary["calibration"] = reliability(together["score"].to_numpy(), together["hit"].to_numpy())
     return summary
+
+
+def _are_probabilities(rows: pd.DataFrame) -> bool:
+    """Whether scores can be, and it is known which of them are right."""
+    return bool(rows["score"].between(0, 1).all() and rows["hit"].notna().all())
 
 
 def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, Box, float]]) -> Numbers:
@@ -219,14 +212,14 @@ def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, B
     Asked for are, in each image, its own categories and as many others, so that a box of what isn't there counts
     against it. `rows` name the true boxes, in the order of the images' numbers in `detections`.
     """
-    evaluated = of_group(rows, EVALUATED)
-    numbers = {name: number for number, name in enumerate(evaluated["image"].unique())}
+    evaluated = rows[rows["group"] == EVALUATED]
+    images = pd.factorize(evaluated["image"])[0]
     names = sorted({*evaluated["phrase"], *(name for _, name, *_ in detections)})
     category = {name: number for number, name in enumerate(names, start=1)}
     true = [
-        {"image_id": numbers[row.image], "category_id": category[row.phrase], "bbox": box, "iscrowd": 0}
-        for row in evaluated.itertuples()
-        for box in json.loads(row.true_boxes)
+        {"image_id": image, "category_id": category[name], "bbox": box, "iscrowd": 0, "area": box[2] * box[3]}
+        for image, name, boxes in zip(images.tolist(), evaluated["phrase"], evaluated["true_boxes"], strict=True)
+        for box in json.loads(boxes)
     ]
     found = [
         {"image_id": image, "category_id": category[name], "bbox": [float(side) for side in box], "score": float(score)}
@@ -235,9 +228,9 @@ def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, B
     with redirect_stdout(io.StringIO()):  # pycocotools prints
         data = COCO()
         data.dataset = {
-            "images": [{"id": number} for number in numbers.values()],
+            "images": [{"id": number} for number in range(images.max() + 1)],
             "categories": [{"id": number} for number in category.values()],
-            "annotations": [{"id": i, "area": t["bbox"][2] * t["bbox"][3], **t} for i, t in enumerate(true, start=1)],
+            "annotations": [{"id": number, **one} for number, one in enumerate(true, start=1)],
         }
         data.createIndex()
         judge = COCOeval(data, data.loadRes(found), "bbox")
@@ -256,11 +249,10 @@ def fit(features: np.ndarray, hits: np.ndarray, counts: np.ndarray | None = None
     Of features (P, F), of `answer.PhraseHeat`, and hits (P), 1 or 0: 1 + F numbers for `heat.probability`. Phrases
     without heat are left out; `counts` (P) says how much each counts, one where it is None.
     """
-    counts = np.ones(len(hits)) if counts is None else counts * len(counts) / counts.sum()
-    some = np.isfinite(features).all(1)
+    some, counts = np.isfinite(features).all(1), np.ones(len(hits)) if counts is None else counts
     mean, deviation = features[some].mean(0), features[some].std(0) + 1e-9
     inputs, right = np.column_stack([np.ones(some.sum()), (features[some] - mean) / deviation]), hits[some] > 0
-    weights = counts[some]
+    weights = (counts * len(counts) / counts.sum())[some]
     targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
 
     def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
@@ -294,10 +286,10 @@ def cross_validated(
     """
     if int(images.max()) + 1 < FOLDS:
         return None
-    out, fold = np.zeros(len(hits)), folds(images)
+    out, fold, counts = np.zeros(len(hits)), folds(images), np.ones(len(hits)) if counts is None else counts
     for left_out in (fold == k for k in range(FOLDS)):
-        known = None if counts is None else counts[~left_out]
-        out[left_out] = probability(features[left_out], fit(features[~left_out], hits[~left_out], known))
+        calibration = fit(features[~left_out], hits[~left_out], counts[~left_out])
+        out[left_out] = probability(features[left_out], calibration)
     return out
 
 
@@ -321,8 +313,6 @@ def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:
 def calibration_summary(evaluated: pd.DataFrame) -> Numbers:
     """Reliability of scores, from 0 to 1: as they are, and calibrated on other images of these."""
     features, hits = inputs(evaluated)
-    summary = {"score": reliability(evaluated["score"].to_numpy(), hits)}
     validated = cross_validated(features, hits, evaluated["image"].cat.codes.to_numpy()) if features.size else None
-    if validated is not None:
-        summary["cross_validated"] = reliability(validated, hits)
-    return summary
+    scores = {"score": evaluated["score"].to_numpy(), "cross_validated": validated}
+    return {name: reliability(values, hits) for name, values in scores.items() if values is not None}

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,22 +54,13 @@ class GrounderSystem:
         ablations: bool = False,
         alone: bool = False,
     ):
-        """Args:
-        grounder: points.
-        name: of its weights.
-        encode: whether a phrase is read within its whole caption, or alone.
-        ablations: whether to run them.
-        alone: nothing beside the grounder itself.
-        """
-        config = grounder.config
-        self.name = name
+        """Of a grounder, and the name of its weights; `alone` gives nothing beside what the grounder itself says."""
+        self.grounder, self.name = grounder, name
         self.threads = cores() if grounder.on_cpu else 1
-        self.side: int = config.visual.image_size
-        self.levels: Sequence[str] = config.visual.levels
-        self.grounder = grounder
-        self._grounders = {(EVALUATED, name): self.grounder}
-        if ablations:
-            self._grounders |= {(ABLATIONS, way): other for way, other in fusions(self.grounder).items()}
+        self.side: int = grounder.config.visual.image_size
+        self.levels: Sequence[str] = grounder.config.visual.levels
+        ways = fusions(grounder) if ablations else {}
+        self._grounders = {(EVALUATED, name): grounder} | {(ABLATIONS, way): other for way, other in ways.items()}
         self._encode, self._ablations, self._alone = encode, ablations, alone
 
     def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
@@ -83,25 +75,20 @@ class GrounderSystem:
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
-        boxes, heat, predictions = _Boxes(truth.size, self.grounder.reading()), {}, {}
-        present = sum(len(caption.phrases) for caption in captions)
-        absent: Predictions = {}
-        for system, grounder in self._grounders.items():
-            found = grounder.phrase_heat(image, [*captions, *truth.absent], text)  # in one go, as an image costs most
-            heat[system], rest = (
-                PhraseHeat(*(of[part] for of in found)) for part in (np.s_[:present], np.s_[present:])
-            )
-            predictions[system] = boxes.predicted(heat[system])
-            if truth.absent and grounder is self.grounder:
-                absent[ABSENT, self.name] = boxes.predicted(rest)
-        predictions |= absent
+        boxes = _Boxes(truth.size, self.grounder.reading())
+        # In one go, as an image costs most.
+        heat = {key: it.phrase_heat(image, [*captions, *truth.absent], text) for key, it in self._grounders.items()}
+        present, absent = np.s_[: len(truth.phrases)], np.s_[len(truth.phrases) :]
+        predictions = {system: boxes.predicted(_part(found, present)) for system, found in heat.items()}
+        whole, ours = heat[EVALUATED, self.name], predictions[EVALUATED, self.name]
+        if truth.absent:
+            predictions[ABSENT, self.name] = boxes.predicted(_part(whole, absent))
         if self._alone:
             return predictions
-        found, scores = heat[EVALUATED, self.name], predictions[EVALUATED, self.name].scores
         predictions |= {
-            (BOX_METHODS, method): Predicted(boxes=[one[0] for one in boxes.by(method, found, scores)])
+            (BOX_METHODS, method): Predicted(boxes=boxes.by(method, _part(whole, present), ours.scores)[0])
             for method in METHODS
-            if method != "extents" or found.extents.size
+            if method != "extents" or whole.extents.size
         }
         # What whole sentences say of each of their phrases.
         sentences = self.grounder.sentence_heat(image, [caption.text for caption in truth.captions])
@@ -111,10 +98,13 @@ class GrounderSystem:
         predictions[BASELINES, SENTENCE_REGION] = in_regions
         if self._ablations:
             alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
-            of_each = PhraseHeat(*(values[caption_of] for values in sentences))
-            predictions[ABLATIONS, SENTENCE] = boxes.predicted(of_each, scored=False)
+            predictions[ABLATIONS, SENTENCE] = boxes.predicted(_part(sentences, caption_of), scored=False)
             predictions[ABLATIONS, ALONE] = boxes.predicted(alone, scored=False)
         return predictions
+
+
+def _part(found: PhraseHeat, which: slice | np.ndarray) -> PhraseHeat:
+    return PhraseHeat(*(values[which] for values in found))
 
 
 class _Boxes:
@@ -129,21 +119,22 @@ class _Boxes:
         maps = found.maps
         points = np.where(maps.max((1, 2), initial=0)[:, None] > 0, peak(maps, self._size), np.nan)
         scores = self._reading.scores(found) if scored else None
-        boxed = self.by(self._reading.boxes or DEFAULT, found, scores)
-        boxes, box_scores = [one[0] for one in boxed], [one[1] for one in boxed]
-        features, levels = (found.features, found.levels) if scored else (None, None)
-        return Predicted(points, None, boxes, maps, box_scores, scores, features, levels)
+        boxes, box_scores = self.by(self._reading.boxes or DEFAULT, found, scores)
+        said = Predicted(points, boxes=boxes, heat=maps, box_scores=box_scores)
+        return replace(said, scores=scores, features=found.features, levels=found.levels) if scored else said
 
-    def by(self, method: Method, found: PhraseHeat, scores: np.ndarray | None = None) -> list[Boxes]:
-        """Boxes of each phrase, with their scores."""
-        out, said = [], np.zeros(len(found.maps)) if scores is None else scores
-        for heat, extent, score in zip(found.maps, found.extents, said.tolist(), strict=True):
+    def by(
+        self, method: Method, found: PhraseHeat, scores: np.ndarray | None
+    ) -> tuple[list[list[Box]], list[list[float]]]:
+        """The boxes of each phrase, and their scores."""
+        boxed, scores = [], np.zeros(len(found.maps)) if scores is None else scores
+        for heat, extent, score in zip(found.maps, found.extents, scores.tolist(), strict=True):
             key = method, heat.tobytes(), extent.tobytes(), score
             if key not in self._known:
                 calibration = self._reading.box_calibration
                 self._known[key] = find_boxes(method, heat, extent, self._size, score, calibration)
-            out.append(self._known[key])
-        return out
+            boxed.append(self._known[key])
+        return [boxes for boxes, _ in boxed], [scores for _, scores in boxed]
 
 
 # --- The paper's ablations that need no training: other ways from the same levels and words to a heat map
@@ -160,11 +151,8 @@ def variant(grounder: "Grounder", **changes: Any) -> "Grounder":
 def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
     """By names: each level alone, the level that fits a word best (the paper's), and all levels averaged alike."""
     levels = grounder.config.visual.levels
-    single = {
-        f"{level} alone": variant(grounder, fusion="average", level_weights=tuple(float(x == level) for x in levels))
-        for level in levels
-    }
-    return single | {
+    alone = {f"{level} alone": tuple(float(other == level) for other in levels) for level in levels}
+    return {name: variant(grounder, fusion="average", level_weights=weights) for name, weights in alone.items()} | {
         BEST: variant(grounder, fusion="best"),
         "levels averaged": variant(grounder, fusion="average", level_weights=()),
         "levels averaged, weighted": variant(grounder, fusion="average"),
@@ -177,22 +165,17 @@ def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
 def baselines(truth: Truth, tolerance: float) -> Predictions:
     """The image's centre, the whole image as a box, and a point drawn evenly from the image."""
     count, (width, height) = len(truth.phrases), truth.size
-    center = Predicted(np.tile([width / 2, height / 2], (count, 1)))
     chances = [random_hit_probability(phrase.boxes, truth.size, tolerance) for phrase in truth.phrases]
     return {
-        (BASELINES, CENTER): center,
+        (BASELINES, CENTER): Predicted(np.tile([width / 2, height / 2], (count, 1))),
         (BASELINES, WHOLE_IMAGE): Predicted(boxes=[[(0.0, 0.0, float(width), float(height))]] * count),
         (BASELINES, RANDOM): Predicted(chances=np.array(chances)),
     }
 
 
 def random_hit_probability(boxes: ArrayLike, size: tuple[int, int], tolerance: float = 0) -> float:
-    """Probability that a point drawn evenly from the image lies in any box: the share of the image under boxes.
-
-    Args:
-        boxes: (K, 4), (x, y, width, height) in pixels of the image; what lies outside it doesn't count.
-        size: (width, height) of the image.
-        tolerance: pixels by which each side of each box is moved outwards first.
+    """Probability that a point drawn evenly from an image of (width, height) lies in any of boxes (K, 4), each side of
+    which is moved outwards first by `tolerance` pixels: the share of the image under them.
     """
     grown = np.asarray(boxes, dtype=float).reshape(-1, 4) + tolerance * np.array([-1, -1, 2, 2])
     return covered_area(grown, size) / (size[0] * size[1])
@@ -201,13 +184,8 @@ def random_hit_probability(boxes: ArrayLike, size: tuple[int, int], tolerance: f
 def largest_region(heat: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float, float], Box]:
     """The largest region of connected cells (4 neighbours) with at least half of the highest heat.
 
-    Args:
-        heat: (M, M), not negative, over the whole image.
-        size: (width, height) of the image.
-
-    Returns:
-        The centre of its hottest cell, and the box around its cells; in pixels of the image. Without heat, the centre
-        and the whole image.
+    Of cells (M, M), not negative, over an image of (width, height): the centre of its hottest cell and the box around
+    its cells, in pixels of the image. Without heat, the centre and the whole image.
     """
     if not heat.max() > 0:
         return (size[0] / 2, size[1] / 2), (0, 0, *size)
@@ -215,6 +193,5 @@ def largest_region(heat: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float
     inside = regions == np.bincount(regions.ravel())[1:].argmax() + 1
     wide, high = size[0] / heat.shape[1], size[1] / heat.shape[0]
     y, x = divmod(int(np.where(inside, heat, -1).argmax()), heat.shape[1])
-    ys, xs = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
-    box = (xs[0] * wide, ys[0] * high, len(xs) * wide, len(ys) * high)
-    return ((x + 0.5) * wide, (y + 0.5) * high), box
+    ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return ((x + 0.5) * wide, (y + 0.5) * high), (xs[0] * wide, ys[0] * high, len(xs) * wide, len(ys) * high)

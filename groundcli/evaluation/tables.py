@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from groundcli.data.images import decode
 from groundcli.errors import UsageError
-from groundcli.evaluation.summary import confidence, of_group
+from groundcli.evaluation.summary import confidence
 from groundcli.evaluation.systems import BEST, CENTER, EVALUATED, RANDOM, SENTENCE_REGION, WHOLE_IMAGE
 from groundcli.files import replacing
 from groundcli.output.overlays import area, color, draw_box, draw_marker, scaled
@@ -91,14 +91,14 @@ def tables(summary: Numbers) -> list[Table]:
         (name, _percent(numbers["accuracy"]), _percent(numbers["center"]), f"{numbers['phrases']:,}")
         for name, numbers in summary["pointing"]["by_category"].items()
     ]
-    errors = [(CALIBRATIONS[name], _percent(found["ece"])) for name, found in calibrations(summary).items()]
+    errors = [(name, _percent(found["ece"])) for name, found in calibrations(summary).items()]
     counts = {**summary["skipped"], **{f"prediction {k}": n for k, n in summary.get("predictions", {}).items()}}
     choosing = {"": summary}  # between levels: the system itself, and the paper's way
     if BEST in summary.get("ablations", {}):
         choosing[f", {BEST}"] = summary["ablations"][BEST]
     shown = [
         _overall(summary),
-        _presence(summary.get("presence", {})),
+        *([_presence(summary["presence"])] if "presence" in summary else []),
         *(_systems(first, summary[group]) for group, first in GROUPS.items() if group in summary),
         *([_difference(summary, summary["compared"])] if "compared" in summary else []),
         Table(("pointing by category", "%", "centre %", "phrases"), categories),
@@ -146,14 +146,12 @@ def _overall(summary: Numbers) -> Table:
 
 
 def calibrations(summary: Numbers) -> dict[str, Numbers]:
-    """The reliability of every kind of score that was measured, by the keys of `CALIBRATIONS`."""
-    presence = summary.get("presence", {}).get("calibration")
-    return {**summary.get("calibration", {}), **({"presence": presence} if presence else {})}
+    """The reliability of every kind of score that was measured, by what it is called."""
+    found = {**summary.get("calibration", {}), "presence": summary.get("presence", {}).get("calibration")}
+    return {CALIBRATIONS[name]: numbers for name, numbers in found.items() if numbers}
 
 
 def _presence(numbers: Numbers) -> Table:
-    if not numbers:
-        return Table((), [])
     rows = [
         ("area under the ROC curve", _percent(numbers["auroc"]), _interval(numbers["ci95"])),
         ("absent phrases that score above 0.5", _percent(numbers["absent_above_half"]), f"{numbers['absent']:,} asked"),
@@ -164,7 +162,7 @@ def _presence(numbers: Numbers) -> Table:
 
 def _ranks(recall: Numbers) -> list[str]:
     """Which R@k say something."""
-    return ["R@1", "R@5", "R@10"] if recall["most_boxes"] > FEW_BOXES else ["R@1", "R@5"]
+    return ["R@1", "R@5", "R@10"] if recall.get("most_boxes", 0) > FEW_BOXES else ["R@1", "R@5"]
 
 
 def _systems(first: str, systems: Mapping[str, Numbers]) -> Table:
@@ -175,17 +173,10 @@ def _systems(first: str, systems: Mapping[str, Numbers]) -> Table:
 
 def _cells(numbers: Numbers) -> list[str]:
     pointing, recall, merged = (numbers.get(key, {}) for key in ("pointing", "box_recall", "box_recall_merged"))
-    shown = _ranks(recall) if recall else []
-    return [
-        _percent(pointing.get("accuracy")),
-        _range(pointing.get("ci95")),
-        _percent(numbers.get("attention_correctness")),
-        _percent(numbers.get("iou_accuracy")),
-        _percent(recall.get("R@1")),
-        _range(recall.get("ci95")),
-        *(_percent(recall[rank]) if rank in shown else "" for rank in ("R@5", "R@10")),
-        _percent(merged.get("R@1")),
-    ]
+    heat = [_percent(numbers.get(key)) for key in ("attention_correctness", "iou_accuracy")]
+    shares = [_percent(recall.get(rank) if rank in _ranks(recall) else None) for rank in ("R@1", "R@5", "R@10")]
+    accuracy = _percent(pointing.get("accuracy")), _range(pointing.get("ci95"))
+    return [*accuracy, *heat, shares[0], _range(recall.get("ci95")), *shares[1:], _percent(merged.get("R@1"))]
 
 
 def _difference(ours: Numbers, theirs: Numbers) -> Table:
@@ -246,7 +237,7 @@ def write_page(out: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> Pat
         if by_category := summary["pointing"]["by_category"]:
             parts["bars"] = _bars(by_category)
         parts["reliability"] = [
-            (CALIBRATIONS[name], f"{100 * numbers['ece']:.1f}", _reliability(numbers["bins"]))
+            (name, f"{100 * numbers['ece']:.1f}", _reliability(numbers["bins"]))
             for name, numbers in calibrations(summary).items()
         ]
         parts["cases"] = {"Surest misses": surest(rows, False), "Surest hits": surest(rows, True)}
@@ -268,7 +259,7 @@ def surest(rows: pd.DataFrame, right: bool) -> list[tuple[Any, str]]:
 
     Each is a row of the table with a `confidence`, and a picture, a JPEG as a data URL.
     """
-    evaluated = of_group(rows, EVALUATED)
+    evaluated = rows[rows["group"] == EVALUATED].reset_index(drop=True)
     evaluated["confidence"] = confidence(evaluated)  # NaN, where the system doesn't say, comes last
     cases = evaluated[(evaluated["hit"] > 0) == right].sort_values("confidence", ascending=False, kind="stable")
     return [(case, _picture(case)) for case in cases.drop_duplicates("image").head(EACH).itertuples()]

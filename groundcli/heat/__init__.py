@@ -54,15 +54,9 @@ def _positions(pixels: int, cells: int) -> np.ndarray:
 def peak(heatmaps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The pixel of the most heat once a heat map is resized to its image (paper, section 4).
 
-    Only turning pixels are looked at (see above).
-
-    Args:
-        heatmaps: (P, M, M), any float type; P may be 0.
-        size: (width, height) of the image.
-
-    Returns:
-        (P, 2) float32 points (x, y): whole pixels of the image, from 0 to (width - 1, height - 1); the first in
-        reading order where several pixels have the most heat.
+    Of heat maps (P, M, M), any float type, on an image of (width, height): (P, 2) float32 points (x, y), whole pixels
+    from 0 to (width - 1, height - 1); the first in reading order where several have the most heat. Only turning pixels
+    are looked at (see above).
     """
     width, height = size
     cells = heatmaps.astype(np.float32)
@@ -85,23 +79,19 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
     Without a box, the pixels whose heat is at least half of the maximum and that are connected with the hottest one (4
     neighbours).
 
-    Args:
-        heatmap: (M, M), non-negative, over the whole image.
-        size: (width, height) of the image.
-        box: (x, y, width, height) in pixels of the image; it is taken as whole pixels, one at the least.
-
-    Returns:
-        (height, width) bool, in Fortran order, as RLE needs it; none without a box and without any heat.
+    Of a heat map (M, M), not negative, on an image of (width, height), and a box in pixels of it, which is taken as
+    whole pixels, one at the least: (height, width) bool, in Fortran order, as RLE needs it; without a box and without
+    any heat, none.
     """
     heat = resize(heatmap, size)
-    if box is None and not heat.max() > 0:
-        return np.zeros_like(heat, dtype=bool)
+    out = np.zeros_like(heat, dtype=bool)
     if box is None:
         from scipy import ndimage  # here, as it takes a third of a second to import
 
-        regions, _ = ndimage.label(heat >= HOT * heat.max())
-        return np.asarray(regions == regions[np.unravel_index(heat.argmax(), heat.shape)], order="F")
-    out = np.zeros_like(heat, dtype=bool)
+        regions, _ = ndimage.label((heat > 0) & (heat >= HOT * heat.max()))
+        hottest = regions[np.unravel_index(heat.argmax(), heat.shape)]
+        out[:] = (regions == hottest) & (hottest > 0)
+        return out
     left, top, right, bottom = whole_pixels(box, size)
     inside = heat[top:bottom, left:right]
     sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
@@ -129,14 +119,9 @@ EVIDENCE = tuple(f"{which}_{name}" for which in ("head", "mean") for name in MEA
 
 
 def features(heatmaps: np.ndarray) -> np.ndarray:
-    """What tells right points from wrong ones best, of heat maps of one side.
+    """What tells right points from wrong ones best, of heat maps (P, M, M), not negative: (P, 2) float64.
 
-    Args:
-        heatmaps: (P, M, M), not negative.
-
-    Returns:
-        (P, 2) float64: logarithm of the highest heat, and the share of all heat within M // 8 cells of it; the
-        logarithm is -inf, the share 0, where there is no heat.
+    Logarithm of the highest heat, and the share of all heat within M // 8 cells of it; without heat -inf and 0.
     """
     maps = heatmaps.astype(np.float64)
     side = maps.shape[-1]
@@ -152,12 +137,8 @@ def features(heatmaps: np.ndarray) -> np.ndarray:
 def probability(features: np.ndarray, calibration: Sequence[float]) -> np.ndarray:
     """Platt's scaling (1999): the logistic function of a constant and one factor per feature.
 
-    Args:
-        features: (P, F), of `features`, with evidence beside it where the calibration has factors for it.
-        calibration: constant, then the factors.
-
-    Returns:
-        (P) probabilities that the thing is there and the point is in its box; 0 where there is no heat.
+    Of features (P, F), with evidence beside them where the calibration has factors for it, and that constant and those
+    factors: (P) probabilities that the thing is there and the point is in its box; 0 where there is no heat.
     """
     constant, *factors = calibration
     some = np.isfinite(features).all(1)

@@ -2,28 +2,20 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from groundcli.data import Box
 from groundcli.heat import probability, whole_pixels
+from groundcli.heat.authors_boxes import authors_boxes
 
-
-class Shares(NamedTuple):
-    """How much of the peak's heat a box reaches out to: to the left and right, up, and down."""
-
-    across: float
-    up: float
-    down: float
-
-
-# Heat sits in the upper part of most things, people above all: a box reaches down further than up.
-SHARES = Shares(0.50, 0.50, 0.20)
+# How much of the peak's heat a box reaches out to: to the left and right, up, and down. Heat sits in the upper part of
+# most things, people above all: a box reaches down further than up.
+SHARES = (0.50, 0.50, 0.20)
 # A box for each multiple of the shares, with the share of validation phrases that it matched (IoU >= 0.5). These
 # numbers are from Flickr30k Entities' validation split; `benchmarks/boxes.py` finds them again.
 MULTIPLES = {1.0: 0.42, 1.4: 0.38, 0.6: 0.35, 0.3: 0.28, 1.8: 0.20}
-
 
 Method = Literal["extents", "sides", "authors"]
 Boxes = tuple[list[Box], list[float]]
@@ -74,7 +66,7 @@ def extent_boxes(extent: np.ndarray, size: tuple[int, int]) -> Boxes:
 
 
 def boxes_at(heatmap: np.ndarray, size: tuple[int, int], shares: np.ndarray) -> list[Box]:
-    """The box of each row of shares (K, 3), as `Shares` has them, each under 1; none for a flat heat map."""
+    """The box of each row of shares (K, 3), as `SHARES` has them, each under 1; none for a flat heat map."""
     heat = np.asarray(heatmap, dtype=np.float64)
     top = heat.max()
     if not top > heat.min():
@@ -85,15 +77,15 @@ def boxes_at(heatmap: np.ndarray, size: tuple[int, int], shares: np.ndarray) -> 
     columns, boxes = heat.max(0), []
     for across, up, down in shares.tolist():
         left, right = _sides(columns, column, across, across)
-        above, below = _sides(_hottest(heat, left, right), row, up, down)
-        left, right = _sides(_hottest(heat.T, above, below), column, across, across)
+        above, below = _sides(heat[:, _between(left, right)].max(1), row, up, down)
+        left, right = _sides(heat[_between(above, below)].max(0), column, across, across)
         boxes.append((left * to_x, above * to_y, (right - left) * to_x, (below - above) * to_y))
     return boxes
 
 
-def _hottest(heat: np.ndarray, start: float, end: float) -> np.ndarray:
-    """The maximum of each row of (M, M) over the columns whose centres lie between two sides: (M)."""
-    return np.asarray(heat[:, math.ceil(start - 0.5) : math.floor(end + 0.5)].max(1))
+def _between(start: float, end: float) -> slice:
+    """The cells whose centres lie between two sides."""
+    return slice(math.ceil(start - 0.5), math.floor(end + 0.5))
 
 
 def _sides(heat: np.ndarray, peak: int, before: float, after: float) -> tuple[float, float]:
@@ -112,18 +104,12 @@ def _reach(heat: Sequence[float], share: float) -> float:
     return len(heat) - 0.5
 
 
-def _authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> Boxes:
-    from groundcli.heat.authors_boxes import authors_boxes  # here, as SciPy takes a third of a second to import
-
-    return authors_boxes(heatmap, size)
-
-
 # From a heat map (M, M), or for `extents` from an extent, and the image's size (width, height): boxes (x, y, width,
 # height) in pixels of the image, best first, and as many scores in (0, 1].
 METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
     "extents": extent_boxes,
     "sides": sides_boxes,
-    "authors": _authors_boxes,
+    "authors": authors_boxes,
 }
 
 
