@@ -6,6 +6,7 @@ phrases of images and to as many that aren't in them, which are wrong wherever t
 """
 
 from collections.abc import Sequence
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,22 +35,35 @@ Numbers = dict[str, Any]
 
 
 class _Watched(GrounderSystem):
-    """Keeps what it says of each image, by name, and what an extent goes by."""
+    """Keeps what it says of each image, by name, and what an extent goes by: a new one in its model is shown that."""
 
     def __init__(self, grounder: "Grounder") -> None:
+        from groundcli.model.extent import Extent
+
         super().__init__(grounder, alone=True)
         self.seen: dict[str, list[Numbers]] = {}
+        self._shown = local()  # as several threads ask at a time
+        assert hasattr(grounder.runtime, "model")
+        model = grounder.runtime.model
+        model.extent = model.part(Extent)
+        model.extent.register_forward_pre_hook(self._keep)
+
+    def _keep(self, _: "Extent", shown: "tuple[Tensor, Tensor]") -> None:
+        self._shown.last = [values.half().cpu() for values in shown]
 
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
-        predictions, self.seen[truth.sample.name] = super()._image(truth, image, captions, text), []
-        for (group, _), said in predictions.items():
+        self._shown.last = ()
+        predictions, rows = super()._image(truth, image, captions, text), []
+        for (group, _), said in predictions.items():  # all phrases are shown in one go, in this order
             asked = truth.absent if group == ABSENT else captions
-            looked = self.grounder.look(image, asked, text)
             true = [() if group == ABSENT else phrase.boxes for caption in asked for phrase in caption.phrases]
-            if looked:
-                self.seen[truth.sample.name] += _rows(truth.size, group == ABSENT, true, said, *looked)
+            if self._shown.last:  # there are words
+                clues, vectors = (values[: len(true)] for values in self._shown.last)
+                rows += _rows(truth.size, group == ABSENT, true, said, clues, vectors)
+                self._shown.last = [values[len(true) :] for values in self._shown.last]
+        self.seen[truth.sample.name] = rows
         return predictions
 
 
@@ -129,7 +143,7 @@ def _rows(
     """What is fitted to of an image: a row per phrase, with the boxes that are true of it."""
     assert said.points is not None and said.heat is not None and said.features is not None  # noqa: PT018
     rows: list[Numbers] = []
-    for each in zip(true, said.points, said.heat, said.features, clues.half(), vectors.half(), strict=True):
+    for each in zip(true, said.points, said.heat, said.features, clues, vectors, strict=True):
         boxes, point, heat, features, *looked = each
         about = {"absent": absent, "size": size, "features": features, "true": boxes, "heat": bool(heat.any())}
         around = [box for box in boxes if pointing_hits([point], [box])[0]]
