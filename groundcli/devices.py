@@ -84,10 +84,11 @@ class TorchRuntime:
         with self._computing():
             return self.model.map_words(captions)
 
+    @torch.no_grad()
     def sentences(self, captions: Sequence[Sequence[str]]) -> Tensor:
         """See `Runtime`."""
         with self._computing():
-            return self.model.map_sentences(captions)
+            return self.model.sentence_mapping(self.model.encode_text(captions).sentences)
 
     def heat(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[np.ndarray]:
         """See `Runtime`."""

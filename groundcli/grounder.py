@@ -53,10 +53,9 @@ class Runtime(Protocol):
         """C captions of at least one word each -> each as a whole, (K, C, D)."""
 
     def heat(self, cells: Any, words: Sequence[Any], *phrases: np.ndarray) -> Sequence[np.ndarray]:
-        """What `PhraseHeat` is made of: phrases on the cells of one image, by the words of captions.
+        """What `PhraseHeat` is made of: phrases on the cells of one image, by the words of captions in a row, W.
 
-        The captions' words stand one after the other, W; of P phrases there are `member`, `naming` (P, W) float32 and
-        `last` (P) int64, as `GroundingModel.ground_phrases` wants them.
+        Of P phrases: `member`, `naming` (P, W) float32 and `last` (P) int64, see `GroundingModel.ground_phrases`.
         """
 
 
@@ -84,11 +83,7 @@ class Grounder:
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        boxes: Method = DEFAULT,
-        min_score: float = 0.0,
-        loaded: Checkpoint | None = None,
+        self, runtime: Runtime, boxes: Method = DEFAULT, min_score: float = 0.0, loaded: Checkpoint | None = None
     ):
         """A grounder of a model; `load` makes one from weights. `loaded` says where the model is from."""
         self.runtime = runtime
@@ -123,20 +118,18 @@ class Grounder:
         Raises:
             GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
         """
-        opened, reason = None, ""
         if runtime != "torch":
             opened = open_model(weights, settings)
             reason = _hindrance(opened, str(device), precision)
             if not reason:
                 opened.check_frozen({part: hash_of(find(part)) for part in opened.recipe.model.text.encoders})
                 return cls(OnnxRuntime(opened.export, opened.recipe.model), boxes, min_score, opened)
-        if runtime == "onnx":
-            raise GroundcliError(f"--runtime onnx: {reason}")
+            if runtime == "onnx":
+                raise GroundcliError(f"--runtime onnx: {reason}")
         from groundcli.devices import TorchRuntime, torch_device  # here, as torch takes seconds to import
         from groundcli.weights.load import load_model
 
-        chosen = torch_device(str(device))
-        loaded = load_model(weights, settings)
+        chosen, loaded = torch_device(str(device)), load_model(weights, settings)
         return cls(TorchRuntime(loaded.model, chosen, precision), boxes, min_score, loaded)
 
     @property
@@ -230,17 +223,18 @@ class Grounder:
         """
         numbered = enumerate(pairs)
         while batch := list(islice(numbered, batch_size)):
-            good: list[tuple[Image.Image, str | Caption]] = []
+            pictures: list[Image.Image] = []
+            said: list[str | Caption] = []
             for number, (image, caption) in batch:
                 try:
-                    good.append((_opened(image), caption))
+                    pictures.append(_opened(image))
+                    said.append(caption)
                 except BadInput as error:
                     if skip is None:
                         raise
                     skip(number, error)
-            captions = self._read([caption for _, caption in good], phrases)
+            captions = self._read(said, phrases)
             text = self.encode_captions(captions)
-            pictures = [picture for picture, _ in good]
             for picture, encoded, caption in zip(pictures, self.encode_pictures(pictures), captions, strict=True):
                 yield self.ground_captions(replace(encoded, image=picture), [caption], text)[0]
 
@@ -306,10 +300,7 @@ class Grounder:
         return PhraseHeat(maps, nothing, nothing.astype(int), evidence, maps[:, : side * extent].copy())
 
     def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> PhraseHeat:
-        """Where whole texts are by their sentence vectors, as if each were a phrase; no heat for one without words.
-
-        Where the text encoder has no sentence of its own, as a table of word pieces, it is the mean of its words.
-        """
+        """Where whole texts are by their sentence vectors, as if each were a phrase; no heat for one without words."""
         words = [[word.text for word in tokenize(text)] for text in texts]
         out, spoken = self._nothing(len(texts)), [i for i, tokens in enumerate(words) if tokens]
         if spoken:
@@ -402,13 +393,10 @@ def _hindrance(opened: Checkpoint, device: str, precision: Precision) -> str:
     if not (opened.export / EXPORTED).is_file():
         how = f"`groundcli weights export {opened.name} --format onnx --out {opened.export}`"
         return f"{opened.path} has no export beside it; make it with {how}"
-    try:
-        said = json.loads((opened.export / EXPORTED).read_text("utf-8"))
-    except (OSError, ValueError):
-        said = {}
-    if not opened.made(said):
-        return f"{opened.export} was exported from other weights or settings than {opened.path}; export it again"
-    return ""
+    with suppress(OSError, ValueError):
+        if opened.made(json.loads((opened.export / EXPORTED).read_text("utf-8"))):
+            return ""
+    return f"{opened.export} was exported from other weights or settings than {opened.path}; export it again"
 
 
 def has_gpu_driver() -> bool:

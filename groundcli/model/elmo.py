@@ -150,7 +150,7 @@ class Elmo(nn.Module):
         """The LSTM layers' outputs (2, C, T, P), the second direction reversed, and the reversing index (C, T)."""
         steps = torch.arange(tokens.shape[1], device=tokens.device)
         reverse = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)  # its own inverse
-        both = torch.stack([tokens, flip(tokens, reverse)], dim=2)
+        both = torch.stack([tokens, tokens.take_along_dim(reverse.unsqueeze(-1), 1)], dim=2)
         packed = pack_padded_sequence(both, lengths.cpu(), batch_first=True, enforce_sorted=False)
         x, sizes = packed.data.transpose(0, 1), packed.batch_sizes.tolist()
         layers: list[Tensor] = []
@@ -166,7 +166,8 @@ class Elmo(nn.Module):
         both, reverse = self.directions(tokens, lengths)
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         out = [torch.cat([tokens, tokens], -1) * mask.unsqueeze(-1)]
-        return out + [torch.cat([forward, flip(backward, reverse)], -1) for forward, backward in both], mask
+        order = reverse.unsqueeze(-1)
+        return out + [torch.cat([forward, backward.take_along_dim(order, 1)], -1) for forward, backward in both], mask
 
     def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
         """Layers of words, of all captions one after the other, and of sentences; see `without_boundaries`."""
@@ -183,8 +184,3 @@ def without_boundaries(layers: Sequence[Tensor], mask: Tensor) -> tuple[list[Ten
     each = torch.arange(len(lengths), device=lengths.device)
     sentences = [torch.cat([x[:, 1, half:], x[each, lengths - 2, :half]], -1) for x in layers[1:]]
     return [layer[:, 1:-1][inside] for layer in layers], sentences
-
-
-def flip(x: Tensor, reverse: Tensor) -> Tensor:
-    """The T vectors of (C, T, P) in the order of (C, T)."""
-    return x.gather(1, reverse.unsqueeze(-1).expand_as(x))

@@ -89,11 +89,6 @@ class GroundingModel(nn.Module):
         return [s[:, index[mask]] for index, mask in zip(text.index, text.mask, strict=True)]
 
     @torch.no_grad()
-    def map_sentences(self, captions: Sequence[Sequence[str]]) -> Tensor:
-        """C tokenised captions -> each as a whole, (K, C, D), length one."""
-        return self.sentence_mapping(self.encode_text(captions).sentences)
-
-    @torch.no_grad()
     def ground_words(self, v: Tensor, s: Tensor) -> WordHeat:
         """Words (K, T, D) on one image's cells (L, N, D)."""
         heat, level_scores = (one[0] for one in attend(v.unsqueeze(0), s.unsqueeze(0)))

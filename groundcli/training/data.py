@@ -48,13 +48,10 @@ class Data(NamedTuple):
 def load(
     options: LearningOptions, tell: Callable[[str], None], *, validate: bool = True, aside: int | None = None
 ) -> Data:
-    """The images of all sources that options name.
+    """The images of all sources that options name; a line is told for each that can't be used.
 
-    Args:
-        options: data sets, folders and the split to learn from.
-        tell: is given a line for each image that can't be used.
-        validate: the data sets' split "val" is to choose the best epoch by.
-        aside: some images of each folder are kept aside to choose by, drawn with this seed; None keeps none.
+    The best epoch is chosen by data sets' split "val", where `validate` says so, and by some images of each folder that
+    are kept aside, drawn with the seed `aside`; None keeps none.
 
     Raises:
         GroundcliError: files are missing or can't be read.
@@ -183,49 +180,39 @@ def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sam
         return "compared with no evaluation data; --evaluation DATASET=DIR names some"
     leaks = shared_images(samples, evaluation)
     if leaks:
-        splits = ", ".join(dict.fromkeys(leak.split for leak in leaks))
+        splits = ", ".join(dict.fromkeys(split for _, split in leaks))
         raise UsageError(
-            f"{len(leaks)} images to learn from are also in {splits}: {_some([leak.learned for leak in leaks])}; "
+            f"{len(leaks)} images to learn from are also in {splits}: {_some([image for image, _ in leaks])}; "
             "numbers on it would mean nothing. Remove them, or add --allow-evaluation-images"
         )
     compared = ", ".join(f"{split} ({len(held)} images)" for split, held in evaluation.items())
     return f"no image to learn from is in {compared}"
 
 
-class Leak(NamedTuple):
-    """An image that is in both."""
-
-    learned: str  # its name among those to learn from
-    split: str  # the evaluation split
-    evaluated: str  # its name there
-    by: str  # what is equal, "name" or "content"
-
-
-def shared_images(learning: Sequence[Sample], evaluation: Mapping[str, Sequence[Sample]]) -> list[Leak]:
+def shared_images(learning: Sequence[Sample], evaluation: Mapping[str, Sequence[Sample]]) -> list[tuple[str, str]]:
     """Images to learn from that evaluation splits hold too, by the names of their files or by their bytes.
 
     Names are compared without folders, suffix and case, and COCO's of 2014 are equal to those of 2017. Contents are
     compared by SHA-256, of files of equal size only. A copy under another name that was scaled or saved anew isn't
     noticed. Files that can't be read share nothing but their names.
 
-    Splits go by their names, "flickr30k val". There is at most one leak per image to learn from and split, in the order
-    of `learning`.
+    Returns:
+        (image, split) by their names, in the order of `learning`; a split's is that in `evaluation`, "flickr30k val".
     """
-    names: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
-    sizes: dict[int, list[tuple[str, Sample]]] = defaultdict(list)
+    names: dict[str, list[str]] = defaultdict(list)
+    sizes: dict[int, list[tuple[str, Path]]] = defaultdict(list)
     for split, samples in evaluation.items():
         for sample in samples:
-            names[_key(sample.image)].append((split, sample))
-            sizes[_size(sample.image)].append((split, sample))
-    digest = cache(_digest)
-    leaks: dict[tuple[int, str], Leak] = {}
-    for index, sample in enumerate(learning):
-        for split, same in names.get(_key(sample.image), ()):
-            leaks.setdefault((index, split), Leak(sample.name, split, same.name, "name"))
+            names[_key(sample.image)].append(split)
+            sizes[_size(sample.image)].append((split, sample.image))
+    digest, shared = cache(_digest), []
+    for sample in learning:
+        splits = dict.fromkeys(names.get(_key(sample.image), ()))
         for split, other in sizes.get(_size(sample.image), ()):
-            if (index, split) not in leaks and (mine := digest(sample.image)) and mine == digest(other.image):
-                leaks[index, split] = Leak(sample.name, split, other.name, "content")
-    return list(leaks.values())
+            if split not in splits and (mine := digest(sample.image)) and mine == digest(other):
+                splits[split] = None
+        shared += [(sample.name, split) for split in splits]
+    return shared
 
 
 def _key(image: Path) -> str:
@@ -296,13 +283,8 @@ class Pairs:
 
         The incomplete last batch is left out. Images that can't be decoded, and one that comes twice in a batch, leave
         it smaller. Where the settings say so, half of the images are mirrored, but never one with a caption that tells
-        left from right.
-
-        Args:
-            settings: of the training; in epochs of tuning, tuning's own count.
-            epoch: with the seed all that order and captions depend on.
-            first: the batch to begin with.
-            ranks: who computes the maps of the other images.
+        left from right. Order and captions depend on the epoch and the settings' seed alone, wherever one begins, with
+        the batch `first`, and however many ranks share the images.
         """
         size, parts, tuning = settings.batch_size, settings.accumulate, epoch >= settings.epochs
         mirror, more = (settings.tuning.mirror, settings.tuning.captions) if tuning else (settings.mirror, 1)
@@ -312,8 +294,7 @@ class Pairs:
         # Captions from a drawn one on; again from the first where an image has no more.
         starts = [(i, int(x * len(self.captions[i]))) for i, x in zip(order, drawn, strict=True)]
         groups = [dict(starts[i : i + size]) for i in range(0, len(starts) - size + 1, size)][first:]
-        # Every rank draws all batches alike and reads its share of each: neither order nor captions depend on how many
-        # ranks there are. A share is read in parts as it is mapped in parts, where memory is short: see `gradient`.
+        # Every rank draws all batches alike and reads its share, in parts where memory is short: see `gradient`.
         split = [Ranks(i, parts).share(ranks.share(list(group))) for group in groups for i in range(parts)]
         maps = self.features.read(split, self._mirrored(draw) if mirror else ())
         for start in groups:

@@ -39,8 +39,8 @@ T = TypeVar("T")
 class Ranks:
     """This process among the `count` that train together, as `torchrun` starts them; alone it is one rank of one.
 
-    The first one alone writes and prints. Ranks tell each other little: which images could be used, the scores of all
-    pairs, and the gradients' sum. Whatever does so raises GroundcliError where another rank is gone.
+    Ranks tell each other little: which images could be used, the scores of all pairs, and the gradients' sum. Whatever
+    does so raises GroundcliError where another rank is gone.
     """
 
     rank: int = 0
