@@ -52,8 +52,7 @@ def pairwise_scores(v: Tensor, s: Tensor) -> Tensor:
 def best_level(heat: Tensor, level_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The level that fits a word best gives its heat map: (..., L, N), (..., L) -> (..., N), score, level (...)."""
     score, level = level_scores.max(-1)
-    index = level[..., None, None].expand(*level.shape, 1, heat.shape[-1])
-    return heat.gather(-2, index).squeeze(-2), score, level
+    return heat.take_along_dim(level[..., None, None], -2).squeeze(-2), score, level
 
 
 def average_levels(heat: Tensor, level_scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

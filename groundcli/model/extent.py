@@ -134,13 +134,12 @@ def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, 
 @torch.no_grad()
 def _set_directions(extent: Extent, vectors: Tensor) -> None:
     """The principal directions of each part of vectors (P, ...), scaled so that the deviation along each is one."""
-    known, first = extent.known, 0
-    for tensor in (known.weight, known.bias):
-        tensor.zero_()
-    for i, width in enumerate(extent.parts):
-        part, mean = slice(first, first + width), vectors[:, first : first + width].mean(0)
-        _, values, directions = torch.linalg.svd(vectors[:, part] - mean, full_matrices=False)
+    blocks, biases = [], []
+    for part in vectors.split(extent.parts, dim=1):
+        mean = part.mean(0)
+        _, values, directions = torch.linalg.svd(part - mean, full_matrices=False)
         scaled = directions[:DIRECTIONS] / (values[:DIRECTIONS, None] / len(vectors) ** 0.5).clamp_min(1e-6)
-        rows = slice(i * DIRECTIONS, i * DIRECTIONS + len(scaled))
-        known.weight[rows, part], known.bias[rows] = scaled, -(scaled @ mean)
-        first += width
+        blocks.append(F.pad(scaled, (0, 0, 0, DIRECTIONS - len(scaled))))  # few phrases have fewer
+        biases.append(-(blocks[-1] @ mean))
+    extent.known.weight.copy_(torch.block_diag(*blocks))
+    extent.known.bias.copy_(torch.cat(biases))
