@@ -93,7 +93,8 @@ class LiveFeatures:
         """
         with ThreadPoolExecutor(THREADS) as pool:
             prepare = partial(self._prepare, mirrored=mirrored)
-            for prepared in self._timed(ahead(lambda batch: [*pool.map(prepare, batch)], batches, 2)):
+            # Two at a time, so that no thread of the pool waits for the last image of a batch.
+            for prepared in self._timed(ahead(lambda batch: [*pool.map(prepare, batch)], batches, 2, 2)):
                 usable = [image for image in prepared if image]
                 if not usable:
                     yield MapBatch([], [], [])
