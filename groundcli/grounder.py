@@ -65,7 +65,7 @@ class EncodedImage:
 
     size: tuple[int, int]  # (width, height) in pixels
     cells: Any  # (L, N, D), an array of the runtime
-    image: Image.Image | Path | None = None  # or its file, for answers to draw on, where `encode` was given one
+    image: Image.Image | Path | None = None  # to draw answers on, where `encode` was given a picture or its file
 
 
 # Captions in the common space, for any number of images: by their texts, if those have words, the words and their
