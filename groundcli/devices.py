@@ -40,11 +40,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 class TorchRuntime:
-    """A model on a device, by torch; see `groundcli.grounder.Runtime`. Its arrays are tensors there.
-
-    Attributes:
-        model: the model.
-        precision: of what `autocast` says.
+    """A model on a device, by torch, as precise as `autocast` says; see `groundcli.grounder.Runtime`. Its arrays are
+    tensors there.
     """
 
     name = "torch"
@@ -87,26 +84,19 @@ class TorchRuntime:
         with self._computing():
             return self.model.map_words(captions)
 
+    @torch.no_grad()
     def sentences(self, captions: Sequence[Sequence[str]]) -> Tensor:
         """See `Runtime`."""
         with self._computing():
-            return self.model.map_sentences(captions)
+            return self.model.sentence_mapping(self.model.encode_text(captions).sentences)
 
     def heat(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[np.ndarray]:
         """See `Runtime`."""
-        found = self.model.ground_phrases(cells, *self._said(cells, words, *phrases))
-        return [values.cpu().numpy() for values in found]
-
-    def look(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[Tensor]:
-        """What an extent is fitted to, see `groundcli.model.extent.look`: on the CPU; arguments as of `heat`."""
-        return [values.cpu() for values in self.model.look(cells, *self._said(cells, words, *phrases))]
-
-    def _said(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> tuple[Any, Any, Any]:
-        """Words, what there is to say of them, and the phrases they make, as `GroundingModel.ground_phrases` wants."""
         s = torch.cat([*words], dim=1)
         with self._computing():
             said = self.model.ground_words(cells, s)
-        return s, said, tuple(torch.from_numpy(array).to(self.device) for array in phrases)
+        found = self.model.ground_phrases(cells, s, said, *(torch.from_numpy(each).to(self.device) for each in phrases))
+        return [values.cpu().numpy() for values in found]
 
 
 def as_batch(pixels: Sequence[np.ndarray]) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from ctypes import CDLL
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -21,6 +22,7 @@ from groundcli.data.phrases import How, PhraseFinder, Word, content_key, parse, 
 from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
+from groundcli.model import piece_cutter
 from groundcli.options import MIN_SCORE, AnyPrecision, Precision, RuntimeName
 from groundcli.parallel import threads
 from groundcli.recipe import ModelConfig
@@ -51,41 +53,24 @@ class Runtime(Protocol):
         """C captions of at least one word each -> each as a whole, (K, C, D)."""
 
     def heat(self, cells: Any, words: Sequence[Any], *phrases: np.ndarray) -> Sequence[np.ndarray]:
-        """What `PhraseHeat` is made of: phrases on one image, by the words of captions, one after the other, W.
+        """What `PhraseHeat` is made of: phrases on the cells of one image, by the words of captions in a row, W.
 
-        Args:
-            cells: of the image.
-            words: of each caption.
-            phrases: as `GroundingModel.ground_phrases` wants them: (P, W), (P, W) float32 and (P) int64.
+        Of P phrases: `member`, `naming` (P, W) float32 and `last` (P) int64, see `GroundingModel.ground_phrases`.
         """
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image in the common space, for any number of captions.
+    """An image in the common space, for any number of captions."""
 
-    Attributes:
-        size: (width, height) of the image in pixels.
-        cells: (L, N, D), an array of the runtime.
-        image: the picture or its file, for answers to draw on, where `encode` was given one.
-    """
-
-    size: tuple[int, int]
-    cells: Any
-    image: Image.Image | Path | None = None
+    size: tuple[int, int]  # (width, height) in pixels
+    cells: Any  # (L, N, D), an array of the runtime
+    image: Image.Image | Path | None = None  # to draw answers on, where `encode` was given a picture or its file
 
 
-@dataclass(frozen=True)
-class EncodedCaptions:
-    """Captions in the common space, for any number of images.
-
-    Attributes:
-        words: of each text, none where it has no word.
-        vectors: of each text that has words, (K, T, D), an array of the runtime.
-    """
-
-    words: Mapping[str, list[Word]]
-    vectors: Mapping[str, Any]
+# Captions in the common space, for any number of images: by their texts, if those have words, the words and their
+# vectors (K, T, D), an array of the runtime.
+EncodedCaptions = Mapping[str, tuple[list[Word], Any]]
 
 
 class Grounder:
@@ -98,11 +83,7 @@ class Grounder:
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        boxes: Method = DEFAULT,
-        min_score: float = 0.0,
-        loaded: Checkpoint | None = None,
+        self, runtime: Runtime, boxes: Method = DEFAULT, min_score: float = 0.0, loaded: Checkpoint | None = None
     ):
         """A grounder of a model; `load` makes one from weights. `loaded` says where the model is from."""
         self.runtime = runtime
@@ -138,7 +119,6 @@ class Grounder:
         Raises:
             GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
         """
-        opened, reason = None, ""
         if runtime != "torch":
             opened = open_model(weights, settings)
             reason = _hindrance(opened, str(device), precision)
@@ -151,8 +131,7 @@ class Grounder:
         from groundcli.devices import TorchRuntime, torch_device  # here, as torch takes seconds to import
         from groundcli.weights.load import load_model
 
-        chosen = torch_device(str(device))
-        loaded = load_model(weights, settings)
+        chosen, loaded = torch_device(str(device)), load_model(weights, settings)
         return cls(TorchRuntime(loaded.model, chosen, cast(Precision, precision)), boxes, min_score, loaded)
 
     @property
@@ -246,17 +225,18 @@ class Grounder:
         """
         numbered = enumerate(pairs)
         while batch := list(islice(numbered, batch_size)):
-            good: list[tuple[Image.Image, str | Caption]] = []
+            pictures: list[Image.Image] = []
+            said: list[str | Caption] = []
             for number, (image, caption) in batch:
                 try:
-                    good.append((_opened(image), caption))
+                    pictures.append(_opened(image))
+                    said.append(caption)
                 except BadInput as error:
                     if skip is None:
                         raise
                     skip(number, error)
-            captions = self._read([caption for _, caption in good], phrases)
+            captions = self._read(said, phrases)
             text = self.encode_captions(captions)
-            pictures = [picture for picture, _ in good]
             for picture, encoded, caption in zip(pictures, self.encode_pictures(pictures), captions, strict=True):
                 yield self.ground_captions(replace(encoded, image=picture), [caption], text)[0]
 
@@ -266,10 +246,10 @@ class Grounder:
 
     def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:
         """Encodes captions of any number of images together; equal ones once."""
-        words = {caption.text: tokenize(caption.text) for caption in captions}
-        spoken = {text: [word.text for word in tokens] for text, tokens in words.items() if tokens}
-        vectors = self.runtime.words([*spoken.values()]) if spoken else ()
-        return EncodedCaptions(words, dict(zip(spoken, vectors, strict=True)))
+        texts = dict.fromkeys(caption.text for caption in captions)
+        words = {text: tokens for text in texts if (tokens := tokenize(text))}
+        vectors = self.runtime.words([[word.text for word in tokens] for tokens in words.values()]) if words else ()
+        return {text: (tokens, each) for (text, tokens), each in zip(words.items(), vectors, strict=True)}
 
     def ground_captions(
         self,
@@ -278,17 +258,12 @@ class Grounder:
         encoded: EncodedCaptions | None = None,
         boxes: bool = True,
     ) -> list[Answer]:
-        """Grounds captions whose phrases are known already, on one image, all together.
+        """Grounds captions whose phrases are known already, on one image, all together; without `boxes`, points alone.
 
-        Args:
-            image: what `encode` gave.
-            captions: with their phrases.
-            encoded: what `encode_captions` gave for these captions, and others; None encodes them here.
-            boxes: whether to find boxes; or points alone.
+        `encoded` is what `encode_captions` gave for these captions, and others; None encodes them here.
         """
-        return answer(
-            captions, image.size, self.phrase_heat(image, captions, encoded), self.reading(boxes), image.image
-        )
+        heat = self.phrase_heat(image, captions, encoded)
+        return answer(captions, image.size, heat, self.reading(boxes), image.image)
 
     def reading(self, boxes: bool = True) -> Reading:
         """How answers are read off heat maps; without boxes, points alone."""
@@ -299,40 +274,25 @@ class Grounder:
         self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions | None = None
     ) -> PhraseHeat:
         """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers."""
-        said = self._of_words(captions, encoded or self.encode_captions(captions))
-        if said is None:
-            return self._nothing(sum(len(caption.phrases) for caption in captions))
-        return PhraseHeat(*self.runtime.heat(image.cells, *said))
-
-    def look(self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions) -> list[Any] | None:
-        """What an extent is fitted to, of torch's runtime; None where there are no words."""
-        said = self._of_words(captions, encoded)
-        assert hasattr(self.runtime, "look")
-        return self.runtime.look(image.cells, *said) if said else None
-
-    @staticmethod
-    def _of_words(
-        captions: Sequence[Caption], encoded: EncodedCaptions
-    ) -> tuple[list[Any], np.ndarray, np.ndarray, np.ndarray] | None:
-        """What `Runtime.heat` wants of the phrases of captions, beside an image; None where there are no words."""
-        words, vectors = encoded.words, encoded.vectors
-        spoken = list(dict.fromkeys(c.text for c in captions if c.text in vectors))
-        count = sum(len(c.phrases) for c in captions)
-        if not spoken or not count:
-            return None
-        ends = np.cumsum([0, *(len(words[text]) for text in spoken)]).tolist()
-        first = dict(zip(spoken, ends, strict=False))
+        encoded = encoded or self.encode_captions(captions)
+        said = {caption.text: encoded[caption.text] for caption in captions if caption.text in encoded}
+        phrases = [(caption.text, phrase.span) for caption in captions for phrase in caption.phrases]
+        if not said or not phrases:
+            return self._nothing(len(phrases))
+        ends = np.cumsum([0, *(len(words) for words, _ in said.values())]).tolist()
+        starts = dict(zip(said, ends, strict=False))
         # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
-        member, naming = np.zeros((2, count, ends[-1]), np.float32)
-        last = np.zeros(count, np.int64)
-        spans = [(c.text, words_in(words[c.text], phrase.span)) for c in captions for phrase in c.phrases]
-        for i, (text, inside) in enumerate(spans):
+        member, naming = np.zeros((2, len(phrases), ends[-1]), np.float32)
+        last = np.zeros(len(phrases), np.int64)
+        for i, (text, span) in enumerate(phrases):
+            words, _ = said.get(text, ([], None))
+            inside = [starts[text] + j for j in words_in(words, span)]
+            content = [j for j in inside if content_key(words[j - starts[text]].text)] or inside
             if inside:
-                member[i, first[text] + inside.start : first[text] + inside.stop] = 1
-                content = [first[text] + j for j in inside if content_key(words[text][j].text)]
-                content = content or [first[text] + j for j in inside]
+                member[i, inside] = 1
                 naming[i, content], last[i] = 1 / len(content), content[-1]
-        return [vectors[text] for text in spoken], member, naming, last
+        vectors = [each for _, each in said.values()]
+        return PhraseHeat(*self.runtime.heat(image.cells, vectors, member, naming, last))
 
     def _nothing(self, count: int) -> PhraseHeat:
         """What there is to say of phrases without any word."""
@@ -342,10 +302,7 @@ class Grounder:
         return PhraseHeat(maps, nothing, nothing.astype(int), evidence, maps[:, : side * extent].copy())
 
     def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> PhraseHeat:
-        """Where whole texts are by their sentence vectors, as if each were a phrase; no heat for one without words.
-
-        Where the text encoder has no sentence of its own, as a table of word pieces, it is the mean of its words.
-        """
+        """Where whole texts are by their sentence vectors, as if each were a phrase; no heat for one without words."""
         words = [[word.text for word in tokenize(text)] for text in texts]
         out, spoken = self._nothing(len(texts)), [i for i, tokens in enumerate(words) if tokens]
         if spoken:
@@ -400,18 +357,9 @@ class OnnxRuntime:
 
     @cached_property
     def _pieces(self) -> tuple[Callable[[Sequence[str]], list[list[int]]], np.ndarray]:
-        """What cuts words into numbers of pieces, and the vectors of all pieces (V, E) float16."""
-        from tokenizers import BertWordPieceTokenizer
-
+        """What cuts words into pieces, and the vectors of all pieces (V, E) float16."""
         with safe_open(find(self.config.text.encoders[0]), framework="numpy") as file:
-            pieces, table = json.loads(file.metadata()["pieces"]), file.get_tensor("table")
-        unknown = [pieces.index("[UNK]")]
-        tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
-
-        def cut(words: Sequence[str]) -> list[list[int]]:
-            return [found.ids or unknown for found in tokenizer.encode_batch([*words], add_special_tokens=False)]
-
-        return cut, table
+            return piece_cutter(json.loads(file.metadata()["pieces"])), file.get_tensor("table")
 
     def _features(self, words: Sequence[str]) -> np.ndarray:
         """Words -> the mean of the pieces of each, (U, E) float32, rounded as torch does it."""
@@ -435,9 +383,8 @@ class OnnxRuntime:
 
     def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:
         """See `Runtime`."""
-        member, naming, last = phrases
-        s = np.concatenate(words, axis=1)
-        return self._run("heat", cells=cells, words=s, member=member, naming=naming, last=last)
+        given = dict(zip(("member", "naming", "last"), phrases, strict=True))
+        return self._run("heat", cells=cells, words=np.concatenate(words, axis=1), **given)
 
 
 def _hindrance(opened: Checkpoint, device: str, precision: AnyPrecision) -> str:
@@ -449,10 +396,9 @@ def _hindrance(opened: Checkpoint, device: str, precision: AnyPrecision) -> str:
     if not (opened.export / EXPORTED).is_file():
         how = f"`groundcli weights export {opened.name} --format onnx --out {opened.export}`"
         return f"{opened.path} has no export beside it; make it with {how}"
-    try:
+    said: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
         said = json.loads((opened.export / EXPORTED).read_text("utf-8"))
-    except (OSError, ValueError):
-        said = {}
     if not opened.made(said):
         return f"{opened.export} was exported from other weights or settings than {opened.path}; export it again"
     if precision == "int8" and not (opened.export / f"{INT8}.onnx").is_file():
@@ -463,11 +409,9 @@ def _hindrance(opened: Checkpoint, device: str, precision: AnyPrecision) -> str:
 def has_gpu_driver() -> bool:
     """Whether the system has a driver of NVIDIA's or AMD's GPUs: without one there is no GPU for torch to find."""
     for library in ("nvcuda.dll",) if os.name == "nt" else ("libcuda.so.1", "libamdhip64.so"):
-        try:
+        with suppress(OSError):
             CDLL(library)
-        except OSError:
-            continue
-        return True
+            return True
     return False
 
 

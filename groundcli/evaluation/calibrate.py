@@ -6,6 +6,7 @@ phrases of images and to as many that aren't in them, which are wrong wherever t
 """
 
 from collections.abc import Sequence
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from groundcli.heat.boxes import extent_boxes
 from groundcli.heat.boxes import features as box_features
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
     from groundcli.model.extent import Extent
 
@@ -34,25 +37,37 @@ Numbers = dict[str, Any]
 class _Watched(GrounderSystem):
     """Keeps what is fitted to of each image, by name: a row per phrase, with its true boxes and what an extent goes by.
 
-    "covered" says how much of each cell is under the true box that the point lies in.
+    A new extent in its model is shown that. "covered" says how much of each cell is under the true box that the point
+    lies in.
     """
 
     def __init__(self, grounder: "Grounder") -> None:
+        from groundcli.model.extent import Extent
+
         super().__init__(grounder, alone=True)
         self.seen: dict[str, list[Numbers]] = {}
+        self._shown = local()  # as several threads ask at a time
+        assert hasattr(grounder.runtime, "model")
+        model = grounder.runtime.model
+        model.extent = model.part(Extent)
+        model.extent.register_forward_pre_hook(self._keep)
+
+    def _keep(self, _: "Extent", shown: "tuple[Tensor, Tensor]") -> None:
+        self._shown.last = [values.half().cpu() for values in shown]
 
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
+        self._shown.last = ()
         predictions, rows = super()._image(truth, image, captions, text), []
-        for (group, _), said in predictions.items():
+        for (group, _), said in predictions.items():  # all phrases are shown in one go, in this order
+            if not self._shown.last:  # there are no words
+                break
             absent = group == ABSENT
             true = [()] * len(truth.absent) if absent else [phrase.boxes for phrase in truth.phrases]
-            looked = self.grounder.look(image, truth.absent if absent else captions, text)
-            if looked is None:
-                continue
+            clues, vectors = (values[: len(true)] for values in self._shown.last)
+            self._shown.last = [values[len(true) :] for values in self._shown.last]
             assert said.points is not None and said.heat is not None and said.features is not None  # noqa: PT018
-            clues, vectors = (values.half() for values in looked)
             for each in zip(true, said.points, said.heat, said.features, clues, vectors, strict=True):
                 boxes, point, heat, features, clue, vector = each
                 around = [box for box in boxes if pointing_hits([point], [box])[0]]

@@ -4,6 +4,8 @@ Notation: B images, C captions, T words, L levels, N cells, D common dimension; 
 length one. Words stand in one space for all levels, K = 1, or in a space of each level's own, K = L.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,22 +18,11 @@ def heatmaps(v: Tensor, s: Tensor) -> Tensor:
     return (s @ v.transpose(-1, -2)).relu().transpose(1, 2)
 
 
-def gram(v: Tensor) -> Tensor:
-    """Cells (..., N, D) -> inner products of all cells (..., N, N)."""
-    return v @ v.transpose(-1, -2)
-
-
 def scores(heat: Tensor, squared_length: Tensor) -> Tensor:
     """How well a word fits the place that it attends to: the cosine of word and attended feature. Equations 6 and 7.
 
     Of the attended feature a = sum_n h_n v_n only the length is needed: as h = max(0, v . s), a . s = sum_n h_n^2.
-
-    Args:
-        heat: (..., T, N).
-        squared_length: (..., T), |a|^2 in float32.
-
-    Returns:
-        (..., T) in [0, 1]; 0 where there is no heat.
+    So heat (..., T, N) and |a|^2 in float32 (..., T) -> (..., T) in [0, 1]; 0 where there is no heat.
     """
     # sums and roots in float32, whatever the products were computed in
     return heat.float().square().sum(-1) / squared_length.clamp_min(1e-12).sqrt()
@@ -50,18 +41,18 @@ def attend(v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 def pairwise_scores(v: Tensor, s: Tensor) -> Tensor:
     """Every image with every word: cells (B, L, N, D), words (K, U, D) -> (B, U, L).
 
-    For many words: the attended features are never formed, as |a|^2 = h' G h, which takes N N (D + T) products. One
-    matrix product for each image and level, against all words at once.
+    For many words: the attended features are never formed, as |a|^2 = h' G h with the inner products G of all cells,
+    which takes N N (D + T) products. One matrix product for each image and level, against all words at once.
     """
     heat = heatmaps(v, s).transpose(1, 2)  # (B, L, U, N)
-    return scores(heat, ((heat @ gram(v)).float() * heat.float()).sum(-1)).transpose(1, 2)
+    gram = v @ v.transpose(-1, -2)  # (B, L, N, N)
+    return scores(heat, ((heat @ gram).float() * heat.float()).sum(-1)).transpose(1, 2)
 
 
 def best_level(heat: Tensor, level_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The level that fits a word best gives its heat map: (..., L, N), (..., L) -> (..., N), score, level (...)."""
     score, level = level_scores.max(-1)
-    index = level[..., None, None].expand(*level.shape, 1, heat.shape[-1])
-    return heat.gather(-2, index).squeeze(-2), score, level
+    return heat.take_along_dim(level[..., None, None], -2).squeeze(-2), score, level
 
 
 def average_levels(heat: Tensor, level_scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,14 +83,9 @@ def matching_loss(pertinence: Tensor, gamma2: float) -> Tensor:
 def word_contrast(scores: Tensor, present: Tensor, gamma: float) -> Tensor:
     """Each word against the images whose captions lack it: no word hides behind the others of its caption.
 
-    For every image b that has word u, the cross-entropy of b among itself and all images without u; images that
-    have the word too are no negatives.
-
-    Args:
-        scores: (B, U).
-        present: (B, U) bool, whether any caption of the image has the word; words that are absent everywhere, or
-            present everywhere, have no part in the loss.
-        gamma: inverse temperature.
+    For every image b that has word u, the cross-entropy of b among itself and all images without u, by scores (B, U)
+    and an inverse temperature. `present` (B, U) bool says whether any caption of the image has the word; words that are
+    absent everywhere, or present everywhere, have no part in the loss.
     """
     logits = gamma * scores
     without = logits.masked_fill(present, -1e9).logsumexp(0)  # (U)
@@ -117,7 +103,7 @@ def loss_terms(
             B: a caption of each image in their order, then another one of each, ...; their losses are averaged.
         index: (C, T), which of the U words stands at each place of the captions; anything valid at padding.
         mask: (C, T) bool, false at padding.
-        config: gammas, the treatment of levels, and the weight of the words' own contrast.
+        config: see there.
         present: (B, U) bool for `word_contrast`, where its weight isn't 0.
 
     Returns:
@@ -126,20 +112,16 @@ def loss_terms(
     if config.levels == "max":
         both = both.amax(-1, keepdim=True)
     words, sentence = both.split([both.shape[1] - len(index), len(index)], dim=1)
+
+    def matched(pertinences: Iterable[Tensor]) -> list[Tensor]:
+        """The loss of each level, images x captions (B, C), and of each B of its captions."""
+        return [matching_loss(part, config.gamma2) for level in pertinences for part in level.split(len(both), dim=1)]
+
+    levels = words.unbind(-1)
     terms = {
-        "words": [
-            matching_loss(part, config.gamma2)
-            for level in words.unbind(-1)
-            for part in word_pertinence(level[:, index], mask, config.gamma1).split(len(both), dim=1)
-        ],
-        "sentence": [
-            matching_loss(part, config.gamma2)
-            for level in sentence.unbind(-1)
-            for part in level.split(len(both), dim=1)
-        ],
+        "words": matched(word_pertinence(level[:, index], mask, config.gamma1) for level in levels),
+        "sentence": matched(sentence.unbind(-1)),
     }
     if config.word_weight and present is not None:
-        terms["contrast"] = [
-            config.word_weight * word_contrast(level, present, config.word_gamma) for level in words.unbind(-1)
-        ]
-    return {name: torch.stack(levels).mean() for name, levels in terms.items()}
+        terms["contrast"] = [config.word_weight * word_contrast(level, present, config.word_gamma) for level in levels]
+    return {name: torch.stack(losses).mean() for name, losses in terms.items()}

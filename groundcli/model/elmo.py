@@ -5,6 +5,7 @@ caption's vectors depend on that caption alone.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -55,33 +56,32 @@ class CharacterCnn(nn.Module):
         return self.projection(x)
 
 
-class LateGradient(torch.autograd.Function):
+class _LateGradient(torch.autograd.Function):
     """Sums (2, N, Q) as they are, whose gradient is also the weight's, as if `inputs @ weight` were part of them.
 
     A recurrent weight meets a new input in every step. Left to autograd, each step would make a gradient as large as
-    the weight, to be added up; here all inputs are kept, and one product gives the sum.
+    the weight, to be added up; here all inputs are kept, and one product gives the sum. The list of inputs, (2, n, K)
+    per step, is filled by the steps that come after `apply`.
     """
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor, weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-        """The list of inputs, (2, n, K) per step, is filled by the steps that come after this call."""
         ctx.inputs = inputs
         return sums.view_as(sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Gradients of the sums and of the weight."""
         return gradient, torch.bmm(torch.cat(ctx.inputs, dim=1).mT, gradient), None
 
 
 class Stepwise:
-    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before; see LateGradient."""
+    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before; see _LateGradient."""
 
     def __init__(self, sums: Tensor, weight: Tensor, sizes: Sequence[int]):
         self.inputs: list[Tensor] = []
         self.weight = weight.detach()
-        self.steps = iter(LateGradient.apply(sums, weight, self.inputs).split(sizes, dim=1))
+        self.steps = iter(_LateGradient.apply(sums, weight, self.inputs).split(sizes, dim=1))
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The next step: (2, n, K) -> (2, n, Q)."""
@@ -120,11 +120,7 @@ class BiLstmLayer(nn.Module):
 
 
 class Elmo(nn.Module):
-    """Tokenised captions -> the three layers of each word, and each LSTM layer's sentence vector.
-
-    Attributes:
-        width: of every layer, twice the projection.
-    """
+    """Tokenised captions -> the three layers of each word, and each LSTM layer's sentence vector; all of one width."""
 
     def __init__(self, config: ElmoConfig):
         super().__init__()
@@ -143,7 +139,7 @@ class Elmo(nn.Module):
     def words(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
         """Words between sentence boundaries (C, T + 2, P), lengths with them (C); a word is computed once."""
         bounded = [[BEGIN_SENTENCE, *caption, END_SENTENCE] for caption in captions]
-        index = {word: i for i, word in enumerate(dict.fromkeys(w for c in bounded for w in c))}
+        index = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(bounded)))}
         places = pad_sequence([torch.tensor([index[w] for w in c]) for c in bounded], batch_first=True)
         vectors = self.word_vectors(list(index))
         return vectors[places.to(vectors.device)], torch.tensor([len(c) for c in bounded], device=vectors.device)
@@ -154,7 +150,7 @@ class Elmo(nn.Module):
         """The LSTM layers' outputs (2, C, T, P), the second direction reversed, and the reversing index (C, T)."""
         steps = torch.arange(tokens.shape[1], device=tokens.device)
         reverse = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)  # its own inverse
-        both = torch.stack([tokens, flip(tokens, reverse)], dim=2)
+        both = torch.stack([tokens, tokens.take_along_dim(reverse.unsqueeze(-1), 1)], dim=2)
         packed = pack_padded_sequence(both, lengths.cpu(), batch_first=True, enforce_sorted=False)
         x, sizes = packed.data.transpose(0, 1), packed.batch_sizes.tolist()
         layers: list[Tensor] = []
@@ -165,33 +161,26 @@ class Elmo(nn.Module):
         return layers, reverse
 
     def layers(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], Tensor]:
-        """All layers with sentence boundaries: the doubled words and the LSTM layers, (C, T + 2, 2 P) each; mask."""
+        """The doubled words and the LSTM layers, with sentence boundaries, (C, T + 2, 2 P) each; and the mask."""
         tokens, lengths = self.words(captions)
         both, reverse = self.directions(tokens, lengths)
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         out = [torch.cat([tokens, tokens], -1) * mask.unsqueeze(-1)]
-        return out + [torch.cat([forward, flip(backward, reverse)], -1) for forward, backward in both], mask
+        order = reverse.unsqueeze(-1)
+        return out + [torch.cat([forward, backward.take_along_dim(order, 1)], -1) for forward, backward in both], mask
 
     def forward(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
-        """Layers of words and of sentences, without boundaries.
-
-        Returns:
-            words: one (W, 2 P) per layer, the words of all captions one after the other.
-            sentences: one (C, 2 P) per LSTM layer: the backward state at the first word beside the forward state at
-                the last.
-        """
+        """Layers of words, of all captions one after the other, and of sentences; see `without_boundaries`."""
         return without_boundaries(*self.layers(captions))
 
 
 def without_boundaries(layers: Sequence[Tensor], mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Layers (C, T + 2, 2 P) and their mask (C, T + 2) -> layers of words (W, 2 P), of sentences (C, 2 P)."""
+    """Layers (C, T + 2, 2 P) and their mask (C, T + 2) -> layers of words (W, 2 P), of sentences (C, 2 P).
+
+    A sentence, one per LSTM layer, is the backward state at the first word beside the forward state at the last.
+    """
     lengths, half = mask.sum(1), layers[0].shape[-1] // 2
     inside = mask[:, 2:]  # the words' mask, as if they began at 0
     each = torch.arange(len(lengths), device=lengths.device)
     sentences = [torch.cat([x[:, 1, half:], x[each, lengths - 2, :half]], -1) for x in layers[1:]]
     return [layer[:, 1:-1][inside] for layer in layers], sentences
-
-
-def flip(x: Tensor, reverse: Tensor) -> Tensor:
-    """The T vectors of (C, T, P) in the order of (C, T)."""
-    return x.gather(1, reverse.unsqueeze(-1).expand_as(x))

@@ -17,15 +17,10 @@ DROPPED, RATE, DECAY, EPOCHS, BATCH, CELLS = 0.3, 5e-3, 0.03, 12, 32, 128  # of 
 
 
 class Extent(nn.Module):
-    """A few nets that look at a cell, told what the phrase means; the mean of what they say counts.
-
-    Args:
-        levels: L.
-        spaces: K, of the words' vectors: 1 or L.
-        dimension: D.
-    """
+    """A few nets that look at a cell, told what the phrase means; the mean of what they say counts."""
 
     def __init__(self, levels: int, spaces: int, dimension: int):
+        """Of L levels, and words' vectors of dimension D in K spaces, 1 or L."""
         super().__init__()
         self.parts = [spaces * dimension, *[dimension] * levels]  # of vectors: words, the hottest cell at each level
         clues, directions = 14 + 4 * levels, DIRECTIONS * len(self.parts)
@@ -62,16 +57,13 @@ class _Net(nn.Module):
 
 
 def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """What `Extent` goes by.
+    """What `Extent` goes by: clues (P, N, C), the first of them heat as a share of its peak; vectors (P, (K + L) D).
 
     Args:
         v: cells (L, N, D) of one image.
         words: the mean of each phrase's words that name something, (K, P, D).
         maps: heat maps of the phrases, (P, M, M).
         scores: (P), of the phrase's best word.
-
-    Returns:
-        Clues (P, N, C), the first of which is heat as a share of its peak, and vectors (P, (K + L) D).
     """
     count, side, _ = maps.shape
     heat = maps.flatten(1).float()
@@ -91,14 +83,9 @@ def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor
     seeds = torch.cat([cells[:, peak], cells[:, hottest].mean(2)])  # (2 L, P, D)
     alike = seeds @ torch.cat([cells, cells]).transpose(1, 2)  # (2 L, P, N)
     per_cell = [heat, across, down, torch.minimum(across, down), x, y, x / size, y / size, *alike]
-    whole = [
-        (heat >= 0.3).float().mean(1),
-        (heat >= 0.7).float().mean(1),
-        size[:, 0],
-        row / side,
-        (column / side - 0.5).abs(),
-    ]
-    whole += [scores.float(), *(alike > 0.3).float().mean(2)]
+    shares = [(heat >= share).float().mean(1) for share in (0.3, 0.7)]
+    place = [row / side, (column / side - 0.5).abs()]
+    whole = [*shares, size[:, 0], *place, scores.float(), *(alike > 0.3).float().mean(2)]
     clues = torch.cat([torch.stack(per_cell, 2), torch.stack(whole, 1).unsqueeze(1).expand(-1, side * side, -1)], dim=2)
     said, there = F.normalize(words.float(), dim=-1), v.float()[:, peak]  # (K, P, D), (L, P, D)
     return clues, torch.cat([said, there]).transpose(0, 1).flatten(1)
@@ -113,7 +100,7 @@ def _way(values: Tensor, start: Tensor) -> Tensor:
 
 
 def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, counts: Tensor) -> Extent:
-    """Fits new nets to phrases whose boxes are known; the same ones each time.
+    """Fits a new extent to phrases whose boxes are known; the same nets each time.
 
     Args:
         extent: new.
@@ -147,12 +134,12 @@ def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, 
 @torch.no_grad()
 def _set_directions(extent: Extent, vectors: Tensor) -> None:
     """The principal directions of each part of vectors (P, ...), scaled so that the deviation along each is one."""
-    known, first = extent.known, 0
-    for i, width in enumerate(extent.parts):
-        part, mean = slice(first, first + width), vectors[:, first : first + width].mean(0)
-        _, values, directions = torch.linalg.svd(vectors[:, part] - mean, full_matrices=False)
+    blocks, biases = [], []
+    for part in vectors.split(extent.parts, dim=1):
+        mean = part.mean(0)
+        _, values, directions = torch.linalg.svd(part - mean, full_matrices=False)
         scaled = directions[:DIRECTIONS] / (values[:DIRECTIONS, None] / len(vectors) ** 0.5).clamp_min(1e-6)
-        rows = slice(i * DIRECTIONS, i * DIRECTIONS + len(scaled))
-        known.weight[i * DIRECTIONS : (i + 1) * DIRECTIONS], known.bias[i * DIRECTIONS : (i + 1) * DIRECTIONS] = 0, 0
-        known.weight[rows, part], known.bias[rows] = scaled, -(scaled @ mean)
-        first += width
+        blocks.append(F.pad(scaled, (0, 0, 0, DIRECTIONS - len(scaled))))  # few phrases have fewer
+        biases.append(-(blocks[-1] @ mean))
+    extent.known.weight.copy_(torch.block_diag(*blocks))
+    extent.known.bias.copy_(torch.cat(biases))

@@ -21,15 +21,10 @@ LEAST = 1e-4  # heat below this is as good as none
 
 
 class Presence(nn.Module):
-    """What tells present words from absent ones; see `groundcli.training.presence` for how it learns.
-
-    Args:
-        levels: L.
-        spaces: K, of the words' vectors: 1 or L.
-        dimension: D.
-    """
+    """What tells present words from absent ones; see `groundcli.training.presence` for how it learns."""
 
     def __init__(self, levels: int, spaces: int, dimension: int):
+        """Of L levels, and words' vectors of dimension D in K spaces, 1 or L."""
         super().__init__()
         word = spaces * dimension
         self.null = nn.Sequential(

@@ -1,16 +1,17 @@
 """The textual half: layers of frozen text encoders, mixed and mapped into the common space (paper, section 3.2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from groundcli.recipe import ElmoConfig, TextConfig
+from groundcli.model import piece_cutter
+from groundcli.recipe import TextConfig
 
 
 @dataclass(frozen=True)
@@ -18,63 +19,36 @@ class TextFeatures:
     """What frozen text encoders say of C captions, with U different words among them.
 
     A word out of context is the same wherever it stands, and is kept once; a word in context is one of its own.
-
-    Attributes:
-        tokens: the U words.
-        words: one (U, E_k) per layer.
-        sentences: one (C, E_k) per layer.
-        index: (C, T) int64, which of the U words stands at each place; 0 at padding.
-        mask: (C, T) bool, false at padding.
     """
 
-    tokens: list[str]
-    words: list[Tensor]
-    sentences: list[Tensor]
-    index: Tensor
-    mask: Tensor
+    tokens: list[str]  # the U words
+    words: list[Tensor]  # one (U, E_k) per layer
+    sentences: list[Tensor]  # one (C, E_k) per layer
+    index: Tensor  # (C, T) int64, which of the U words stands at each place; 0 at padding
+    mask: Tensor  # (C, T) bool, false at padding
 
 
 class WordPieces(nn.Module):
-    """Vectors of words out of context: the mean of their word pieces in a pretrained table.
-
-    Args:
-        table: (V, E), one vector per piece.
-        pieces: the V pieces, in the table's order, continuations marked with ##; matched in lower case.
-    """
+    """Vectors of words out of context: the mean of their pieces (see `piece_cutter`) in a pretrained table (V, E)."""
 
     def __init__(self, table: Tensor, pieces: Sequence[str]):
         super().__init__()
         self.table = nn.Parameter(table, requires_grad=False)
         self.width: int = table.shape[1]
-        self.unknown = pieces.index("[UNK]")
-        self.tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
+        self.pieces, self.cut = pieces, piece_cutter(pieces)
 
     def forward(self, words: Sequence[str]) -> Tensor:
         """Words -> (U, E)."""
-        encodings = self.tokenizer.encode_batch(list(words), add_special_tokens=False)
-        pieces = [encoding.ids or [self.unknown] for encoding in encodings]
+        pieces = self.cut(words)
         offsets = torch.tensor([0, *map(len, pieces)], device=self.table.device).cumsum(0)[:-1]
-        ids = torch.tensor([i for word in pieces for i in word], device=self.table.device)
+        ids = torch.tensor([*chain.from_iterable(pieces)], device=self.table.device)
         return F.embedding_bag(ids, self.table, offsets, mode="mean").float()
 
 
-class ContextEncoder(Protocol):
-    """An ELMo, whoever's code runs it; see `groundcli.model.elmo.Elmo`."""
-
-    config: ElmoConfig
-    width: int
-
-    def __call__(self, captions: Sequence[Sequence[str]]) -> tuple[list[Tensor], list[Tensor]]:
-        """Layers of words and of sentences, without boundaries."""
-
-    def word_vectors(self, words: Sequence[str]) -> Tensor:
-        """Words out of context."""
-
-
 class Characters(nn.Module):
-    """Vectors of words out of context: the character layer of an ELMo."""
+    """Vectors of words out of context: the character layer of an ELMo, by groundcli's code or AllenNLP's."""
 
-    def __init__(self, elmo: ContextEncoder):
+    def __init__(self, elmo: Any):
         super().__init__()
         self.elmo = elmo
         self.width: int = elmo.config.projection
@@ -91,14 +65,15 @@ class TextEncoders(nn.Module):
         word_widths, sentence_widths: width of each layer of words, and of the sentence.
     """
 
-    def __init__(self, elmo: ContextEncoder | None, tables: Sequence[WordPieces | Characters]):
+    def __init__(self, elmo: Any, tables: Sequence[WordPieces | Characters]):
+        """The ELMo is a `groundcli.model.elmo.Elmo`, AllenNLP's with the same methods, or None."""
         super().__init__()
         self.elmo = elmo
         self.tables = nn.ModuleList(tables)
-        tables_widths = [table.width for table in tables]
+        widths = [table.width for table in tables]
         elmo_widths = [elmo.width] * (elmo.config.layers + 1) if elmo else []
-        self.word_widths: list[int] = elmo_widths + tables_widths
-        self.sentence_widths: list[int] = elmo_widths[1:] + tables_widths
+        self.word_widths: list[int] = elmo_widths + widths
+        self.sentence_widths: list[int] = elmo_widths[1:] + widths
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TextEncoders":
@@ -108,37 +83,29 @@ class TextEncoders(nn.Module):
     @torch.no_grad()
     def forward(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         """Captions of at least one word each, equal ones computed once. A table's sentence is the mean of its words."""
-        once = {caption: i for i, caption in enumerate(dict.fromkeys(map(tuple, captions)))}
-        text = self._encode(list(once))
-        if len(once) == len(captions):
-            return text
-        which = torch.tensor([once[tuple(caption)] for caption in captions], device=text.index.device)
-        sentences = [layer[which] for layer in text.sentences]
-        return replace(text, sentences=sentences, index=text.index[which], mask=text.mask[which])
-
-    def _encode(self, captions: Sequence[Sequence[str]]) -> TextFeatures:
         device = next(self.parameters()).device
-        distinct = {word: i for i, word in enumerate(dict.fromkeys(w for c in captions for w in c))}
-        places = [torch.tensor([distinct[w] for w in c], device=device) for c in captions]
-        index = nn.utils.rnn.pad_sequence(places, batch_first=True)
-        mask = nn.utils.rnn.pad_sequence([torch.ones_like(p, dtype=torch.bool) for p in places], batch_first=True)
+        once = {caption: i for i, caption in enumerate(dict.fromkeys(map(tuple, captions)))}
+        distinct = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(once)))}
+        places = [torch.tensor([distinct[word] for word in caption], device=device) for caption in once]
+        index = pad_sequence(places, batch_first=True)
+        mask = pad_sequence([torch.ones_like(p, dtype=torch.bool) for p in places], batch_first=True)
         tokens = list(distinct)
         words = [table(tokens) for table in self.tables]
         sentences = [torch.stack([layer[p].mean(0) for p in places]) for layer in words]
         if self.elmo:
-            elmo_words, elmo_sentences = self.elmo(captions)
+            elmo_words, elmo_sentences = self.elmo(list(once))
             words = elmo_words + [layer[index[mask]] for layer in words]
             sentences = elmo_sentences + sentences
-            tokens = [word for caption in captions for word in caption]
+            tokens = [*chain.from_iterable(once)]
             index = places_in_order(mask)
-        return TextFeatures(tokens, words, sentences, index, mask)
+        which = torch.tensor([once[tuple(caption)] for caption in captions], device=device)
+        return TextFeatures(tokens, words, [layer[which] for layer in sentences], index[which], mask[which])
 
 
 class BiLstm(nn.Module):
     """Words in context, where no ELMo gives it: a biLSTM over words out of context, trained with the mappings.
 
-    Attributes:
-        word_widths, sentence_widths: width of each layer of words, and of the sentence.
+    Its widths are as those of `TextEncoders`.
     """
 
     def __init__(self, widths: Sequence[int], cells: int):

@@ -37,12 +37,8 @@ class Backbone(nn.Module):
     """A network that gives the feature maps of some of its layers; frozen, but for the tuned stages of a CNN.
 
     The levels of a vision transformer are blocks: the tokens of the patches, as its last norm has them, are the cells
-    of a map; tokens of no patch (class, registers) are left out. What comes after the last level is never computed.
-    Raises ValueError where it has no layer of a level's name.
-
-    Attributes:
-        channels: channels of each level.
-        extractor: the network, up to the last level.
+    of a map; tokens of no patch (class, registers) are left out. What comes after the last level is never computed:
+    `extractor` is the network up to there. Raises ValueError where it has no layer of a level's name.
     """
 
     mean: Tensor
@@ -57,8 +53,7 @@ class Backbone(nn.Module):
         for level in config.levels:
             if level not in names:
                 raise ValueError(f"{config.backbone} has no {'block' if transformer else 'module'} named {level!r}")
-        self.levels, self.tuned = config.levels, config.tuned
-        self.output_stride = config.output_stride
+        self.levels, self.tuned, self.output_stride = config.levels, config.tuned, config.output_stride
         if transformer:
             self.blocks = sorted({int(level.removeprefix("blocks.")) for level in config.levels})
             whole.prune_intermediate_layers(self.blocks)
@@ -118,19 +113,18 @@ class Backbone(nn.Module):
         Raises ValueError where the tuned stages need more than one map, or a level comes before them.
         """
         nodes = list(self.extractor.graph.nodes)
-        start = next((i for i, node in enumerate(nodes) if self._is_tuned(str(node.target))), None)
-        if start is None:
+        first = next((node for node in nodes if self._is_tuned(str(node.target))), None)
+        if first is None:
             raise ValueError(f"no level comes after {', '.join(self.tuned) or 'no stage'}")
-        cut = nodes[start].args[0]
+        cut, level = nodes.index(first.args[0]), f"before {self.tuned[0]}"
         before, after = fx.Graph(), fx.Graph()
         kept: dict[fx.Node, fx.Node] = {}
-        for node in nodes[: nodes.index(cut) + 1]:
+        for node in nodes[: cut + 1]:
             kept[node] = before.node_copy(node, kept.__getitem__)
-        level = f"before {self.tuned[0]}"
-        before.output({level: kept[cut]})
-        kept = {cut: after.placeholder("maps")}
+        before.output({level: kept[nodes[cut]]})
+        kept = {nodes[cut]: after.placeholder("maps")}
         try:
-            for node in nodes[nodes.index(cut) + 1 :]:
+            for node in nodes[cut + 1 :]:
                 kept[node] = after.node_copy(node, kept.__getitem__)
         except KeyError:
             raise ValueError(f"{self.tuned[0]} must come no later than the first level") from None
@@ -159,8 +153,7 @@ class Backbone(nn.Module):
     def _patches(self, x: Tensor) -> dict[str, Tensor]:
         """Maps of a vision transformer, by the names of their levels.
 
-        Where patches don't fill an image, it is enlarged to the next size that they do: padded, as timm would, cells
-        would no longer divide the image evenly.
+        An image that patches don't fill is enlarged until they do: padded, as timm would, it wouldn't divide evenly.
         """
         sides = zip(x.shape[-2:], self.extractor.patch_embed.patch_size, strict=True)
         size = tuple(math.ceil(side / patch) * patch for side, patch in sides)
@@ -254,11 +247,11 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class _Depthwise(torch.autograd.Function):
-    """Its gradient is a convolution too, with the filters turned round: torch's own takes ten times as long on CPUs."""
+    """With stride 1. Its gradient, of the maps alone, is a convolution with the filters turned round: torch's own takes
+    ten times as long on CPUs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Any, dilation: Any) -> Tensor:
-        """With stride 1."""
         out = F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=len(weight))
         ctx.save_for_backward(weight.to(out.dtype))  # in bf16 where autocast says so
         reach = [d * (k - 1) - p for k, p, d in zip(weight.shape[2:], padding, dilation, strict=True)]
@@ -267,7 +260,6 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Of the maps alone."""
         (weight,), (padding, dilation) = ctx.saved_tensors, ctx.how
         back = F.conv2d(gradient, weight.flip(2, 3), None, padding=padding, dilation=dilation, groups=len(weight))
         return back.to(ctx.dtype), None, None, None, None

@@ -16,17 +16,11 @@ FOLDER = "folder"  # what stands for a data set's name where images come from a 
 
 
 class Source(NamedTuple):
-    """A data set, or a folder of images with captions.
+    """A data set, or a folder of images with captions."""
 
-    Attributes:
-        dataset: its name, or "folder".
-        root: where it lies.
-        weight: how often per epoch each of its images is seen.
-    """
-
-    dataset: str
+    dataset: str  # its name, or "folder"
     root: Path
-    weight: float = 1.0
+    weight: float = 1.0  # how often per epoch each of its images is seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +59,7 @@ class LearningOptions(DeviceOptions, CaptionOptions):
             raise UsageError(f"{len(self.dataset)} --dataset for {folders} folders; expected one, or one per folder")
         if len(self.weight) not in (0, folders):
             raise UsageError(f"{len(self.weight)} --weight for {folders} folders; expected none, or one per folder")
-        match = re.fullmatch(r"(\d{1,9})m?", self.save_every)
-        if not match or not int(match[1]):
+        if not re.fullmatch(r"0*[1-9]\d{0,8}m?", self.save_every):
             raise UsageError(f"--save-every {self.save_every}: expected minutes such as 10m, or a number of steps")
         for text, source in zip(self.evaluation, self.compared, strict=True):
             if "=" not in text or source.dataset not in DATASETS or source.dataset == FOLDER:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from groundcli import data as datasets
-from groundcli.data import Sample, find
+from groundcli.data import Caption, Sample, find
 from groundcli.data.images import decode
 from groundcli.data.phrases import content_key, tokenize
 from groundcli.errors import BadInput, GroundcliError, UsageError
@@ -36,33 +36,22 @@ YEAR = re.compile(r"^COCO_(?:train|val|test)\d{4}_")  # COCO's names of 2014 are
 
 
 class Data(NamedTuple):
-    """What a run learns from.
+    """What a run learns from."""
 
-    Attributes:
-        samples: images to learn from.
-        weights: how often per epoch each of them is seen.
-        validation: images to choose the best epoch by.
-        evaluation: images that mustn't be learned from, by their split, "flickr30k test".
-        source: where all that is from, for the checkpoint's metadata.
-    """
-
-    samples: Sequence[Sample]
-    weights: Sequence[float]
-    validation: Sequence[Sample]
-    evaluation: Mapping[str, Sequence[Sample]]
-    source: str
+    samples: Sequence[Sample]  # images to learn from
+    weights: Sequence[float]  # how often per epoch each of them is seen
+    validation: Sequence[Sample]  # images to choose the best epoch by
+    evaluation: Mapping[str, Sequence[Sample]]  # that mustn't be learned from, by their split, "flickr30k test"
+    source: str  # where all that is from, for the checkpoint's metadata
 
 
 def load(
     options: LearningOptions, tell: Callable[[str], None], *, validate: bool = True, aside: int | None = None
 ) -> Data:
-    """The images of all sources that options name.
+    """The images of all sources that options name; a line is told for each that can't be used.
 
-    Args:
-        options: data sets, folders and the split to learn from.
-        tell: is given a line for each image that can't be used.
-        validate: the data sets' split "val" is to choose the best epoch by.
-        aside: some images of each folder are kept aside to choose by, drawn with this seed; None keeps none.
+    The best epoch is chosen by data sets' split "val", where `validate` says so, and by some images of each folder that
+    are kept aside, drawn with the seed `aside`; None keeps none.
 
     Raises:
         GroundcliError: files are missing or can't be read.
@@ -76,16 +65,13 @@ def load(
     for source in options.sources:
         learning: Sequence[Sample]
         if source.dataset == FOLDER:
-            found = find.load([source.root], options.captions, None, columns=options.columns)
-            learning = found.samples
-            for failure in found.failures:
-                tell(f"skipped {failure.path}: {failure.reason}")
-            for note in found.notes:
-                tell(note)
-            if aside is not None:
-                learning, kept = hold_out(learning, aside)
-                validation += kept
+            name, found = "a folder", find.load([source.root], options.captions, None, columns=options.columns)
+            for line in (*(f"skipped {failure.path}: {failure.reason}" for failure in found.failures), *found.notes):
+                tell(line)
+            learning, kept = (found.samples, []) if aside is None else hold_out(found.samples, aside)
+            validation += kept
         else:
+            name = f"{source.dataset}, {options.split} split"
             learning = datasets.load(source.dataset, source.root, options.split)
             splits = evaluation_splits(source, needed="val" if validate else "")
             evaluation |= splits
@@ -93,7 +79,6 @@ def load(
         learning = learning[: options.limit]
         samples += learning
         weights += [source.weight] * len(learning)
-        name = "a folder" if source.dataset == FOLDER else f"{source.dataset}, {options.split} split"
         names.append(f"{name}: {len(learning)} images" + (f", weight {source.weight:g}" if source.weight != 1 else ""))
     for source in options.compared:
         evaluation |= evaluation_splits(source)
@@ -140,8 +125,7 @@ def vocabulary(loaded: Loaded) -> Collection[str]:
     if "vocabulary" in loaded.metadata:
         return set(loaded.metadata["vocabulary"])
     tables = (table for table in loaded.model.text.tables if isinstance(table, WordPieces))
-    pieces = chain.from_iterable(table.tokenizer.get_vocab() for table in tables)
-    return {content_key(piece) for piece in pieces if not piece.startswith("##")}
+    return {content_key(piece) for table in tables for piece in table.pieces if not piece.startswith("##")}
 
 
 # --- What can be known before the first step: counts, files, a few decodes, free disk, images that mustn't be here
@@ -196,60 +180,39 @@ def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sam
         return "compared with no evaluation data; --evaluation DATASET=DIR names some"
     leaks = shared_images(samples, evaluation)
     if leaks:
-        splits = ", ".join(dict.fromkeys(leak.split for leak in leaks))
+        splits = ", ".join(dict.fromkeys(split for _, split in leaks))
         raise UsageError(
-            f"{len(leaks)} images to learn from are also in {splits}: {_some([leak.learned for leak in leaks])}; "
+            f"{len(leaks)} images to learn from are also in {splits}: {_some([image for image, _ in leaks])}; "
             "numbers on it would mean nothing. Remove them, or add --allow-evaluation-images"
         )
     compared = ", ".join(f"{split} ({len(held)} images)" for split, held in evaluation.items())
     return f"no image to learn from is in {compared}"
 
 
-class Leak(NamedTuple):
-    """An image that is in both.
-
-    Attributes:
-        learned: its name among those to learn from.
-        split: the evaluation split.
-        evaluated: its name there.
-        by: what is equal, "name" or "content".
-    """
-
-    learned: str
-    split: str
-    evaluated: str
-    by: str
-
-
-def shared_images(learning: Sequence[Sample], evaluation: Mapping[str, Sequence[Sample]]) -> list[Leak]:
+def shared_images(learning: Sequence[Sample], evaluation: Mapping[str, Sequence[Sample]]) -> list[tuple[str, str]]:
     """Images to learn from that evaluation splits hold too, by the names of their files or by their bytes.
 
     Names are compared without folders, suffix and case, and COCO's of 2014 are equal to those of 2017. Contents are
     compared by SHA-256, of files of equal size only. A copy under another name that was scaled or saved anew isn't
     noticed. Files that can't be read share nothing but their names.
 
-    Args:
-        learning: images to learn from.
-        evaluation: images by the name of their split, "flickr30k val".
-
     Returns:
-        At most one per image to learn from and split, in the order of `learning`.
+        (image, split) by their names, in the order of `learning`; a split's is that in `evaluation`, "flickr30k val".
     """
-    names: dict[str, dict[str, Sample]] = defaultdict(dict)
-    sizes: dict[int, list[tuple[str, Sample]]] = defaultdict(list)
+    names: dict[str, list[str]] = defaultdict(list)
+    sizes: dict[int, list[tuple[str, Path]]] = defaultdict(list)
     for split, samples in evaluation.items():
         for sample in samples:
-            names[_key(sample.image)].setdefault(split, sample)
-            sizes[_size(sample.image)].append((split, sample))
-    digest = cache(_digest)
-    leaks: dict[tuple[int, str], Leak] = {}
-    for index, sample in enumerate(learning):
-        for split, same in names.get(_key(sample.image), {}).items():
-            leaks[index, split] = Leak(sample.name, split, same.name, "name")
+            names[_key(sample.image)].append(split)
+            sizes[_size(sample.image)].append((split, sample.image))
+    digest, shared = cache(_digest), []
+    for sample in learning:
+        splits = dict.fromkeys(names.get(_key(sample.image), ()))
         for split, other in sizes.get(_size(sample.image), ()):
-            if (index, split) not in leaks and (mine := digest(sample.image)) and mine == digest(other.image):
-                leaks[index, split] = Leak(sample.name, split, other.name, "content")
-    return list(leaks.values())
+            if split not in splits and (mine := digest(sample.image)) and mine == digest(other):
+                splits[split] = None
+        shared += [(sample.name, split) for split in splits]
+    return shared
 
 
 def _key(image: Path) -> str:
@@ -277,6 +240,12 @@ def _some(names: Sequence[str]) -> str:
 # --- Which image meets which caption in which step
 
 
+def spoken(captions: Sequence[Caption]) -> list[list[str]]:
+    """Captions as their words; those without any are left out."""
+    tokenised = ([word.text for word in tokenize(caption.text)] for caption in captions)
+    return [words for words in tokenised if words]
+
+
 class Pairs:
     """Images with their tokenised captions."""
 
@@ -284,11 +253,8 @@ class Pairs:
         """Tokenises; `weights` are how often per epoch each image is seen."""
         self.features = features
         self.names = [sample.name for sample in samples]
-        self.captions: dict[int, list[list[str]]] = {}  # by the image's index
-        for index in features.indices:
-            tokenised = [[word.text for word in tokenize(caption.text)] for caption in samples[index].captions]
-            if any(tokenised):
-                self.captions[index] = [words for words in tokenised if words]
+        captions = {index: spoken(samples[index].captions) for index in features.indices}
+        self.captions = {index: some for index, some in captions.items() if some}  # by the image's index
         self.indices = list(self.captions)
         self.sets: dict[float, list[int]] = defaultdict(list)  # images of one weight
         for index in self.indices:
@@ -316,46 +282,35 @@ class Pairs:
         """An epoch: every image as often as its weight says, in random order, each time with some of its captions.
 
         The incomplete last batch is left out. Images that can't be decoded, and one that comes twice in a batch, leave
-        it smaller.
-
-        Args:
-            settings: pairs per batch, parts of this rank's images in a batch, whether half of the images are mirrored
-                (but never one with a caption that tells left from right), and the seed; in epochs of tuning, its
-                mirroring and captions per image.
-            epoch: with the seed all that order and captions depend on.
-            first: the batch to begin with.
-            ranks: who computes the maps of the other images.
+        it smaller. Where the settings say so, half of the images are mirrored, but never one with a caption that tells
+        left from right. Order and captions depend on the epoch and the settings' seed alone, wherever one begins, with
+        the batch `first`, and however many ranks share the images.
         """
         size, parts, tuning = settings.batch_size, settings.accumulate, epoch >= settings.epochs
         mirror, more = (settings.tuning.mirror, settings.tuning.captions) if tuning else (settings.mirror, 1)
         draw = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
         order = self._order(draw)
         drawn = torch.rand(len(order), generator=draw).tolist()
-        pairs = [(i, self._some(i, x, more)) for i, x in zip(order, drawn, strict=True)]
-        groups = [dict(pairs[i : i + size]) for i in range(0, len(pairs) - size + 1, size)][first:]
-        # Every rank draws all batches alike and reads its share of each: neither order nor captions depend on how many
-        # ranks there are. A share is read in parts as it is mapped in parts, where memory is short: see `gradient`.
+        # Captions from a drawn one on; again from the first where an image has no more.
+        starts = [(i, int(x * len(self.captions[i]))) for i, x in zip(order, drawn, strict=True)]
+        groups = [dict(starts[i : i + size]) for i in range(0, len(starts) - size + 1, size)][first:]
+        # Every rank draws all batches alike and reads its share, in parts where memory is short: see `gradient`.
         split = [Ranks(i, parts).share(ranks.share(list(group))) for group in groups for i in range(parts)]
         maps = self.features.read(split, self._mirrored(draw) if mirror else ())
-        for captions in groups:
+        for start in groups:
             mine = list(islice(maps, parts))
             # Only now is it known which images could be decoded. All ranks have to agree on the pairs, and on whose
             # images are whose, as every image is scored against all captions.
             by_rank = ranks.gather([index for part in mine for index in part.indices])
             indices = list(chain.from_iterable(by_rank))
+            said = [(self.captions[index], start[index]) for index in indices]
             yield Batch(
                 [self.names[index] for index in indices],
-                [captions[index][number] for number in range(more) for index in indices],
+                [captions[(number + i) % len(captions)] for i in range(more) for captions, number in said],
                 [self.content[index] for index in indices],
                 [part.maps for part in mine if part.indices],
                 list(map(len, by_rank)),
             )
-
-    def _some(self, index: int, drawn: float, count: int) -> list[list[str]]:
-        """So many captions of an image, from a drawn one on; again from the first where it has no more."""
-        captions = self.captions[index]
-        first = int(drawn * len(captions))
-        return [captions[(first + number) % len(captions)] for number in range(count)]
 
     def _order(self, draw: torch.Generator) -> list[int]:
         """Indices of an epoch: those of each set in a random order, again and again until its weight is reached."""

@@ -18,13 +18,13 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
-from itertools import chain, islice, tee
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -49,32 +49,19 @@ RESERVE = 1 << 30  # bytes of the disk that the cache leaves free
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """All that feature maps depend on, beside the images and the backbone.
+class Preparation(NamedTuple):
+    """All that feature maps depend on, beside the images and the backbone."""
 
-    Attributes:
-        image_size: images are resized to this square.
-        grid: cells per side to keep.
-    """
-
-    image_size: int
-    grid: int
+    image_size: int  # images are resized to this square
+    grid: int  # cells per side to keep
 
 
-@dataclass(frozen=True)
-class MapBatch:
-    """Feature maps of R images.
+class MapBatch(NamedTuple):
+    """Feature maps of R images."""
 
-    Attributes:
-        indices: which images of the list.
-        sizes: (width, height) of each in pixels.
-        maps: (R, C_l, H_l, W_l) per level, on the backbone's device; none where R is 0.
-    """
-
-    indices: list[int]
-    sizes: list[tuple[int, int]]
-    maps: list[Tensor]
+    indices: list[int]  # which images of the list
+    sizes: list[tuple[int, int]]  # (width, height) of each in pixels
+    maps: list[Tensor]  # (R, C_l, H_l, W_l) per level, on the backbone's device; none where R is 0
 
 
 class LiveFeatures:
@@ -100,24 +87,20 @@ class LiveFeatures:
         return list(dict.fromkeys((self.samples[i].name, reason) for i, reason in sorted(self.failed.items())))
 
     def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
-        """The maps of each batch of indices, without the images that can't be used.
+        """The maps of each batch of indices, without the images that can't be used; `mirrored` are read mirrored.
 
-        Args:
-            batches: indices.
-            mirrored: those whose images are mirrored.
+        Batches are taken two ahead: whoever hands them out may show how far this is.
         """
-        batches = iter(batches)  # as they come: whoever hands them out may show how far this is
-        first = list(islice(batches, 1))
-        batches, again = tee(chain(first, batches))
-        early = 2 * max([1, *map(len, first)])
-        images = ahead(partial(self._prepare, mirrored=mirrored), chain.from_iterable(again), early, THREADS)
-        for prepared in self._timed(list(islice(images, len(batch))) for batch in batches):
-            usable = [image for image in prepared if image is not None]
-            if not usable:
-                yield MapBatch([], [], [])
-                continue
-            indices, sizes, pixels = map(list, zip(*usable, strict=True))
-            yield MapBatch(indices, sizes, self.backbone(as_batch(pixels).to(self.backbone.mean.device)))
+        with ThreadPoolExecutor(THREADS) as pool:
+            prepare = partial(self._prepare, mirrored=mirrored)
+            # Two at a time, so that no thread of the pool waits for the last image of a batch.
+            for prepared in self._timed(ahead(lambda batch: [*pool.map(prepare, batch)], batches, 2, 2)):
+                usable = [image for image in prepared if image]
+                if not usable:
+                    yield MapBatch([], [], [])
+                    continue
+                indices, sizes, pixels = map(list, zip(*usable, strict=True))
+                yield MapBatch(indices, sizes, self.backbone(as_batch(pixels).to(self.backbone.mean.device)))
 
     def _prepare(self, index: int, mirrored: Collection[int]) -> tuple[int, tuple[int, int], np.ndarray] | None:
         try:
@@ -153,15 +136,9 @@ class CachedFeatures(LiveFeatures):
         cache: Path,
         mirrored: bool = False,
     ) -> None:
-        """Looks the images up.
+        """Looks the images up in the folder of all caches.
 
-        Args:
-            samples: their images, in this order.
-            backbone: computes the maps.
-            how: size of images and maps.
-            weights: hash of the backbone's weights.
-            cache: the folder of all caches.
-            mirrored: whether images can be had mirrored, too.
+        `weights` is the hash of the backbone's weights; `mirrored` says whether images can be had mirrored, too.
         """
         super().__init__([*samples, *samples] if mirrored else samples, backbone, how)
         self.count = len(samples)
@@ -192,12 +169,11 @@ class CachedFeatures(LiveFeatures):
         self._look()
 
     def _look(self) -> None:
-        """Takes in what is there by now."""
-        there = {index for index, file in enumerate(self.files) if file.exists()}
-        alike = range(0, len(self.files), self.count or 1)  # an image, and its mirrored one
-        self.indices = [index for index in range(self.count) if all(index + more in there for more in alike)]
-        first = {file: index for index, file in reversed(list(enumerate(self.files))) if index not in there}
-        self.missing = sorted(first.values())  # one of each content
+        """Takes in what is there by now: the images of which all is, and what is missing, one of each content."""
+        there = [file.exists() for file in self.files]
+        self.indices = [index for index in range(self.count) if all(there[index :: self.count])]  # mirrored, too
+        first = {file: index for index, file in reversed([*enumerate(self.files)]) if not there[index]}
+        self.missing = sorted(first.values())
 
     @property
     def missing_bytes(self) -> int:
@@ -213,7 +189,13 @@ class CachedFeatures(LiveFeatures):
         """
         (missing, *_) = ranks.gather(self.missing)  # the first one's list: others may have begun to write by now
         if missing:
-            self._check_room()
+            free = shutil.disk_usage(self.folder).free
+            if self.missing_bytes > free - RESERVE:
+                raise GroundcliError(
+                    f"{self.folder}: {self.missing_bytes / 1e9:.2f} GB of features don't fit; the disk has "
+                    f"{free / 1e9:.2f} GB free, of which {RESERVE / 1e9:.0f} GB stay so. Name another folder with "
+                    "--cache-features, or add --set training.cache_features=false"
+                )
             size = f"{self.missing_bytes / 1e9:.3f} GB"
             console.print(f"{self.folder}: {size} for features of {len(missing)} images", markup=False)
         share = ranks.share(missing)
@@ -225,15 +207,6 @@ class CachedFeatures(LiveFeatures):
         failed = dict(chain.from_iterable(ranks.gather([(self.files[i], why) for i, why in self.failed.items()])))
         self.failed = {index: failed[file] for index, file in enumerate(self.files) if file in failed}
         self._look()
-
-    def _check_room(self) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if self.missing_bytes > free - RESERVE:
-            raise GroundcliError(
-                f"{self.folder}: {self.missing_bytes / 1e9:.2f} GB of features don't fit; the disk has "
-                f"{free / 1e9:.2f} GB free, of which {RESERVE / 1e9:.0f} GB stay so. Name another folder with "
-                "--cache-features, or add --set training.cache_features=false"
-            )
 
     def _make(self, batches: Iterable[Sequence[int]]) -> Iterator[dict[int, np.void]]:
         """Computes the maps of each batch, and keeps them; what can't be decoded is left out."""
@@ -249,45 +222,38 @@ class CachedFeatures(LiveFeatures):
                     file.write(self.header + record.tobytes())
             yield dict(zip(batch.indices, records, strict=True))
 
-    def _load(
-        self, batch: Sequence[int], known: Collection[int], mirrored: Collection[int]
-    ) -> dict[int, np.void | None]:
-        """What is kept of each image; None where it is damaged."""
-        there = [index for index in batch if index in known]
-        chosen = (index + self.count if index in mirrored else index for index in there)
-        return {index: self._kept(self.files[index]) for index in chosen}
-
-    def _kept(self, file: Path) -> np.void | None:
-        try:
-            content = file.read_bytes()
-        except OSError:
-            return None
-        record = content[len(self.header) :]
-        if not content.startswith(self.header) or len(record) != self.record.itemsize:
-            return None
-        kept: np.void = np.frombuffer(record, self.record)[0]
-        return kept if kept["crc32"] == _crc32(record) else None
-
     def read(self, batches: Iterable[Sequence[int]], mirrored: Collection[int] = ()) -> Iterator[MapBatch]:
         """See `LiveFeatures`. Raises ValueError where images should be mirrored that aren't kept so."""
         if mirrored and len(self.files) == self.count:
             raise ValueError("these maps aren't kept mirrored")
-        load = partial(self._load, known=set(self.indices), mirrored=mirrored)
+        known = set(self.indices)
+
+        def load(batch: Sequence[int]) -> dict[int, np.void | None]:
+            """What is kept of each image that is known; None where that is damaged."""
+            chosen = [index + self.count * (index in mirrored) for index in batch if index in known]
+            return {index: self._kept(self.files[index]) for index in chosen}
+
         for loaded in self._timed(ahead(load, batches, 2)):
             damaged = [index for index, record in loaded.items() if record is None]
-            again: Mapping[int, np.void] = {}
             if damaged:
                 (again,) = self._make([damaged])
-            records = {i: again.get(i) if record is None else record for i, record in loaded.items()}
-            yield self._batch({i: record for i, record in records.items() if record is not None})
+                loaded |= again
+            whole = {index: record for index, record in loaded.items() if record is not None}
+            maps = []
+            for level in self.backbone.levels if whole else ():
+                kept = torch.from_numpy(np.stack([record[level] for record in whole.values()]))  # (R, H, W, C)
+                maps.append(kept.to(self.backbone.mean.device).float().permute(0, 3, 1, 2))
+            sizes = [(int(width), int(height)) for width, height in (record["size"] for record in whole.values())]
+            yield MapBatch([index % self.count for index in whole], sizes, maps)
 
-    def _batch(self, records: Mapping[int, np.void]) -> MapBatch:
-        maps = []
-        for level in self.backbone.levels if records else ():
-            kept = torch.from_numpy(np.stack([record[level] for record in records.values()]))  # (R, H, W, C)
-            maps.append(kept.to(self.backbone.mean.device).float().permute(0, 3, 1, 2))
-        sizes = [(int(width), int(height)) for width, height in (record["size"] for record in records.values())]
-        return MapBatch([index % self.count for index in records], sizes, maps)
+    def _kept(self, file: Path) -> np.void | None:
+        with suppress(OSError):
+            content = file.read_bytes()
+            record = content[len(self.header) :]
+            if content.startswith(self.header) and len(record) == self.record.itemsize:
+                kept: np.void = np.frombuffer(record, self.record)[0]
+                return kept if kept["crc32"] == _crc32(record) else None
+        return None
 
 
 def _content(path: Path) -> str:

@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -38,9 +39,8 @@ T = TypeVar("T")
 class Ranks:
     """This process among the `count` that train together, as `torchrun` starts them; alone it is one rank of one.
 
-    The first one alone writes and prints. What ranks tell each other is plain collectives of torch.distributed, and
-    little: which images could be used, the scores of all pairs, and the gradients' sum. Each raises GroundcliError
-    where another rank is gone.
+    Ranks tell each other little: which images could be used, the scores of all pairs, and the gradients' sum. Whatever
+    does so raises GroundcliError where another rank is gone.
     """
 
     rank: int = 0
@@ -56,24 +56,13 @@ class Ranks:
         return items[len(items) * self.rank // self.count : len(items) * (self.rank + 1) // self.count]
 
     def gather(self, mine: T) -> list[T]:
-        """What every rank has, in the ranks' order: small plain things."""
+        """What every rank has, in the ranks' order: small plain things, and tensors on the CPU."""
         if self.count == 1:
             return [mine]
         everyone: list[Any] = [None] * self.count
         with _together():
             dist.all_gather_object(everyone, mine)
         return everyone
-
-    def gather_tensor(self, mine: Tensor, counts: Sequence[int]) -> Tensor:
-        """Every rank's (n_r, ...) below each other; `counts` are the n_r."""
-        if self.count == 1:
-            return mine
-        padded = mine.new_zeros(max(counts), *mine.shape[1:])  # collectives want equal shapes
-        padded[: len(mine)] = mine
-        everyone = [torch.empty_like(padded) for _ in counts]
-        with _together():
-            dist.all_gather(everyone, padded)
-        return torch.cat([part[:n] for part, n in zip(everyone, counts, strict=True)])
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Puts the sum of all ranks' gradients into every rank's; a rank may have none of some."""
@@ -116,22 +105,15 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """The B pairs of a step, in one order for all ranks.
+    """The B pairs of a step, in one order for all ranks."""
 
-    Attributes:
-        names: of the images.
-        captions: tokenised, one per image in their order; then another one per image, ...
-        content: of each image, what all words of all its captions share with their other forms.
-        parts: this rank's images, in order, to be taken one part after the other: of each part the feature maps
-            (b, C_l, H_l, W_l) of every level, or what the tuned stages get.
-        by_rank: how many of the images each rank has.
-    """
-
-    names: list[str]
-    captions: list[list[str]]
-    content: list[set[str]]
+    names: list[str]  # of the images
+    captions: list[list[str]]  # tokenised, one per image in their order; then another one per image, ...
+    content: list[set[str]]  # of each image, what all words of all its captions share with their other forms
+    # This rank's images, in order, to be taken one part after the other: of each part the feature maps
+    # (b, C_l, H_l, W_l) of every level, or what the tuned stages get.
     parts: list[list[Tensor]]
-    by_rank: list[int]
+    by_rank: list[int]  # how many of the images each rank has
 
     def present(self, words: Sequence[str]) -> Tensor:
         """(B, U) bool: whether any caption of the image has the word in some form; never for a stop word."""
@@ -149,18 +131,12 @@ def add_gradient(
 ) -> dict[str, float]:
     """Adds the gradient of the batch's loss to the parameters' `grad`, and returns the terms of the loss.
 
-    Args:
-        model: with the mappings that are trained.
-        batch: all captions, and this rank's images.
-        grid: cells per side, M.
-        ranks: who has the other images.
-        precision: of convolutions and matrix products.
-        stages: the tuned ones, which make feature maps of a batch's maps, where they learn.
+    Cells come on a grid of so many per side; `stages` are the tuned ones, which make feature maps of a batch's maps,
+    where they learn.
     """
     device = model.backbone.mean.device
     with autocast(device, precision):
-        text = model.encode_text(batch.captions)
-        words = torch.cat([model.word_mapping(text.words), model.sentence_mapping(text.sentences)], dim=1)
+        text, words = model.map_text(batch.captions)
     # Cut off from what made it: the parts add up their gradients here, and the text is gone back through once.
     held = words.detach().requires_grad_(words.requires_grad)  # (K, U + C, D)
 
@@ -172,10 +148,8 @@ def add_gradient(
     several = len(batch.parts) > 1
     with torch.set_grad_enabled(not several):
         scored = [score(maps) for maps in batch.parts]
-    levels = len(model.visual_mapping.stacks)
-    none = held.new_zeros(0, held.shape[1], levels)  # a rank may have lost all of its images
-    mine = torch.cat([none, *(part.detach() for part in scored)])
-    scores = ranks.gather_tensor(mine, batch.by_rank).requires_grad_()  # (B, U + C, L)
+    everyone = chain.from_iterable(ranks.gather([part.detach().cpu() for part in scored]))
+    scores = torch.cat([part.to(device) for part in everyone]).requires_grad_()  # (B, U + C, L)
     present = batch.present(text.tokens).to(device) if model.config.loss.word_weight else None
     terms = loss_terms(scores, text.index, text.mask, model.config.loss, present)
     (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), scores)

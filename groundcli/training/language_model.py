@@ -98,12 +98,7 @@ def perplexity(model: LanguageModel, captions: Sequence[Sequence[str]], batch_si
 def pretrain_elmo(options: PretrainElmoOptions, console: Console) -> float:
     """Trains an ELMo on captions and writes it, in the published file format, after every epoch.
 
-    Args:
-        options: what to do; the last `held_out` captions (at most a tenth) measure perplexity.
-        console: where progress is shown.
-
-    Returns:
-        The held-out perplexity after the last epoch.
+    The last `held_out` captions, a tenth of all at most, measure perplexity; that after the last epoch is returned.
 
     Raises:
         UsageError: the folder holds a run that isn't to be resumed, or other files.

@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 import groundcli
@@ -50,32 +49,20 @@ GENTLER = 10  # the rate of finetuning is so much lower than that of training: m
 
 
 class Outcome(NamedTuple):
-    """What a run came to.
+    """What a run came to."""
 
-    Attributes:
-        weights: the file of the best epoch's model.
-        best: the best measure on validation data, a fraction; nan where nothing was measured.
-        before: that of the model to begin with; nan where it was untrained.
-        title: of the measure, for people; "" where nothing was measured.
-        kept: images that it was measured on.
-    """
-
-    weights: Path
-    best: float
-    before: float
-    title: str
-    kept: int
+    weights: Path  # the file of the best epoch's model
+    best: float  # measure on validation data, a fraction; nan where nothing was measured
+    before: float  # that of the model to begin with; nan where it was untrained
+    title: str  # of the measure, for people; "" where nothing was measured
+    kept: int  # images that it was measured on
 
 
 def train(options: TrainOptions, console: Console) -> Outcome:
     """Trains a recipe and writes `best.safetensors`, `last.safetensors` and `metrics.jsonl` into a folder.
 
     Marks and boxes of the images to learn from, if any, are not looked at. The best epoch is chosen by boxes of the
-    validation images where they have any; without such images the last one is best.
-
-    Args:
-        options: what to do.
-        console: where progress is shown.
+    validation images where they have any; without such images the last one is best. The console shows progress.
 
     Raises:
         UsageError: the run exists and isn't to be resumed, or was made by another recipe or on other data.
@@ -86,7 +73,7 @@ def train(options: TrainOptions, console: Console) -> Outcome:
     check_folder(options.out, options.resume)
     data = load(options, tell, validate=bool(recipe.training.validate_every))
     check(data, options, "to choose the best epoch by", tell)
-    return _run(options, recipe, data, console, untrained=options.untrained)
+    return _run(options, recipe, data, console)
 
 
 def finetune(options: FinetuneOptions, console: Console) -> Outcome:
@@ -109,37 +96,35 @@ def finetune(options: FinetuneOptions, console: Console) -> Outcome:
         more = f" and {len(unseen) - SHOWN} more" if len(unseen) > SHOWN else ""
         tell(f"words that {loaded.name} has never seen: {words}{more}")
     choose_trained(loaded.model, options.train)
-    return _run(options, recipe, data._replace(source=f"{loaded.name}, then {data.source}"), console, start=loaded)
+    return _run(options, recipe, data._replace(source=f"{loaded.name}, then {data.source}"), console, loaded)
 
 
 def _run(
-    options: LearningOptions,
-    recipe: Recipe,
-    data: Data,
-    console: Console,
-    untrained: bool = False,
-    start: Loaded | None = None,
+    options: LearningOptions, recipe: Recipe, data: Data, console: Console, start: Loaded | None = None
 ) -> Outcome:
     """What both have in common: the whole run, among the processes that make it together."""
     out = options.out
     with joined(torch_device(options.device)) as (ranks, device), interruptible() as stopped:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out) if ranks.first else nullcontext():
-            run = _Run(options, recipe, data, console, device, ranks, stopped, untrained, start)
-            resumed = options.resume and run.state.restore(out, partial(console.print, markup=False))
-            if resumed:
+            run = _Run(options, recipe, data, console, device, ranks, stopped, start)
+            values = run.state.values
+            if options.resume and run.state.restore(out, partial(console.print, markup=False)):
+                values = run.state.values
                 run.find_best()
-            elif start:
-                run.measure_before()
+            elif start:  # the model to go on from is the best so far
+                values["before"] = values["best"] = run.measure() if run.judge else None
+                run.save_best()
             if ranks.first:
-                keep_metrics(out, run.step, run.state.values["epoch"])
-                describe(options, run.state, run.counts, device, ranks)
+                keep_metrics(out, run.step, values["epoch"])
+                counts = {"images": len(run.pairs.indices), "validation_images": len(data.validation)}
+                describe(options, run.state, counts | {"steps": run.steps}, device, ranks)
             with report(console, out, run.steps, run.step, run.settings.batch_size, ranks.first) as reporter:
                 run.learn(reporter)
             run.learn_presence()
             if ranks.first:
                 plot(out)
-    best, before = (math.nan if v is None else float(v) for v in (run.state.values[key] for key in ("best", "before")))
+    best, before = (math.nan if values[key] is None else float(values[key]) for key in ("best", "before"))
     return Outcome(out / BEST, best, before, run.judge.title if run.judge else "", len(data.validation))
 
 
@@ -155,13 +140,11 @@ class _Run:
         device: torch.device,
         ranks: Ranks,
         stopped: Stopped,
-        untrained: bool,
         start: Loaded | None,
     ):
         """Makes the model, its optimizer, and the features of all images, which are computed here if they are kept."""
-        self.options, self.ranks, self.stopped, self.validation = options, ranks, stopped, data.validation
+        self.options, self.data, self.console, self.ranks, self.stopped = options, data, console, ranks, stopped
         settings, visual = recipe.training, recipe.model.visual
-        self.samples, self.console = data.samples, console
         self.cache = options.cache_features or (options.out / "features" if settings.cache_features else None)
         if settings.mirror and self.cache:
             raise UsageError(
@@ -169,10 +152,12 @@ class _Run:
                 "out --cache-features"
             )
         torch.manual_seed(settings.seed)
+        untrained = settings.seed if isinstance(options, TrainOptions) and options.untrained else None
         if start:
             model, frozen = start.model, dict(start.metadata["frozen"])
+            untrained = start.metadata.get(UNTRAINED)
         else:
-            model, frozen = new_model(recipe.model, settings.seed if untrained else None)
+            model, frozen = new_model(recipe.model, untrained)
         model.to(device)
         self.weights = frozen[visual.weights]
         self.stages: Callable[[Tensor], list[Tensor]] | None = None  # those that are tuned, once they learn
@@ -186,19 +171,23 @@ class _Run:
             self.judge = judge_by(data.validation, self._features(data.validation, model.backbone, self.in_use, tuned))
         chosen = any(text.startswith(BATCH_SIZE) for text in options.settings)
         recipe = _with_fitting_batch(recipe, self.pairs, chosen, console)
-        self.settings = recipe.training
+        self.settings = settings = recipe.training
+        self.per_epoch = self.pairs.drawn // settings.batch_size  # steps
+        self.epochs = settings.epochs + settings.tuning.epochs
+        self.steps = self.per_epoch * self.epochs  # of the whole run
         if not start and not has_state(options.out):
             self._set_scale(model)
+        known = start.metadata.get("vocabulary", ()) if start else ()
         made_of: dict[str, Any] = {
             "recipe": recipe.to_dict(),
             "frozen": frozen,
             "source": data.source,
             "version": groundcli.__version__,
             "data": self.pairs.digest,
-            "vocabulary": sorted(self.pairs.vocabulary.union(start.metadata.get("vocabulary", ()) if start else ())),
+            "vocabulary": sorted(self.pairs.vocabulary.union(known)),
         }
-        if untrained or (start and start.untrained):
-            made_of[UNTRAINED] = start.metadata[UNTRAINED] if start else settings.seed
+        if untrained is not None:
+            made_of[UNTRAINED] = untrained
         self.state = RunState(model, settings, made_of)
         self.saved = time.monotonic()
         self.told: set[tuple[str, str]] = set()  # images that can't be used
@@ -213,49 +202,26 @@ class _Run:
         kept.complete(self.ranks, self.stopped, self.console)
         return kept
 
-    def _begin_tuning(self) -> None:
-        """From now on the last stages of the backbone learn: what they get is read, and validation runs all of it."""
-        backbone, settings = self.state.model.backbone, self.settings
-        before, self.stages = backbone.split()
-        size = settings.image_size or self.in_use.image_size
-        side = before(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=before.mean.device))[0].shape[-1]
-        self.pairs.features = self._features(
-            self.samples, before, Preparation(size, side), "", mirrored=settings.tuning.mirror
-        )
-        if self.judge:
-            self.judge = judge_by(self.validation, LiveFeatures(self.validation, backbone, self.in_use))
-        if not self.state.tuning:
-            self.state.begin(tuning=True)
-
-    @property
-    def per_epoch(self) -> int:
-        """Steps of an epoch."""
-        return self.pairs.drawn // self.settings.batch_size
-
-    @property
-    def steps(self) -> int:
-        """Of the whole run."""
-        return self.per_epoch * self.epochs
-
-    @property
-    def epochs(self) -> int:
-        """Of the whole run."""
-        return self.settings.epochs + self.settings.tuning.epochs
+    def _set_scale(self, model: GroundingModel) -> None:
+        """Brings the levels to one size, as the first batch that can be decoded shows them."""
+        indices, size = self.pairs.indices, self.settings.batch_size
+        batches = self.pairs.features.read(indices[i : i + size] for i in range(0, len(indices), size))
+        first = next((batch for batch in batches if batch.indices), None)
+        if first:
+            model.visual_mapping.set_scale(first.maps)
 
     @property
     def step(self) -> int:
         """Those that are done."""
         return int(self.state.values["epoch"] * self.per_epoch + self.state.values["batch"])
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """For `run.json`."""
-        return {"images": len(self.pairs.indices), "validation_images": len(self.validation), "steps": self.steps}
+    def measure(self) -> float:
+        """How good the model is by now, see `Judge`."""
+        assert self.judge
+        return self.judge.measure(self.state.model, self.ranks, self.options.precision, self.stopped)
 
-    def measure_before(self) -> None:
-        """The model to go on from is the best so far."""
-        values = self.state.values
-        values["before"] = values["best"] = self._measure() if self.judge else None
+    def save_best(self) -> None:
+        """The model is the best one so far."""
         if self.ranks.first:
             self.state.save_best(self.options.out)
 
@@ -272,8 +238,8 @@ class _Run:
         values["best"] = None  # the next measure is better than an unknown one
         if self.ranks.first:
             self.console.print(f"{lost}; the last state takes its place until an epoch is better", markup=False)
-            with self.state.average.in_place(self.state.model):
-                self.state.save_best(self.options.out)
+        with self.state.averaged():
+            self.save_best()
 
     def learn(self, reporter: Reporter) -> None:
         """The loop, from wherever the state is to the last epoch. Raises Interrupted, after the state was saved."""
@@ -290,44 +256,33 @@ class _Run:
 
         Raises Interrupted; the run has its `best.safetensors` by then, and `--resume` comes back to here.
         """
-        best, model, options = self.options.out / BEST, self.state.model, self.options
+        best, model, console = self.options.out / BEST, self.state.model, self.console if self.ranks.first else None
         self.ranks.gather(None)  # the first rank has written it
         tensors, values = checkpoint.load_trained(best)
         model.load_trained(tensors)
         if model.presence or model.config.calibration:  # which was fitted without it
             return
         model.eval()
-        features = LiveFeatures(self.samples, model.backbone, self.in_use)
-
-        def shown(items: Iterable[int], total: int) -> Iterable[int]:
-            return track(items, "what absent words look like", total, console=self.console)
-
+        features, captions = LiveFeatures(self.data.samples, model.backbone, self.in_use), self.pairs.captions
+        how = (self.settings.seed, self.ranks, self.options.precision, self.stopped, console)
         try:
-            learned = learn_presence(
-                model,
-                features,
-                self.pairs.captions,
-                self.settings.seed,
-                self.ranks,
-                options.precision,
-                self.stopped,
-                *([shown] if self.ranks.first else []),
-            )
+            learned = learn_presence(model, features, captions, *how)
         except Interrupted as error:
             raise Interrupted(f"{error} after the last epoch; go on with the same command and --resume") from None
         if learned and self.ranks.first:
             checkpoint.save(best, checkpoint.prefixed("model", model.trained()), values)
 
     def _loop(self, reporter: Reporter) -> None:
-        settings, values, features = self.settings, self.state.values, self.pairs.features
+        settings, values = self.settings, self.state.values
+        seconds, steps = self.options.save_interval
         while values["epoch"] < self.epochs:
             if self.stages is None and values["epoch"] >= settings.epochs:
                 self._begin_tuning()
-                features = self.pairs.features
             if settings.patience and values["stale"] >= settings.patience:
                 reporter.line(f"stopped early: {values['stale']} validations without a better one")
                 break
             self.state.model.train()
+            features = self.pairs.features
             arrived, waited = time.perf_counter(), features.waited
             for batch in self.pairs.batches(settings, values["epoch"], values["batch"], self.ranks):
                 rate = self._set_rates()
@@ -341,10 +296,23 @@ class _Run:
                 arrived, waited = now, features.waited
                 if any(self.ranks.gather(self.stopped())):
                     raise Interrupted("interrupted")
-                if self._is_save_due():
+                if (steps and self.step % steps == 0) or (seconds and time.monotonic() - self.saved > seconds):
                     self._save()
             self._tell_failures(reporter)
             self._validate(reporter)
+
+    def _begin_tuning(self) -> None:
+        """From now on the last stages of the backbone learn: what they get is read, and validation runs all of it."""
+        backbone, settings, data = self.state.model.backbone, self.settings, self.data
+        before, self.stages = backbone.split()
+        size = settings.image_size or self.in_use.image_size
+        side = before(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=before.mean.device))[0].shape[-1]
+        how = Preparation(size, side)
+        self.pairs.features = self._features(data.samples, before, how, "", mirrored=settings.tuning.mirror)
+        if self.judge:
+            self.judge = judge_by(data.validation, LiveFeatures(data.validation, backbone, self.in_use))
+        if not self.state.tuning:
+            self.state.begin(tuning=True)
 
     def _set_rates(self) -> float:
         """Sets the learning rates of the next step; returns that of the mappings. Tuning has a schedule of its own."""
@@ -364,7 +332,7 @@ class _Run:
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), self.settings.clip_norm)
         optimizer.step()
-        self.state.average.update(model, self.step + 1)
+        self.state.take_in(self.step + 1)
         return terms
 
     def _tell_failures(self, reporter: Reporter) -> None:
@@ -381,41 +349,25 @@ class _Run:
         values, settings = self.state.values, self.settings
         sums, epoch, step = values["sums"], values["epoch"] + 1, self.step
         due = bool(self.judge) and (epoch % settings.validate_every == 0 or epoch == self.epochs)
-        with self.state.average.in_place(self.state.model):
-            accuracy = self._measure() if due else None
+        with self.state.averaged():
+            accuracy = self.measure() if due else None
             best = -1 if values["best"] is None else values["best"]
             better = self.judge is None or (accuracy is not None and accuracy > best)
             values |= {"epoch": epoch, "batch": 0, "sums": {}, "accuracy": accuracy}
             values |= {"best": accuracy, "stale": 0} if better else {"stale": values["stale"] + due}
-            if better and self.ranks.first:
-                self.state.save_best(self.options.out)
+            if better:
+                self.save_best()
             if due and self.ranks.first:
-                reporter.overlays(self.state.model, self.validation, self.options.precision, step)
+                reporter.overlays(self.state.model, self.data.validation, self.options.precision, step)
         # The line before the state: a process that is killed between them validates this epoch again, and the line is
         # dropped then; the other way round it would be lost.
         reporter.epoch(step, epoch, sums, self.judge, accuracy, better)
         self._save()
 
-    def _measure(self) -> float:
-        assert self.judge
-        return self.judge.measure(self.state.model, self.ranks, self.options.precision, self.stopped)
-
-    def _is_save_due(self) -> bool:
-        seconds, steps = self.options.save_interval
-        return bool(steps and self.step % steps == 0) or bool(seconds and time.monotonic() - self.saved > seconds)
-
     def _save(self) -> None:
         if self.ranks.first:
             self.state.save(self.options.out)
         self.saved = time.monotonic()
-
-    def _set_scale(self, model: GroundingModel) -> None:
-        """Brings the levels to one size, as the first batch that can be decoded shows them."""
-        indices, size = self.pairs.indices, self.settings.batch_size
-        for batch in self.pairs.features.read(indices[i : i + size] for i in range(0, len(indices), size)):
-            if batch.indices:
-                model.visual_mapping.set_scale(batch.maps)
-                return
 
 
 def _with_fitting_batch(recipe: Recipe, pairs: Pairs, chosen: bool, console: Console) -> Recipe:
@@ -437,10 +389,8 @@ def _with_fitting_batch(recipe: Recipe, pairs: Pairs, chosen: bool, console: Con
 def _digest_of_stages(model: GroundingModel) -> str:
     """Hash of the backbone's tuned stages; empty where it has none."""
     tensors = [tensor for name, tensor in sorted(model.trained().items()) if name.startswith("backbone.")]
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest() if tensors else ""
+    content = b"".join(tensor.cpu().contiguous().numpy().tobytes() for tensor in tensors)
+    return hashlib.sha256(content).hexdigest() if content else ""
 
 
 def _check_finite(terms: dict[str, float], batch: Batch, epoch: int, out: Path) -> None:

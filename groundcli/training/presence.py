@@ -5,12 +5,14 @@ absent, but for most words nearly so; and nothing else is known without boxes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 from groundcli.data.phrases import content_key
@@ -30,22 +32,6 @@ NONSENSE, LITTLE = 300, 0.3  # words of random letters, which are absent everywh
 READ, AT_ONCE = 16, 256  # photographs, and words, that are encoded together
 STEPS, RATE, DECAY = 400, 1e-3, 1e-2  # of AdamW, with a rate that falls to 0
 SCENE_STEPS, SCENE_BATCH, DROPOUT = 1500, 64, 0.2
-Progress = Callable[[Iterable[int], int], Iterable[int]]  # passes items on, and knows how many there will be
-
-
-class Bank(NamedTuple):
-    """What photographs, R of them, say of T words.
-
-    Attributes:
-        pooled: (R, 2 L D), their cells.
-        present: (R, T) bool.
-        sums: (3, T, 2), of photographs that lack the word: how many, and of both measures the sum and the sum of
-            squares.
-    """
-
-    pooled: Tensor
-    present: Tensor
-    sums: Tensor
 
 
 def learn_presence(
@@ -56,19 +42,13 @@ def learn_presence(
     ranks: Ranks,
     precision: Precision,
     stopped: Stopped,
-    progress: Progress = lambda items, total: items,
+    console: Console | None = None,
 ) -> bool:
     """Gives a trained model its `presence`; False where there are too few photographs to learn from.
 
-    Args:
-        model: whose mappings have learned already; they stay as they are.
-        features: of the photographs, at the size of use.
-        captions: tokenised, by the photograph's index.
-        seed: of the choice of photographs, of nonsense and of the initial weights.
-        ranks: who takes part in looking at them.
-        precision: of convolutions and matrix products.
-        stopped: whether somebody asked to stop.
-        progress: shows how far it is.
+    The model's mappings stay as they are. Ranks share the photographs; these have features at the size of use, and
+    tokenised captions, by index. The choice of photographs, nonsense and the initial weights depend on the seed. A
+    console shows how far it is.
 
     Raises:
         Interrupted: it was stopped; nothing has changed.
@@ -83,50 +63,29 @@ def learn_presence(
     letters = torch.randint(97, 123, (NONSENSE, 8), generator=draw).tolist()
     lengths = torch.randint(3, 9, (NONSENSE,), generator=draw).tolist()
     nonsense = ["".join(map(chr, row[:length])) for row, length in zip(letters, lengths, strict=True)]
-    with autocast(model.backbone.mean.device, precision):
-        alone = [[word] for word in words + nonsense]
-        s = torch.cat(
-            [v for i in range(0, len(alone), AT_ONCE) for v in model.map_words(alone[i : i + AT_ONCE])], dim=1
-        )
     keys = [*map(content_key, words), *[""] * NONSENSE]
-    has = {}
+    has = {}  # which of the T words an image has, (T) bool
     for index in bank:
         content = {content_key(word) for caption in captions[index] for word in caption} - {""}
         has[index] = torch.tensor([key in content for key in keys])
-    seen = _look(model, features, bank, s, has, ranks, precision, stopped, progress)
-    weight = torch.tensor([1.0] * len(words) + [LITTLE] * NONSENSE, device=s.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        presence = Presence(len(model.visual_mapping.stacks), len(s), s.shape[-1]).to(s.device)
-        _fit(presence, s.float(), seen, weight)
-    model.presence = presence.requires_grad_(False)
-    return True
+    device, grid = model.backbone.mean.device, model.config.visual.grid
+    with autocast(device, precision):
+        alone = [[word] for word in words + nonsense]
+        parts = (model.map_words(alone[i : i + AT_ONCE]) for i in range(0, len(alone), AT_ONCE))
+        s = torch.cat([*chain.from_iterable(parts)], dim=1)  # (K, T, D)
 
-
-@torch.no_grad()
-def _look(
-    model: GroundingModel,
-    features: LiveFeatures,
-    bank: Sequence[int],
-    s: Tensor,
-    has: Mapping[int, Tensor],
-    ranks: Ranks,
-    precision: Precision,
-    stopped: Stopped,
-    progress: Progress,
-) -> Bank:
-    """What all ranks see, each in its share of the photographs; `has` says which of the T words an image has."""
-    mine, grid, measured = ranks.share(list(bank)), model.config.visual.grid, set(bank[:: -(-len(bank) // MEASURED)])
+    mine, measured = ranks.share(bank), set(bank[:: -(-len(bank) // MEASURED)])
     pooled, present = [], []
-    sums = torch.zeros(3, s.shape[1], 2, dtype=torch.float64)
-    starts = range(0, len(mine), READ)
-    for batch in features.read(mine[start : start + READ] for start in progress(starts, len(starts))):
-        with autocast(model.backbone.mean.device, precision):
+    sums = torch.zeros(3, len(keys), 2, dtype=torch.float64)
+    batches = [mine[start : start + READ] for start in range(0, len(mine), READ)]
+    shown = track(batches, "what absent words look like", console=console, disable=console is None)
+    for batch in features.read(shown):
+        with torch.no_grad(), autocast(device, precision):
             cells = model.visual_mapping(batch.maps, grid) if batch.indices else []
             for index, v in zip(batch.indices, cells, strict=True):
                 if index in measured:
-                    _, scores, _, top = model.ground_words(v, s)
-                    found = measures(scores, top).double().cpu()
+                    said = model.ground_words(v, s)
+                    found = measures(said.scores, said.top).double().cpu()
                     absent = (~has[index]).double()[:, None].expand_as(found)
                     sums += torch.stack([absent, absent * found, absent * found.square()])
                 pooled.append(pool(v.float()).cpu())
@@ -136,18 +95,29 @@ def _look(
     everyone: list[Any] = ranks.gather((pooled, present, sums, stopped()))
     if any(stop for *_, stop in everyone):
         raise Interrupted("interrupted")
-    rows, words, totals = ([part[i] for part in everyone] for i in range(3))
-    return Bank(torch.stack([*chain(*rows)]), torch.stack([*chain(*words)]), torch.stack(totals).sum(0))
+    looks, words_of, totals = ([part[i] for part in everyone] for i in range(3))
+    seen = (torch.stack(totals).sum(0).float(), torch.stack([*chain(*looks)]), torch.stack([*chain(*words_of)]))
+
+    weight = torch.tensor([1.0] * len(words) + [LITTLE] * NONSENSE, device=device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        presence = Presence(len(model.visual_mapping.stacks), len(s), s.shape[-1]).to(device)
+        _fit(presence, s.float(), weight, *(values.to(device) for values in seen))
+    model.presence = presence.requires_grad_(False)
+    return True
 
 
-def _fit(presence: Presence, s: Tensor, bank: Bank, weight: Tensor) -> None:
-    """Lets both halves learn from what was seen: words (K, T, D), of which each has a weight (T)."""
-    count, first, second = bank.sums.float().to(s.device)
+def _fit(presence: Presence, s: Tensor, weight: Tensor, sums: Tensor, pooled: Tensor, present: Tensor) -> None:
+    """Lets both halves learn from what R photographs say of words (K, T, D), of which each has a weight (T).
+
+    `sums` (3, T, 2) are of photographs that lack the word: how many, and of both measures the sum and the sum of
+    squares; `pooled` (R, 2 L D) are the photographs' cells, and `present` (R, T) bool their words.
+    """
+    count, first, second = sums
     mean = first / count.clamp_min(1)
     variance = (second / count.clamp_min(1) - mean.square()).clamp_min(1e-8)
     presence.usual.copy_(torch.stack([mean.mean(0), variance.mean(0).sqrt()]))
     _steps(presence.null, STEPS, lambda: null_loss(presence, s, mean, variance, weight))
-    pooled, present = bank.pooled.to(s.device), bank.present.to(s.device)
     presence.pooled.copy_(torch.stack([pooled.mean(0), pooled.std(0)]))
     *_, last = presence.word
     nn.init.constant_(cast(nn.Linear, last).bias[-1:], -5.0)  # most words are absent from most images

@@ -32,15 +32,10 @@ class Bar(Progress):
     """Shows steps, a note, examples per second and time left; and lines that stay above them."""
 
     def __init__(self, console: Console, steps: int, done: int, batch_size: int):
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[note]}"))
-        super().__init__(
-            *columns,
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            speed_estimate_period=120,
-            disable=not console.is_terminal,  # epochs are lines, which are enough for a file
-        )
+        counted = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=20))
+        noted = (TextColumn("{task.fields[note]}"), TextColumn("left"), TimeRemainingColumn())
+        disable = not console.is_terminal  # epochs are lines, which are enough for a file
+        super().__init__(*counted, *noted, console=console, speed_estimate_period=120, disable=disable)
         self._batch_size = batch_size
         self._task = self.add_task("", total=steps, completed=done, note="")
 
@@ -55,11 +50,7 @@ class Bar(Progress):
 
 
 class Reporter:
-    """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard.
-
-    Attributes:
-        line: keeps a line of text above the bar.
-    """
+    """Tells each step and epoch to the progress bar, to `metrics.jsonl` and to TensorBoard."""
 
     def __init__(self, bar: Bar, metrics: IO[str] | None = None, events: "SummaryWriter | None" = None):
         """`metrics` and `events` are the open files of the process that writes."""
@@ -154,8 +145,7 @@ def plot(out: Path) -> None:
     figure = Figure(figsize=(12, 4), layout="constrained")
     loss, rate, accuracy = figure.subplots(1, 3)
     for name in ("loss", "words", "sentence", "contrast"):
-        points = [(line["step"], line[name]) for line in steps if name in line]
-        if points:
+        if points := [(line["step"], line[name]) for line in steps if name in line]:
             loss.plot(*zip(*points, strict=True), label=name, linewidth=1)
     rate.plot([line["step"] for line in steps], [line["lr"] for line in steps])
     accuracy.plot([line["epoch"] for line in epochs], [100 * line[measure] for line in epochs], marker="o")

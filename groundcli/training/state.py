@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -52,42 +52,13 @@ def check_folder(out: Path, resume: bool) -> None:
         raise UsageError(f"--out {out}: holds a run.json that no training wrote; name a new folder")
 
 
-class Average:
-    """Exponential moving average of the trained weights: `decay` of the old and the rest of the new, at every step."""
-
-    def __init__(self, model: GroundingModel, decay: float):
-        self.decay = decay
-        self.tensors = {name: tensor.clone() for name, tensor in model.trained().items()} if decay else {}
-
-    @torch.no_grad()
-    def update(self, model: GroundingModel, step: int) -> None:
-        """Takes in a step, counted from 1; the first ones weigh more, so that the beginning is soon forgotten."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        now = model.trained() if self.decay else {}
-        for name, tensor in self.tensors.items():
-            tensor.lerp_(now[name], 1 - decay)
-
-    @contextmanager
-    def in_place(self, model: GroundingModel) -> Iterator[None]:
-        """The model has the average's weights, where there is one, until the block ends."""
-        if not self.decay:
-            yield
-            return
-        before = {name: tensor.clone() for name, tensor in model.trained().items()}
-        model.load_trained(self.tensors)
-        try:
-            yield
-        finally:
-            model.load_trained(before)
-
-
 class RunState:
     """Weights, optimizer, average and, in a dictionary of plain values, all else.
 
     Attributes:
         model: whose trained parts are kept.
         optimizer: Adam.
-        average: of the weights.
+        average: exponential moving average of the trained weights, by their names; empty where the recipe has none.
         tuning: whether the tuned stages of the backbone learn by now.
         values: what the run was made of ("recipe", "frozen", "data", ...), and how far it is: "epoch", the whole ones,
             validation included; "batch", those of the next epoch that are done, with the "sums" of the loss's terms
@@ -101,14 +72,47 @@ class RunState:
         self.begin(tuning=False)
 
     def begin(self, tuning: bool) -> None:
-        """Begins one of the two parts of training, with a new optimizer and average."""
+        """Begins one of the two parts of training, with a new optimizer and average.
+
+        L2 is on the mapping's convolutions alone, as in the paper. Each group's "peak" is its highest rate.
+        """
         settings, stages = self.settings, self.model.backbone.tuned_parameters()
         for parameter in stages:
             parameter.requires_grad_(tuning)
         self.tuning = tuning
-        rates = (settings.tuning.learning_rate, settings.tuning.stage_rate) if tuning else (settings.learning_rate, 0)
-        self.optimizer = _optimizer(self.model, settings.weight_decay, stages if tuning else [], *rates)
-        self.average = Average(self.model, settings.ema)
+        rate = settings.tuning.learning_rate if tuning else settings.learning_rate
+        decayed: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not name.startswith("backbone."):
+                is_decayed = name.startswith("visual_mapping.") and name.endswith("weight")
+                (decayed if is_decayed else others).append(parameter)
+        groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": settings.weight_decay, "peak": rate}]
+        groups += [{"params": others, "peak": rate}]
+        groups += [{"params": stages, "peak": settings.tuning.stage_rate}] if tuning else []
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(groups)
+        self.average = _copies(self.model) if settings.ema else {}
+
+    @torch.no_grad()
+    def take_in(self, step: int) -> None:
+        """Takes a step, from 1 on, into the average; the first ones weigh more, as the beginning is soon forgotten."""
+        decay = min(self.settings.ema, (1 + step) / (10 + step))
+        now = self.model.trained() if self.average else {}
+        for name, tensor in self.average.items():
+            tensor.lerp_(now[name], 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model has the average's weights, where there is one, until the block ends."""
+        if not self.average:
+            yield
+            return
+        before = _copies(self.model)
+        self.model.load_trained(self.average)
+        try:
+            yield
+        finally:
+            self.model.load_trained(before)
 
     def save(self, out: Path) -> None:
         """Writes all that going on takes; the state before stays as `previous.safetensors`. Raises GroundcliError."""
@@ -117,7 +121,7 @@ class RunState:
             random["cuda"] = torch.cuda.get_rng_state()
         everything = {
             **checkpoint.prefixed("model", self.model.trained()),
-            **checkpoint.prefixed("average", self.average.tensors),
+            **checkpoint.prefixed("average", self.average),
             **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
             **checkpoint.prefixed("random", random),
         }
@@ -145,7 +149,7 @@ class RunState:
         self.begin(tuning=values["epoch"] + bool(values["batch"]) > self.settings.epochs)
         self.model.load_trained(checkpoint.part("model", tensors))
         for name, tensor in checkpoint.part("average", tensors).items():
-            self.average.tensors[name].copy_(tensor)
+            self.average[name].copy_(tensor)
         checkpoint.restore_optimizer(self.optimizer, checkpoint.part("optimizer", tensors))
         random = checkpoint.part("random", tensors)
         torch.set_rng_state(random["cpu"])
@@ -158,33 +162,23 @@ class RunState:
 def _load(out: Path, tell: Tell) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The last state that is whole; None where the folder has none. Raises GroundcliError where all are damaged."""
     errors = []
-    for path in (out / LAST, out / PREVIOUS):
-        if path.exists():
-            try:
-                loaded = checkpoint.load(path, (*SAME, *BEGINNING))
-                check_finite(path, loaded[0])
-            except GroundcliError as error:
-                errors.append(str(error))
-                continue
-            if errors:
-                tell(f"{errors[0]}; going on from {path.name}, the one before")
-            return loaded
+    for path in filter(Path.exists, (out / LAST, out / PREVIOUS)):
+        try:
+            loaded = checkpoint.load(path, (*SAME, *BEGINNING))
+            check_finite(path, loaded[0])
+        except GroundcliError as error:
+            errors.append(str(error))
+            continue
+        if errors:
+            tell(f"{errors[0]}; going on from {path.name}, the one before")
+        return loaded
     if errors:
         raise GroundcliError("; ".join(errors) + "; start anew in another folder")
     return None
 
 
-def _optimizer(
-    model: GroundingModel, weight_decay: float, stages: Sequence[nn.Parameter], rate: float, stage_rate: float
-) -> torch.optim.Optimizer:
-    """Adam; L2 on the mapping's convolutions alone, as in the paper. Each group's "peak" is its highest rate."""
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("backbone.")}
-    decayed = [p for n, p in named.items() if n.startswith("visual_mapping.") and n.endswith("weight")]
-    others = [p for n, p in named.items() if not (n.startswith("visual_mapping.") and n.endswith("weight"))]
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": weight_decay, "peak": rate}]
-    groups += [{"params": others, "peak": rate}]
-    groups += [{"params": stages, "peak": stage_rate}] if stages else []
-    return torch.optim.Adam(groups)
+def _copies(model: GroundingModel) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.trained().items()}
 
 
 def choose_trained(model: GroundingModel, part: str) -> None:
@@ -196,13 +190,13 @@ def choose_trained(model: GroundingModel, part: str) -> None:
     if part == "heads":
         return
     words, sentences, stacks = model.word_mapping.copies, model.sentence_mapping.copies, model.visual_mapping.stacks
-    trained: list[torch.nn.Module] = [words, sentences, *([model.context] if model.context else [])]
-    if part == "top-levels":
-        first = len(stacks) // 2
-        per_level = [words[first:], sentences[first:]] if len(words) > 1 else []
-        trained = [stacks[first:], *per_level]
+    first = len(stacks) // 2
+    trained: dict[str, list[nn.Module | None]] = {
+        "text": [words, sentences, model.context],
+        "top-levels": [stacks[first:], *([words[first:], sentences[first:]] if len(words) > 1 else [])],
+    }
     model.requires_grad_(False)
-    for module in trained:
+    for module in filter(None, trained[part]):
         module.requires_grad_(True)
 
 

@@ -486,7 +486,7 @@ class _Heat(_Part):
 
     def forward(self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
         said = self.model.ground_words(cells, words)
-        return self.model.ground_phrases(cells, words, said, (member, naming, last))
+        return self.model.ground_phrases(cells, words, said, member, naming, last)
 
 
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from groundcli.model.text import Characters, TextEncoders
 from groundcli.model.visual import Backbone
 from groundcli.recipe import load_recipe
 from groundcli.weights.store import PUBLISHED
-from tests.model import grounding_loss
+from tests.model import grounding_loss, in_common_space
 
 CELLS = {"vgg16": 18, "pnasnet": 19}
 VARIANTS = [f"{cnn}_{text}{kernel}" for cnn in CELLS for text in ("elmo", "bilstm") for kernel in ("", "_3x3")]
@@ -85,7 +85,7 @@ def test_one_forward_and_backward_of_each_recipe(backbone: tuple[str, Backbone],
     maps = network(torch.randint(0, 256, (2, 3, 299, 299), dtype=torch.uint8))
     model.visual_mapping.set_scale(maps)
     captions = [["a", "dog"], ["two", "men", "on", "a", "horse"]]
-    v, s, z, text = model(maps, captions, grid)
+    v, s, z, text = in_common_space(model, maps, captions, grid)
     assert v.shape == (2, 4, grid * grid, 1024)
     assert s.shape == (1, 7, 1024)
     assert z.shape == (1, 2, 1024)

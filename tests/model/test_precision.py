@@ -9,7 +9,7 @@ from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import TextEncoders
 from groundcli.model.visual import Backbone
 from groundcli.recipe import ElmoConfig, LossConfig, ModelConfig, TextConfig, VisualConfig
-from tests.model import grounding_loss
+from tests.model import grounding_loss, in_common_space
 
 CPU = torch.device("cpu")
 TINY = ElmoConfig(filters=((1, 4),), character_dim=4, highways=1, activation="relu", hidden=16, projection=8)
@@ -25,7 +25,7 @@ def outputs(precision):
     with autocast(CPU, precision):
         maps = model.backbone(images)
         model.visual_mapping.set_scale(maps)
-        v, s, z, text = model(maps, CAPTIONS, 8)
+        v, s, z, text = in_common_space(model, maps, CAPTIONS, 8)
         loss = grounding_loss(v, s, z, text.index, text.mask, LossConfig())
     loss.backward()
     return model, maps, v, s, z, text, loss

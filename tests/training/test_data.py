@@ -13,7 +13,6 @@ from groundcli.recipe import TrainingConfig, VisualConfig
 from groundcli.training import LearningOptions, Source
 from groundcli.training import data as training_data
 from groundcli.training.data import (
-    Leak,
     Pairs,
     check_images,
     check_leaks,
@@ -263,28 +262,29 @@ def files(root: Path, **contents: bytes | None) -> list[Sample]:
 def test_by_name_and_by_content(tmp_path: Path) -> None:
     learning = files(tmp_path / "train", a=b"one", b=b"two", c=b"six", d=b"four")
     evaluation = files(tmp_path / "val", A=b"other", x=b"six", y=b"new", z=b"five")
-    assert shared_images(learning, {"flickr30k val": evaluation}) == [
-        Leak("train/a.jpg", "flickr30k val", "val/A.jpg", "name"),
-        Leak("train/c.jpg", "flickr30k val", "val/x.jpg", "content"),
-    ]
+    shared = [("train/a.jpg", "flickr30k val"), ("train/c.jpg", "flickr30k val")]
+    assert shared_images(learning, {"flickr30k val": evaluation}) == shared
+    assert shared_images(learning, {"flickr30k val": evaluation[:1]}) == shared[:1]  # by its name
+    assert shared_images(learning, {"flickr30k val": evaluation[1:]}) == shared[1:]  # by its content
 
 
 def test_every_split_is_named(tmp_path: Path) -> None:
     learning = files(tmp_path / "train", a=b"one")
     splits = {"val": files(tmp_path / "val", a=b"1"), "test": files(tmp_path / "test", b=b"one")}
-    assert [(leak.split, leak.by) for leak in shared_images(learning, splits)] == [("val", "name"), ("test", "content")]
+    assert shared_images(learning, splits) == [("train/a.jpg", "val"), ("train/a.jpg", "test")]  # by name, by content
 
 
 def test_coco_of_2014_and_2017(tmp_path: Path) -> None:
     learning = files(tmp_path / "train2014", COCO_train2014_000000000139=b"one")
     evaluation = files(tmp_path / "val2017", **{"000000000139": b"1"})
-    assert [leak.by for leak in shared_images(learning, {"coco val": evaluation})] == ["name"]
+    shared = [("train2014/COCO_train2014_000000000139.jpg", "coco val")]
+    assert shared_images(learning, {"coco val": evaluation}) == shared
 
 
 def test_missing_files_share_nothing_but_names(tmp_path: Path) -> None:
     learning = files(tmp_path / "train", a=None, b=None)
     evaluation = files(tmp_path / "val", a=None, c=None)
-    assert [leak.learned for leak in shared_images(learning, {"val": evaluation})] == ["train/a.jpg"]
+    assert shared_images(learning, {"val": evaluation}) == [("train/a.jpg", "val")]
 
 
 def test_only_files_of_equal_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

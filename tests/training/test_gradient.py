@@ -14,7 +14,7 @@ from groundcli.model.text import TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import LossConfig, ModelConfig, TextConfig, VisualConfig
 from groundcli.training.gradient import Batch, Ranks, add_gradient, joined
-from tests.model import grounding_loss
+from tests.model import grounding_loss, in_common_space
 
 WORDS = ["[UNK]", "[SEP]", "[CLS]", "[PAD]", "[MASK]", "a", "red", "blue", "dog", "cat", "on", "grass"]
 CAPTIONS = ["a red dog", "a blue cat on grass", "red cat", "a dog on grass", "a blue dog", "grass"]
@@ -51,7 +51,7 @@ def plain(levels: str, word_weight: float) -> tuple[float, dict[str, torch.Tenso
     """The loss of the whole batch as `grounding_loss` has it, and autograd's gradients of that."""
     whole = model(levels, word_weight)
     everything = batch(whole, [list(range(6))], [6])
-    v, s, z, text = whole(everything.parts[0], everything.captions, GRID)
+    v, s, z, text = in_common_space(whole, everything.parts[0], everything.captions, GRID)
     present = everything.present(text.tokens)
     loss = grounding_loss(v, s, z, text.index, text.mask, whole.config.loss, present)
     loss.backward()
@@ -78,7 +78,7 @@ def test_negatives_of_another_part_count() -> None:
     half = model()
     own = batch(half, [[0, 1, 2]], [3])
     with torch.no_grad():
-        v, s, z, text = half(own.parts[0], own.captions[:3], GRID)
+        v, s, z, text = in_common_space(half, own.parts[0], own.captions[:3], GRID)
         alone = grounding_loss(v, s, z, text.index, text.mask, half.config.loss, own.present(text.tokens)[:3])
     assert pairwise_scores(v, s).shape[0] == 3
     assert abs(float(alone) - loss) > 0.1
