@@ -119,6 +119,7 @@ class Grounder:
         Raises:
             GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
         """
+        reason = "is computed by ONNX Runtime, not torch"
         if runtime != "torch":
             opened = open_model(weights, settings)
             reason = _hindrance(opened, str(device), precision)
@@ -127,7 +128,7 @@ class Grounder:
                 return cls(OnnxRuntime(opened.export, opened.recipe.model, precision), boxes, min_score, opened)
         if runtime == "onnx" or precision == "int8":
             asked = "--precision int8" if precision == "int8" else "--runtime onnx"
-            raise GroundcliError(f"{asked}: {reason or 'is computed by ONNX Runtime, not torch'}")
+            raise GroundcliError(f"{asked}: {reason}")
         from groundcli.devices import TorchRuntime, torch_device  # here, as torch takes seconds to import
         from groundcli.weights.load import load_model
 
