@@ -52,7 +52,8 @@ def pairwise_scores(v: Tensor, s: Tensor) -> Tensor:
 def best_level(heat: Tensor, level_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The level that fits a word best gives its heat map: (..., L, N), (..., L) -> (..., N), score, level (...)."""
     score, level = level_scores.max(-1)
-    return heat.take_along_dim(level[..., None, None], -2).squeeze(-2), score, level
+    index = level[..., None, None].expand(*level.shape, 1, heat.shape[-1])  # take_along_dim would fix T in an export
+    return heat.gather(-2, index).squeeze(-2), score, level
 
 
 def average_levels(heat: Tensor, level_scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
