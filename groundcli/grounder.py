@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ctypes import CDLL
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -71,7 +71,7 @@ class EncodedImage:
     """
 
     size: tuple[int, int]
-    cells: Any
+    cells: Any = field(repr=False)
     image: Image.Image | Path | None = None
 
 
@@ -206,7 +206,7 @@ class Grounder:
 
         Raises:
             BadInput: the file can't be decoded.
-            TypeError: no image, neither or both of a caption and a list of phrases.
+            TypeError: no image, no text, neither or both of a caption and a list of phrases.
         """
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if isinstance(phrases, str):
@@ -215,7 +215,7 @@ class Grounder:
             return self.ground_captions(encoded, self._read([caption], cast(How, phrases)))[0]
         if caption:
             raise TypeError("expected a caption or a list of phrases, not both")
-        answers = self.ground_captions(encoded, [Caption.of_phrase(phrase) for phrase in phrases])
+        answers = self.ground_captions(encoded, [Caption.of_phrase(_text(phrase)) for phrase in phrases])
         return answers[0].followed_by(answers[1:]) if answers else Answer("", encoded.size, (), encoded.image)
 
     def ground_batch(
@@ -240,7 +240,7 @@ class Grounder:
 
         Raises:
             BadInput: an image can't be decoded.
-            TypeError: no image.
+            TypeError: no image, no text.
         """
         numbered = enumerate(pairs)
         while batch := list(islice(numbered, batch_size)):
@@ -260,7 +260,7 @@ class Grounder:
 
     def _read(self, captions: Sequence[str | Caption], phrases: How) -> list[Caption]:
         """Captions with their phrases."""
-        return self.finder.find([parse(c) if isinstance(c, str) else c for c in captions], phrases)
+        return self.finder.find([c if isinstance(c, Caption) else parse(_text(c)) for c in captions], phrases)
 
     def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:
         """Encodes captions of any number of images together; equal ones once."""
@@ -464,6 +464,12 @@ def has_gpu_driver() -> bool:
             continue
         return True
     return False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, not {type(value).__name__}; several phrases are phrases=[...]")
+    return value
 
 
 def _opened(image: Any) -> Image.Image:
