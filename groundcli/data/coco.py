@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from groundcli.data import Box, Caption, Phrase, Sample
 from groundcli.data.phrases import PhraseFinder, content_key, tokenize
@@ -116,7 +117,8 @@ def load_folder(root: Path, split: str) -> list[Sample]:
         split: the file's name without ".json": "annotations" for `annotations.json`.
 
     Returns:
-        Samples named by their `file_name`, of images with annotations. Boxes are in pixels of the upright image.
+        Samples named by their `file_name`, or the path of its address, of images with annotations. Boxes are in pixels
+        of the upright image.
 
     Raises:
         GroundcliError: the file is missing or can't be read, or none of its images exists.
@@ -131,13 +133,19 @@ def load_folder(root: Path, split: str) -> list[Sample]:
         named, annotations = _categories(content), _by_image(content["annotations"])
         said = {caption["id"]: caption["caption"] for caption in content.get("captions", ())}
         samples = [
-            Sample(image["file_name"], root / image["file_name"], _captions(annotations[image["id"]], said, named))
+            Sample(name, root / name, _captions(annotations[image["id"]], said, named))
             for image in content["images"]
             if image["id"] in annotations
+            for name in [_name(image["file_name"])]
         ]
     if samples and not any(sample.image.exists() for sample in samples):
         raise GroundcliError(f"{path}: none of its {len(samples)} images is in {root}; put it beside the images")
     return samples
+
+
+def _name(file_name: str) -> str:
+    """What an image is called; of an address, which Label Studio writes of what it didn't fetch, its path."""
+    return unquote(urlsplit(file_name).path).lstrip("/") if "://" in file_name else file_name
 
 
 # --- The published data set
