@@ -21,7 +21,7 @@ from groundcli.data.phrases import How, PhraseFinder, Word, content_key, parse, 
 from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
-from groundcli.options import MIN_SCORE, Precision, RuntimeName
+from groundcli.options import MIN_SCORE, Precision, RuntimeName, one_of
 from groundcli.parallel import threads
 from groundcli.recipe import ModelConfig
 from groundcli.weights.store import EXPORTED, Checkpoint, find, hash_of, open_model
@@ -136,7 +136,11 @@ class Grounder:
 
         Raises:
             GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
+            UsageError: no such precision, boxes or runtime.
         """
+        one_of("precision", precision, Precision)
+        one_of("boxes", boxes, Method)
+        one_of("runtime", runtime, RuntimeName)
         opened, reason = None, ""
         if runtime != "torch":
             opened = open_model(weights, settings)
@@ -207,6 +211,7 @@ class Grounder:
         Raises:
             BadInput: the file can't be decoded.
             TypeError: no image, no text, neither or both of a caption and a list of phrases.
+            UsageError: no such way to find phrases.
         """
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if isinstance(phrases, str):
@@ -260,6 +265,7 @@ class Grounder:
 
     def _read(self, captions: Sequence[str | Caption], phrases: How) -> list[Caption]:
         """Captions with their phrases."""
+        one_of("phrases", phrases, How)
         return self.finder.find([c if isinstance(c, Caption) else parse(_text(c)) for c in captions], phrases)
 
     def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:

@@ -11,7 +11,7 @@ from PIL import Image
 from groundcli import Grounder, checkpoint
 from groundcli.data import Caption, Phrase
 from groundcli.data.phrases import parse
-from groundcli.errors import BadInput, GroundcliError
+from groundcli.errors import BadInput, GroundcliError, UsageError
 from groundcli.grounder import EncodedImage
 from groundcli.heat.boxes import METHODS
 from groundcli.output.overlays import draw
@@ -145,6 +145,16 @@ def test_what_is_no_text(grounder: Grounder, encoded: EncodedImage, picture: np.
         next(grounder.ground_batch([(picture, wrong)]))
     with pytest.raises(TypeError, match="not tuple"):
         grounder.ground(encoded, phrases=[("a dog",)])
+
+
+def test_choices_that_do_not_exist(grounder: Grounder, encoded: EncodedImage) -> None:
+    nouns: Any = "nouns"
+    with pytest.raises(UsageError, match="phrases nouns: expected auto, marked, noun, words, caption"):
+        grounder.ground(encoded, "a dog", nouns)
+    for name in ("precision", "boxes", "runtime"):
+        wrong: Any = {name: "none"}
+        with pytest.raises(UsageError, match=f"{name} none: expected "):
+            Grounder.load("lite", **wrong)
 
 
 def test_answers_can_be_compared(grounder: Grounder, encoded: EncodedImage) -> None:
