@@ -48,7 +48,7 @@ class GroundedPhrase:
     box_scores: tuple[float, ...]
     score: float
     level: int
-    heatmap: np.ndarray
+    heatmap: np.ndarray = field(compare=False)
     reason: str = ""
 
     @property

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CDLL
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from groundcli.errors import BadInput, GroundcliError, first_line
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
 from groundcli.model import piece_cutter
-from groundcli.options import MIN_SCORE, AnyPrecision, Precision, RuntimeName
+from groundcli.options import MIN_SCORE, AnyPrecision, Precision, RuntimeName, one_of
 from groundcli.parallel import threads
 from groundcli.recipe import ModelConfig
 from groundcli.weights.store import EXPORTED, INT8, Checkpoint, find, hash_of, open_model
@@ -64,7 +64,7 @@ class EncodedImage:
     """An image in the common space, for any number of captions."""
 
     size: tuple[int, int]  # (width, height) in pixels
-    cells: Any  # (L, N, D), an array of the runtime
+    cells: Any = field(repr=False)  # (L, N, D), an array of the runtime
     image: Image.Image | Path | None = None  # to draw answers on, where `encode` was given a picture or its file
 
 
@@ -118,7 +118,11 @@ class Grounder:
 
         Raises:
             GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
+            UsageError: no such precision, boxes or runtime.
         """
+        one_of("precision", precision, AnyPrecision)
+        one_of("boxes", boxes, Method)
+        one_of("runtime", runtime, RuntimeName)
         reason = "is computed by ONNX Runtime, not torch"
         if runtime != "torch":
             opened = open_model(weights, settings)
@@ -188,7 +192,8 @@ class Grounder:
 
         Raises:
             BadInput: the file can't be decoded.
-            TypeError: no image, neither or both of a caption and a list of phrases.
+            TypeError: no image, no text, neither or both of a caption and a list of phrases.
+            UsageError: no such way to find phrases.
         """
         encoded = image if isinstance(image, EncodedImage) else self.encode(image)
         if isinstance(phrases, str):
@@ -197,7 +202,7 @@ class Grounder:
             return self.ground_captions(encoded, self._read([caption], cast(How, phrases)))[0]
         if caption:
             raise TypeError("expected a caption or a list of phrases, not both")
-        answers = self.ground_captions(encoded, [Caption.of_phrase(phrase) for phrase in phrases])
+        answers = self.ground_captions(encoded, [Caption.of_phrase(_text(phrase)) for phrase in phrases])
         return answers[0].followed_by(answers[1:]) if answers else Answer("", encoded.size, (), encoded.image)
 
     def ground_batch(
@@ -222,7 +227,7 @@ class Grounder:
 
         Raises:
             BadInput: an image can't be decoded.
-            TypeError: no image.
+            TypeError: no image, no text.
         """
         numbered = enumerate(pairs)
         while batch := list(islice(numbered, batch_size)):
@@ -243,7 +248,8 @@ class Grounder:
 
     def _read(self, captions: Sequence[str | Caption], phrases: How) -> list[Caption]:
         """Captions with their phrases."""
-        return self.finder.find([parse(c) if isinstance(c, str) else c for c in captions], phrases)
+        one_of("phrases", phrases, How)
+        return self.finder.find([c if isinstance(c, Caption) else parse(_text(c)) for c in captions], phrases)
 
     def encode_captions(self, captions: Iterable[Caption]) -> EncodedCaptions:
         """Encodes captions of any number of images together; equal ones once."""
@@ -414,6 +420,12 @@ def has_gpu_driver() -> bool:
             CDLL(library)
             return True
     return False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, not {type(value).__name__}; several phrases are phrases=[...]")
+    return value
 
 
 def _opened(image: Any) -> Image.Image:

@@ -172,13 +172,18 @@ def _value(hint: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
     return _single(kind, value, field)
 
 
+def one_of(name: str, value: object, kind: Any) -> None:
+    """Raises UsageError for a value that isn't one of a Literal's."""
+    known = typing.get_args(kind)
+    if value not in known:
+        raise UsageError(f"{name} {value}: expected {', '.join(map(str, known))}")
+
+
 def _single(kind: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
     if kind is Path and isinstance(value, str | Path):
         return Path(value)
     if typing.get_origin(kind) is Literal:
-        known = typing.get_args(kind)
-        if value not in known:
-            raise UsageError(f"{flag_of(field)} {value}: expected {', '.join(map(str, known))}")
+        one_of(flag_of(field), value, kind)
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

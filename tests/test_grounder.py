@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from groundcli import Grounder, checkpoint
 from groundcli.data import Caption, Phrase
 from groundcli.data.phrases import parse
-from groundcli.errors import BadInput, GroundcliError
+from groundcli.errors import BadInput, GroundcliError, UsageError
 from groundcli.grounder import EncodedImage
 from groundcli.heat.boxes import METHODS
 from groundcli.output.overlays import draw
@@ -135,6 +136,32 @@ def test_neither_or_both_of_a_caption_and_phrases(grounder: Grounder, encoded: E
         grounder.ground(encoded)
     with pytest.raises(TypeError, match="not both"):
         grounder.ground(encoded, "a dog", phrases=["a dog"])
+
+
+def test_what_is_no_text(grounder: Grounder, encoded: EncodedImage, picture: np.ndarray) -> None:
+    wrong: Any = ["a dog", "a cat"]
+    with pytest.raises(TypeError, match=r"expected a text, not list; several phrases are phrases="):
+        grounder.ground(encoded, wrong)
+    with pytest.raises(TypeError, match="not list"):
+        next(grounder.ground_batch([(picture, wrong)]))
+    with pytest.raises(TypeError, match="not tuple"):
+        grounder.ground(encoded, phrases=[("a dog",)])
+
+
+def test_choices_that_do_not_exist(grounder: Grounder, encoded: EncodedImage) -> None:
+    nouns: Any = "nouns"
+    with pytest.raises(UsageError, match="phrases nouns: expected auto, marked, noun, words, caption"):
+        grounder.ground(encoded, "a dog", nouns)
+    for name in ("precision", "boxes", "runtime"):
+        wrong: Any = {name: "none"}
+        with pytest.raises(UsageError, match=f"{name} none: expected "):
+            Grounder.load("lite", **wrong)
+
+
+def test_answers_can_be_compared(grounder: Grounder, encoded: EncodedImage) -> None:
+    assert grounder.ground(encoded, "[a red ball]") == grounder.ground(encoded, "[a red ball]")
+    assert grounder.ground(encoded, "[a red ball]") != grounder.ground(encoded, "[a red floor]")
+    assert len(repr(encoded)) < 200
 
 
 @pytest.mark.parametrize("batch_size", [2, 8])

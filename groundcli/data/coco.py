@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from groundcli.data import Box, Caption, Phrase, Sample
 from groundcli.data.phrases import PhraseFinder, content_key, tokenize
@@ -100,8 +101,8 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     Supercategories are the phrases' categories.
 
     `root` is the folder that the file's `file_name`s are relative to, `split` the file's name without ".json". Samples
-    are named by their `file_name`, of images with annotations; boxes are in pixels of the upright image. Raises
-    GroundcliError where the file is missing or can't be read, or none of its images exists.
+    are named by their `file_name`, or the path of its address, of images with annotations; boxes are in pixels of the
+    upright image. Raises GroundcliError where the file is missing or can't be read, or none of its images exists.
     """
     path = root / f"{split}.json"
     if not path.is_file():
@@ -113,13 +114,19 @@ def load_folder(root: Path, split: str) -> list[Sample]:
         named, annotations = _categories(content), _by_image(content["annotations"])
         said = {caption["id"]: caption["caption"] for caption in content.get("captions", ())}
         samples = [
-            Sample(image["file_name"], root / image["file_name"], _captions(annotations[image["id"]], said, named))
+            Sample(name, root / name, _captions(annotations[image["id"]], said, named))
             for image in content["images"]
             if image["id"] in annotations
+            for name in [_name(image["file_name"])]
         ]
     if samples and not any(sample.image.exists() for sample in samples):
         raise GroundcliError(f"{path}: none of its {len(samples)} images is in {root}; put it beside the images")
     return samples
+
+
+def _name(file_name: str) -> str:
+    """What an image is called; of an address, which Label Studio writes of what it didn't fetch, its path."""
+    return unquote(urlsplit(file_name).path).lstrip("/") if "://" in file_name else file_name
 
 
 # --- The published data set

@@ -72,7 +72,8 @@ def as_image(value: Any) -> Image.Image:
             raise TypeError("expected a binary file, opened with mode 'rb'")
         return _decoded(io.BytesIO(data), "the image")
     if hasattr(value, "detach"):  # torch's, which isn't imported here
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()  # numpy has no bfloat16
         if value.ndim == 3:
             value = value.transpose(1, 2, 0)
     if not isinstance(value, np.ndarray):

@@ -194,12 +194,9 @@ def _difference(ours: Numbers, theirs: Numbers) -> Table:
 
 
 def _levels(first: str, numbers: Numbers) -> Table:
-    by_category = numbers["levels_by_category"]
-    rows = [
-        (name, _percent(share), *(f"{counts[name]:,}" for counts in by_category.values()))
-        for name, share in numbers["levels"].items()
-    ]
-    return Table((first, "%", *by_category), rows)
+    levels, by_category = numbers["levels"], numbers["levels_by_category"]  # of a few levels and maybe many categories
+    rows = [(name, *(f"{counts[level]:,}" for level in levels)) for name, counts in by_category.items()]
+    return Table((first, *levels), [("%", *map(_percent, levels.values())), *rows] if levels else [])
 
 
 def _percent(share: float | None) -> str:

@@ -231,10 +231,10 @@ def _block(photo: Image.Image, answer: Answer | None) -> Image.Image:
     if answer:
         _write_caption(block, lines, (0, 0))
         shown = _marked(shown, answer.phrases, answer.size)
-        small = _panel_photo(photo, layout.panel)
+        small = _panel_photo(photo, _fit(photo.size, layout.panel))  # of a high and narrow one a part of the panel
         for i, phrase in enumerate(answer.phrases):
             left, down = layout.corner(i)
-            _draw_panel(block, small, phrase, answer.size, color(i), (left, top + down))
+            _draw_panel(block, small, phrase, answer.size, color(i), (left, top + down), layout.panel[0])
     block.paste(shown, (layout.photo_left, top))
     return block
 
@@ -250,7 +250,8 @@ def _resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
 class _Piece:
     """A word of the caption on a line: where it starts, how wide it is, and its phrase's colour, or -1.
 
-    What follows its phrase, the score, is a piece too, `height` pixels high as all text.
+    What follows its phrase, the score, is a piece too, `height` pixels high as all text. `leftwards`: read from right
+    to left, as the score of such a word is, too.
     """
 
     text: str
@@ -258,6 +259,7 @@ class _Piece:
     width: float
     color: int
     height: int = TEXT
+    leftwards: bool = False
 
 
 def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[str]) -> list[list[_Piece]]:
@@ -271,6 +273,7 @@ def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[s
     """
     space = _font(TEXT).getlength(" ") + 3  # room for the bands of two phrases
     lines: list[list[_Piece]] = []
+    leftwards = _leftwards(answer.caption, False)
     x = float(width)
     pieces = _pieces(answer)
     for i, (text, phrase, spaced) in enumerate(pieces):
@@ -278,20 +281,39 @@ def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[s
         score = scores[phrase] if last else ""
         parts = [(word, height) for word, height in ((text, TEXT), (score, SMALL)) if word]
         widths = [_font(height, word).getlength(word) for word, height in parts]
-        if not lines or x + sum(widths) > width - space:
+        hangs = i and not pieces[i - 1][2] and len(text) < 3 and not text.isalnum()  # no full stop starts a line
+        if not lines or (x + sum(widths) > width - space and not hangs):
             if len(lines) == MAX_LINES:
                 lines[-1].append(_Piece("…", min(x, width - 2 * space), _font(TEXT).getlength("…"), -1))
                 break
             lines.append([])
             x = 3.0
+        way = _leftwards(text, leftwards)
         for (word, height), advance in zip(parts, widths, strict=True):
-            lines[-1].append(_Piece(word, x, advance, colors[phrase] if phrase >= 0 else -1, height))
+            lines[-1].append(_Piece(word, x, advance, colors[phrase] if phrase >= 0 else -1, height, way))
             x += advance + 5
         x += (space if spaced else 3) - 5
-    strong = (unicodedata.bidirectional(char) for char in answer.caption)
-    if next((kind for kind in strong if kind in ("L", "R", "AL")), "L") != "L":  # read from right to left
-        return [[replace(piece, x=width - piece.x - piece.width) for piece in line[::-1]] for line in lines]
-    return lines
+    if leftwards:
+        lines = [_turned(line, 0, width) for line in lines]
+    return [_mixed_ways(line, leftwards) for line in lines]
+
+
+def _leftwards(text: str, otherwise: bool) -> bool:
+    """Whether a text is read from right to left, as its first letter says."""
+    kinds = (unicodedata.bidirectional(char) for char in text)
+    return next((kind != "L" for kind in kinds if kind in ("L", "R", "AL")), otherwise)
+
+
+def _turned(pieces: Sequence[_Piece], start: float, end: float) -> list[_Piece]:
+    """What was laid out from `start` on, from `end` on."""
+    return [replace(piece, x=start + end - piece.x - piece.width) for piece in reversed(pieces)]
+
+
+def _mixed_ways(line: Sequence[_Piece], leftwards: bool) -> list[_Piece]:
+    """A line in which the words of the other way, next to each other, are read their own way."""
+    runs = ((way, list(run)) for way, run in groupby(line, lambda piece: piece.leftwards))
+    turned = (run if way == leftwards else _turned(run, run[0].x, run[-1].x + run[-1].width) for way, run in runs)
+    return [*chain.from_iterable(turned)]
 
 
 def _pieces(answer: Answer) -> list[tuple[str, int, bool]]:
@@ -423,7 +445,7 @@ def _draw_label(
     areas = [(x, y, x + pill.width, y + pill.height) for x, y in places]
     hidden = [sum(_overlap(area, other) for other in taken) for area in areas]
     best = areas[hidden.index(min(hidden))]
-    if crowded and min(hidden) > pill.width * pill.height / 10:
+    if crowded and min(hidden) > pill.height**2 / 4:  # less than half a point, however long the label
         return
     taken.append(best)
     shown.paste(pill, best[:2], pill)
@@ -470,8 +492,9 @@ def _draw_panel(
     size: tuple[int, int],
     fill: Color,
     corner: tuple[int, int],
+    width: int,
 ) -> None:
-    """Title, then the photograph in dark grey that has colour, tinted by the phrase's, where there is heat."""
+    """Title, `width` wide, and the photograph in dark grey, in colour tinted by the phrase's where there is heat."""
     colored, ground = photo
     lit = Image.blend(colored, Image.new("RGB", colored.size, fill), 0.65)
     panel = Image.composite(lit, ground, _heat(phrase.heatmap, colored.size))
@@ -479,7 +502,7 @@ def _draw_panel(
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
     draw_marker(panel, _within(_place(phrase, scale, panel.size), 7, panel.size), fill, 7)
-    _draw_title(ImageDraw.Draw(block), phrase, fill, corner, panel.width)
+    _draw_title(ImageDraw.Draw(block), phrase, fill, corner, width)
     block.paste(panel, (corner[0], corner[1] + TITLE))
 
 

@@ -177,7 +177,7 @@ def check_leaks(samples: Sequence[Sample], evaluation: Mapping[str, Sequence[Sam
         UsageError: some are.
     """
     if not evaluation:
-        return "compared with no evaluation data; --evaluation DATASET=DIR names some"
+        return "not compared with any evaluation images: none are known; --evaluation DATASET=DIR names some"
     leaks = shared_images(samples, evaluation)
     if leaks:
         splits = ", ".join(dict.fromkeys(split for _, split in leaks))

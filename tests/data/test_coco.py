@@ -235,6 +235,14 @@ def test_plain_coco_detections(tmp_path: Path) -> None:
     assert caption.phrases[0].boxes == (tuple(BALL), (1, 2, 3, 4))
 
 
+def test_addresses_of_label_studio_are_names(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "http://localhost:8000/sub/a%20ball.jpg", "width": 240, "height": 180}]
+    annotated(tmp_path, {"bbox": BALL}, images=images)
+    ball(tmp_path / "sub/a ball.jpg")
+    (sample,) = load_folder(tmp_path, "truth")
+    assert (sample.name, sample.image) == ("sub/a ball.jpg", tmp_path / "sub/a ball.jpg")
+
+
 def test_a_missing_file_says_what_is_there(tmp_path: Path) -> None:
     annotated(tmp_path)
     with pytest.raises(GroundcliError, match=r"val\.json: no such file; this folder has --split truth"):

@@ -1,12 +1,15 @@
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, UnidentifiedImageError
 
-from groundcli.data.images import decode, is_image, open_image
+from groundcli.data.images import as_image, decode, is_image, open_image
 from groundcli.data.published import scale_of
 from groundcli.errors import BadInput
 
@@ -227,3 +230,70 @@ def test_strips_make_the_picture_that_the_whole_makes(tmp_path: Path, monkeypatc
     low, high = values.min(), values.max()
     expected = np.rint((values.astype(np.float64) - low) * (255 / (np.float64(high) - low)))
     assert np.array_equal(np.asarray(decode(tmp_path / "float.tif"))[..., 0], expected)
+
+
+# --- Images that are not files
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "png")
+    return file.getvalue()
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1).copy())
+
+
+def opaque(array: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(array).convert("RGBA"))
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        Image.fromarray,
+        lambda array: Image.fromarray(array).convert("RGBA"),
+        lambda array: array,
+        opaque,
+        lambda array: array.reshape(*array.shape[:2], -1),
+        lambda array: array[::-1, ::-1].copy()[::-1, ::-1],  # laid out backwards in memory
+        lambda array: array / 255,
+        lambda array: (array / 255).astype(np.float16),
+        tensor,
+        lambda array: tensor(array) / 255,
+        lambda array: (tensor(array) / 255).requires_grad_(),
+        lambda array: (tensor(array) / 255).bfloat16(),
+        png,
+        lambda array: bytearray(png(array)),
+        lambda array: memoryview(png(array)),
+        lambda array: io.BytesIO(png(array)),
+    ],
+)
+def test_any_form_of_an_image(form: Callable[[np.ndarray], Any], shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    picture = as_image(form(array))
+    assert (picture.mode, picture.size) == ("RGB", (8, 6))
+    expected = np.asarray(Image.fromarray(array).convert("RGB")).astype(int)
+    np.testing.assert_allclose(np.asarray(picture).astype(int), expected, atol=1)  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (None, TypeError, "not NoneType"),
+        ([[0, 1], [1, 0]], TypeError, "not list"),
+        (np.zeros((3, 6, 8), np.uint8), TypeError, "expected an array"),
+        (np.zeros((0, 8), np.uint8), TypeError, "expected an array"),
+        (np.zeros((6, 8), np.uint16), TypeError, "not uint16"),
+        (np.full((6, 8), 255.0), TypeError, "have to be uint8"),
+        (np.full((6, 8), np.nan), TypeError, "from 0 to 1"),
+        (torch.zeros(1, 3, 6, 8), TypeError, "expected an array"),
+        (io.StringIO("text"), TypeError, "mode 'rb'"),
+        (b"text", BadInput, "not an image"),
+    ],
+)
+def test_what_is_no_image(value: object, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        as_image(value)

@@ -46,6 +46,15 @@ def test_options_are_shown(told: dict[str, Any], words: str) -> None:
     assert words not in shown(summary_of(SAID))
 
 
+def test_many_categories_are_rows() -> None:
+    names = [f"category {i}" for i in range(40)]
+    table = {"levels": {"early": 0.25, "late": 0.75}, "levels_by_category": {n: {"early": 1, "late": 3} for n in names}}
+    levels = next(t for t in tables(summary_of(SAID, levels=("early", "late")) | table) if "level" in t.header[0])
+    assert levels.header[1:] == ("early", "late")
+    assert levels.rows[:2] == [("%", "25.00", "75.00"), ("category 0", "1", "3")]
+    assert len(levels.rows) == 41
+
+
 def test_what_is_empty_has_no_table_and_what_is_unknown_no_row() -> None:
     text = shown(summary_of(replace(SAID, boxes=None, levels=None, heat=None)))
     assert "level chosen" not in text

@@ -146,6 +146,34 @@ def test_scripts_that_a_font_of_this_machine_has(text: str) -> None:
         assert np.argwhere((written[-60:] < 100).all(axis=2))[:, 1].max() > 480
 
 
+def test_words_of_two_directions_are_read_each_their_way() -> None:
+    if not overlays._faces("".join(sorted({*"רכבאדום"}))):
+        pytest.skip("no font here has these letters")
+    size = (500, 375)
+    one, both = (np.asarray(draw(grey(size), [Answer(text, size, ())]))[-60:] for text in ("a אדום", "a רכב אדום"))
+    width = np.argwhere((one < 100).all(axis=2))[:, 1].max()  # the last word in Hebrew stands first, next to the "a"
+    assert np.array_equal(one[:, :width], both[:, :width])
+    assert (both[:, width + 5 :] < 100).all(axis=2).any()
+
+
+def test_a_panel_of_a_high_and_narrow_image_has_its_shape() -> None:
+    size = (200, 2000)
+    thing = GroundedPhrase("a dog", (4, 9), size, (100.0, 900.0), ((0, 0, *size),), (0.5,), 0.5, 0, np.ones((9, 9)))
+    picture = np.asarray(draw(grey(size), [Answer("see a dog .", size, (thing,))], "detailed"))
+    frame = pixels_of(picture[-640:], 0)
+    high, wide = frame.max(axis=0) - frame.min(axis=0)
+    assert high / wide == pytest.approx(10, rel=0.1)
+
+
+def test_a_long_label_hides_no_point() -> None:
+    size = (2000, 200)
+    words = ["two men", "aprons", "a commercial-style kitchen", "chefs", "food", "another metallic style kitchen"]
+    places = [(0.45, 0.7), (0.56, 0.5), (0.42, 0.4), (0.5, 0.7), (0.42, 0.5), (0.54, 0.5)]
+    photo = np.asarray(draw(grey(size), [answer(words, places, size)]))[24:120, 24:984]
+    for i, (x, y) in enumerate(spread([(round(x * 960), round(y * 96)) for x, y in places], 9, (960, 96))):
+        assert tuple(photo[y, x]) == color(i)
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("size", "answers"),
