@@ -84,8 +84,8 @@ def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor
     alike = seeds @ torch.cat([cells, cells]).transpose(1, 2)  # (2 L, P, N)
     per_cell = [heat, across, down, torch.minimum(across, down), x, y, x / size, y / size, *alike]
     shares = [(heat >= share).float().mean(1) for share in (0.3, 0.7)]
-    place = [row / side, (column / side - 0.5).abs()]
-    whole = [*shares, size[:, 0], *place, scores.float(), *(alike > 0.3).float().mean(2)]
+    place = [size[:, 0], row / side, (column / side - 0.5).abs()]
+    whole = [*shares, *place, scores.float(), *(alike > 0.3).float().mean(2)]
     clues = torch.cat([torch.stack(per_cell, 2), torch.stack(whole, 1).unsqueeze(1).expand(-1, side * side, -1)], dim=2)
     said, there = F.normalize(words.float(), dim=-1), v.float()[:, peak]  # (K, P, D), (L, P, D)
     return clues, torch.cat([said, there]).transpose(0, 1).flatten(1)
