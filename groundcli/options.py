@@ -6,6 +6,7 @@ The options of a command are a frozen dataclass: its fields' help is the help on
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def option(
         metavar: what stands for its value in the help.
         min: the least number that it can be.
         argument: whether it is told by its place, not by a flag.
-        decides: whether results depend on it: a run with another value is not gone on with.
+        decides: whether results depend on it, so that no run with another value goes on.
     """
     about = {"help": help, "flag": flag, "metavar": metavar, "min": min, "argument": argument, "decides": decides}
     return dataclasses.field(default=default, metadata=about)
@@ -80,7 +81,8 @@ class Options:
 
     def arguments(self) -> dict[str, Any]:
         """All options, ready for JSON."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
+        return plain
 
     @classmethod
     def deciding(cls) -> list[str]:
@@ -169,15 +171,9 @@ def _single(kind: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
         known = typing.get_args(kind)
         if value not in known:
             raise UsageError(f"{flag_of(field)} {value}: expected {', '.join(map(str, known))}")
-        return value
+        return known[known.index(value)]  # the plain text, where typer gives an Enum's member that equals it
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
         raise UsageError(f"{flag_of(field)} {value!r}: expected {getattr(kind, '__name__', kind)}")
     return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
@@ -134,14 +135,13 @@ def live_with_parent() -> None:
     """For a process to begin with: signals are for its parent to act on; without the parent there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, as schedulers do
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent:
+    def end_with(parent: BaseProcess) -> None:
         parent.join()
         os._exit(1)
+
+    if parent := parent_process():
+        threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 Stopped = Callable[[], bool]  # whether somebody asked to stop
