@@ -43,6 +43,7 @@ AFTER = 2  # batches that are drawn while a GPU works on the next
 TOGETHER, PART = 200_000, 20_000  # characters of a batch's captions that are encoded together; of an image's, grounded
 MOST_PHRASES = 1000  # of one caption
 T = TypeVar("T")
+Heats = list[tuple[list[Caption], PhraseHeat]]  # an image's captions, part by part, with the heat of their phrases
 
 
 class Task(NamedTuple):
@@ -75,15 +76,11 @@ def annotate_batches(
     share: int = 1,
     beside_gpu: bool | None = None,
 ) -> Iterator[list[Line]]:
-    """The journal's lines of each batch, in order.
+    """The journal's lines of each batch, in order: of images whose captions, and on a GPU pixels, are encoded together.
 
-    Args:
-        batches: images whose captions, and on a GPU pixels, are encoded together.
-        grounder: points.
-        options: of the run. Its workers are on a CPU threads that take an image each; beside a GPU processes for all
-            but the model, where 0 are threads of this one.
-        share: how many devices share this machine.
-        beside_gpu: which of the two ways; by default that of the grounder's device.
+    The options' workers are on a CPU threads that take an image each; beside a GPU processes for all but the model,
+    where 0 are threads of this one. `share` is how many devices share this machine, `beside_gpu` which of the two ways
+    to go, by default that of the grounder's device.
     """
     workers = options.workers
     if workers is None:
@@ -123,8 +120,8 @@ def _on_cpu(
             return captions
         image = decode(task.sample.image)
         (cells,) = grounder.encode_pictures([image])
-        heat = _heat(grounder, cells, captions, encoded)
-        return _write_down(task, captions, image.size, heat, grounder.reading(), options, image)
+        heats = _heats(grounder, cells, captions, encoded)
+        return _write_down(task, heats, image.size, grounder.reading(), options, image)
 
     threads = max(1, workers)
     images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, threads))
@@ -152,11 +149,11 @@ def _on_gpu(
                     yield executor.submit(Line, *image)
                     continue
                 size, _, captions = image
-                heat = _safely(task, options, _heat, grounder, next(cells), captions, encoded)
-                if isinstance(heat, Line):
-                    yield executor.submit(Line, *heat)
+                heats = _safely(task, options, _heats, grounder, next(cells), captions, encoded)
+                if isinstance(heats, Line):
+                    yield executor.submit(Line, *heats)
                     continue
-                yield executor.submit(_safely, task, options, _write_down, task, captions, size, heat, reading, options)
+                yield executor.submit(_safely, task, options, _write_down, task, heats, size, reading, options)
 
     yield from in_order(lambda line: line, grounded(), (AFTER + 1) * options.batch_size)
 
@@ -243,11 +240,10 @@ def _encoded(captions: Sequence[Caption], grounder: "Grounder") -> "EncodedCapti
         return None
 
 
-def _heat(
+def _heats(
     grounder: "Grounder", cells: "EncodedImage", captions: Sequence[Caption], encoded: "EncodedCaptions | None"
-) -> PhraseHeat:
-    parts = [grounder.phrase_heat(cells, part, encoded) for part in _parts(captions)]
-    return PhraseHeat(*map(np.concatenate, zip(*parts, strict=True)))
+) -> Heats:
+    return [(part, grounder.phrase_heat(cells, part, encoded)) for part in _parts(captions)]
 
 
 def _safely(task: Task, options: AnnotateOptions, work: Callable[..., T], *how: object) -> T | Line:
@@ -281,9 +277,8 @@ def _unusable(task: Task, reason: str) -> Line:
 
 def _write_down(
     task: Task,
-    captions: Sequence[Caption],
+    heats: Heats,
     size: tuple[int, int],
-    heat: PhraseHeat,
     reading: Reading,
     options: AnnotateOptions,
     image: Image.Image | None = None,
@@ -293,7 +288,7 @@ def _write_down(
     Without the image it is decoded again where it is drawn on: that takes less than passing it on from process to
     process, and it may be gone since the model saw it.
     """
-    answers = answer(captions, size, heat, reading)
+    answers = [one for captions, heat in heats for one in answer(captions, size, heat, reading)]
     name = task.sample.name
 
     def place(folder: str) -> Path:

@@ -91,8 +91,9 @@ def _listed(record: Record) -> list[Any]:
     for caption in record["captions"]:
         numbers: list[float] = []
         for phrase in caption["phrases"]:
-            ends = [_utf16_length(caption["caption"][:end]) for end in phrase["span"]]
-            numbers += [*ends, round(phrase["score"], 3)]
+            for end in phrase["span"]:  # in UTF-16, as JavaScript counts
+                numbers.append(len(caption["caption"][:end].encode("utf-16-le", "surrogatepass")) // 2)
+            numbers.append(round(phrase["score"], 3))
         captions.append([caption["caption"], numbers])
     name = record["file_name"]
     picture = beside(name, ".jpg")
@@ -108,11 +109,6 @@ def _details(record: Record) -> list[Any]:
         return [*phrase["keypoints"][:2], phrase["level"], boxes, heat["side"], heat["data"]]
 
     return [[of(phrase) for phrase in caption["phrases"]] for caption in record["captions"]]
-
-
-def _utf16_length(text: str) -> int:
-    """The length of a text as JavaScript counts it."""
-    return len(text) + sum(char > "\uffff" for char in text)
 
 
 def _script(value: object) -> str:
