@@ -6,27 +6,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from groundcli.errors import Interrupted
 
 T = TypeVar("T")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Result(Protocol[R_co]):
-    """What is being worked on: a future, or several as one."""
-
-    def result(self) -> R_co:
-        """Waits for it."""
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int = 1) -> Iterator[R]:
@@ -35,7 +27,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int =
         yield from in_order(lambda item: pool.submit(work, item), items, count)
 
 
-def in_order(submit: Callable[[T], Result[R]], items: Iterable[T], count: int) -> Iterator[R]:
+def in_order(submit: Callable[[T], Future[R]], items: Iterable[T], count: int) -> Iterator[R]:
     """Results in order, at most `count` of them worked on or waiting: memory stays bounded."""
     source = iter(items)
     waiting = collections.deque(submit(item) for item in islice(source, count))

@@ -35,9 +35,8 @@ from groundcli.parallel import cores, in_order, lanes, pool, stop_if_asked
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
 
-    Said = tuple[
-        "Task", list[Caption] | Line, EncodedCaptions | None
-    ]  # an image, its captions or why they are of no use
+    # An image, its captions or the line that says why they can't be used, and its batch's captions encoded.
+    Said = tuple["Task", list[Caption] | Line, EncodedCaptions | None]
 
 AFTER = 2  # batches that are drawn while a GPU works on the next
 TOGETHER, PART = 200_000, 20_000  # characters of a batch's captions that are encoded together; of an image's, grounded
