@@ -103,8 +103,9 @@ def _lines_from(journal: Path, start: int) -> tuple[list[Line], int]:
 def _dealt(batches: Sequence[Sequence[Task]], devices: Sequence[str], out: Path) -> list[Shard]:
     """A shard for each device; none for those that would have no batch."""
     devices = devices[: len(batches)]
-    journals = [out / SHARDS / f"{i + 1}.jsonl" for i in range(len(devices))]
-    return [Shard(batches[i :: len(devices)], *of) for i, of in enumerate(zip(devices, journals, strict=True))]
+    return [
+        Shard(batches[i :: len(devices)], device, out / SHARDS / f"{i + 1}.jsonl") for i, device in enumerate(devices)
+    ]
 
 
 Started = Iterator[tuple[list[Path], Callable[[], bool]]]
