@@ -6,6 +6,7 @@ answer = grounder.ground("street.jpg", "[a man] rides [a brown horse]")
 answer.phrases[0].point
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,13 +22,8 @@ __all__ = ["Answer", "Grounder", "annotate", "evaluate"]
 def annotate(images: Any, out: Any, **options: Any) -> "Outcome":
     """Points at every phrase of every caption of images: the command `groundcli annotate`.
 
-    Args:
-        images: a path or several, as the command takes them.
-        out: the folder of results.
-        **options: of `groundcli.annotation.AnnotateOptions`, such as `overlays=False`.
-
-    Returns:
-        What became of the images, and how many could not be used.
+    `images` is a path or several, as the command takes them, `out` the folder of results; the options are those of
+    `groundcli.annotation.AnnotateOptions`, such as `overlays=False`. Gives what became of the images.
 
     Raises:
         groundcli.errors.GroundcliError: what the command would say.
@@ -41,13 +37,9 @@ def annotate(images: Any, out: Any, **options: Any) -> "Outcome":
 def evaluate(dataset: str, data: Any, **options: Any) -> "Evaluation":
     """Measures how well a model points: the command `groundcli eval`.
 
-    Args:
-        dataset: the data set's name.
-        data: its folder.
-        **options: of `groundcli.evaluation.EvaluateOptions`, such as `protocol="authors"`.
-
-    Returns:
-        All numbers, and the table that they are made of.
+    `dataset` is the data set's name, `data` its folder; the options are those of
+    `groundcli.evaluation.EvaluateOptions`, such as `protocol="authors"`. Gives all numbers, and the table that they
+    are made of.
 
     Raises:
         groundcli.errors.GroundcliError: what the command would say.
@@ -59,15 +51,10 @@ def evaluate(dataset: str, data: Any, **options: Any) -> "Evaluation":
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs torch or numpy when it is first asked for: `groundcli --help` needs neither."""
-    if name == "Grounder":
-        from groundcli.grounder import Grounder
-
-        return Grounder
-    if name == "Answer":
-        from groundcli.answer import Answer
-
-        return Answer
+    """Imports what needs numpy when it is first asked for: `groundcli --help` doesn't."""
+    homes = {"Grounder": "groundcli.grounder", "Answer": "groundcli.answer"}
+    if name in homes:
+        return getattr(import_module(homes[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +73,21 @@ class GroundedPhrase:
         """The heat map at a size (width, height), by default the image's: (height, width) float32, bilinear."""
         return np.ascontiguousarray(heat.resize(self.heatmap, size or self.size)) if self.found else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; coordinates in pixels of the image, rounded to hundredths, and no heat map."""
+        return {
+            "text": self.text,
+            "span": [int(end) for end in self.span],
+            "point": _rounded(self.point) if self.point else None,
+            "boxes": [
+                {"bbox": _rounded(box), "score": round(float(score), 6)}
+                for box, score in zip(self.boxes, self.box_scores, strict=True)
+            ],
+            "score": round(float(self.score), 6),
+            "level": int(self.level),
+            "found": self.found,
+        }
+
     def __repr__(self) -> str:
         if self.point is None:
             return f"<GroundedPhrase {_short(self.text)} not found: {self.reason}>"
@@ -105,30 +120,14 @@ class Answer:
         return replace(self, caption=text, phrases=tuple(phrases))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; coordinates in pixels of the image, rounded to hundredths, and no heat maps."""
-        phrases = [
-            {
-                "text": phrase.text,
-                "span": list(phrase.span),
-                "point": [round(value, 2) for value in phrase.point] if phrase.point else None,
-                "boxes": [
-                    {"bbox": [round(float(value), 2) for value in box], "score": round(float(score), 6)}
-                    for box, score in zip(phrase.boxes, phrase.box_scores, strict=True)
-                ],
-                "score": round(float(phrase.score), 6),
-                "level": phrase.level,
-                "found": phrase.found,
-            }
-            for phrase in self.phrases
-        ]
+        """Plain values, ready for JSON, with those of each phrase."""
+        phrases = [phrase.to_dict() for phrase in self.phrases]
         return {"caption": self.caption, "width": self.size[0], "height": self.size[1], "phrases": phrases}
 
     def to_coco(self, image_id: int = 1, file_name: str = "") -> dict[str, Any]:
-        """A COCO data set of this image alone, as `annotations.json` of `annotate` has it.
+        """A COCO data set of this image alone, as `annotations.json` of `annotate` has it; other ids count from 1.
 
-        Args:
-            image_id: of the image; other ids count from 1.
-            file_name: of the image, by default that of its file.
+        `file_name` is of the image, by default that of its file.
         """
         from groundcli.output.coco import data_set
         from groundcli.output.record import record_of
@@ -207,6 +206,10 @@ class Answer:
         return f"<Answer {_short(self.caption)} on {width} x {height} pixels: {phrases or 'no phrases'}{more}>"
 
 
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 2) for value in values]
+
+
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
@@ -236,19 +239,12 @@ class PhraseHeat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How answers are read off heat maps.
+    """How answers are read off heat maps."""
 
-    Attributes:
-        calibration: of the weights, see `groundcli.heat`; without one, scores are cosines.
-        box_calibration: the same of boxes, see `groundcli.heat.boxes`.
-        boxes: how to find boxes; None finds none.
-        min_score: phrases with a lower score are not found, nor are those without any heat.
-    """
-
-    calibration: tuple[float, ...] = ()
-    box_calibration: tuple[float, ...] = ()
-    boxes: Method | None = None
-    min_score: float = 0.0
+    calibration: tuple[float, ...] = ()  # of the weights, see `groundcli.heat`; without one, scores are cosines
+    box_calibration: tuple[float, ...] = ()  # the same of boxes, see `groundcli.heat.boxes`
+    boxes: Method | None = None  # how to find boxes; None finds none
+    min_score: float = 0.0  # phrases with a lower score are not found, nor are those without any heat
 
     def scores(self, found: PhraseHeat) -> np.ndarray:
         """(P) the score of each phrase; 0 where there is no heat."""
@@ -266,31 +262,28 @@ def answer(
 ) -> list[Answer]:
     """Reads points, scores and boxes off heat maps: the only place that does.
 
-    Args:
-        captions: of one image, with their phrases.
-        size: (width, height) of the image in pixels.
-        found: the heat of all their phrases, caption by caption.
-        reading: how.
-        image: for the answers to draw on.
+    The captions are of one image, (width, height) pixels large, and have their phrases; `found` is the heat of all of
+    these, caption by caption, and `image` is for the answers to draw on.
     """
-    scores = reading.scores(found)
-    points = heat.peak(found.maps, size).tolist()
-    nothing: Boxes = [], []
-    answers, i = [], 0
+    read = zip(
+        reading.scores(found).tolist(),
+        heat.peak(found.maps, size).tolist(),
+        found.levels.tolist(),
+        found.maps,
+        found.extents,
+        strict=True,
+    )
+    answers = []
     for caption in captions:
         phrases = []
-        for phrase in caption.phrases:
-            score = float(scores[i])
+        for phrase, (score, point, level, heatmap, extent) in zip(caption.phrases, read, strict=False):
             reason = "" if score else "no heat"
             if score < reading.min_score:
                 reason = f"its score {score:.2f} is under {reading.min_score:g}"
-            boxed, box_scores = nothing
+            boxes: Boxes = [], []
             if reading.boxes and not reason:
-                maps = found.maps[i], found.extents[i]
-                boxed, box_scores = find_boxes(reading.boxes, *maps, size, score, reading.box_calibration)
-            place = size, None if reason else tuple(points[i]), tuple(boxed), tuple(box_scores)
-            level, heatmap = int(found.levels[i]), found.maps[i]
+                boxes = find_boxes(reading.boxes, heatmap, extent, size, score, reading.box_calibration)
+            place = size, None if reason else tuple(point), tuple(boxes[0]), tuple(boxes[1])
             phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, level, heatmap, reason))
-            i += 1
         answers.append(Answer(caption.text, size, tuple(phrases), image))
     return answers

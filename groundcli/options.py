@@ -6,6 +6,7 @@ The options of a command are a frozen dataclass: its fields' help is the help on
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from dataclasses import dataclass
@@ -17,8 +18,7 @@ from groundcli.errors import UsageError
 REQUIRED: Any = dataclasses.MISSING
 O = TypeVar("O", bound="Options")  # noqa: E741 - short for Options
 
-Precision = Literal["auto", "float32", "bf16"]  # in training
-AnyPrecision = Literal["auto", "float32", "bf16", "int8"]  # of a trained model
+Precision = Literal["auto", "float32", "bf16"]
 RuntimeName = Literal["auto", "onnx", "torch"]
 MIN_SCORE = 0.05  # keeps 99 % of the right points of validation images (`groundcli calibrate` prints it)
 
@@ -42,7 +42,7 @@ def option(
         metavar: what stands for its value in the help.
         min: the least number that it can be.
         argument: whether it is told by its place, not by a flag.
-        decides: whether results depend on it: a run with another value is not gone on with.
+        decides: whether results depend on it, so that no run with another value goes on.
     """
     about = {"help": help, "flag": flag, "metavar": metavar, "min": min, "argument": argument, "decides": decides}
     return dataclasses.field(default=default, metadata=about)
@@ -81,7 +81,8 @@ class Options:
 
     def arguments(self) -> dict[str, Any]:
         """All options, ready for JSON."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
+        return plain
 
     @classmethod
     def deciding(cls) -> list[str]:
@@ -127,21 +128,12 @@ class ModelOptions(DeviceOptions):
         metavar="KEY=VALUE",
         decides=True,
     )
-    precision: AnyPrecision = option(
-        "auto: bf16 on a GPU that has it, else float32; int8: on CPUs, where the weights have such an export.",
-        "auto",
-        decides=True,
-    )
+    precision: Precision = option("auto: bf16 on a GPU that has it, else float32.", "auto", decides=True)
     runtime: RuntimeName = option(
         "onnx: ONNX Runtime, on CPUs, where the weights were exported to it; torch; auto: onnx where it can be.",
         "auto",
         decides=True,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.precision == "int8" and self.runtime == "torch":
-            raise UsageError("--precision int8 is computed by ONNX Runtime; leave --runtime torch out")
 
 
 def flag_of(field: "dataclasses.Field[Any]") -> str:
@@ -172,27 +164,21 @@ def _value(hint: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
     return _single(kind, value, field)
 
 
-def one_of(name: str, value: object, kind: Any) -> None:
-    """Raises UsageError for a value that isn't one of a Literal's."""
+def one_of(name: str, value: object, kind: Any) -> Any:
+    """The one of a Literal's values that this is, as plain text where typer gives an Enum's member. Raises UsageError."""
     known = typing.get_args(kind)
     if value not in known:
         raise UsageError(f"{name} {value}: expected {', '.join(map(str, known))}")
+    return known[known.index(value)]
 
 
 def _single(kind: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
     if kind is Path and isinstance(value, str | Path):
         return Path(value)
     if typing.get_origin(kind) is Literal:
-        one_of(flag_of(field), value, kind)
-        return value
+        return one_of(flag_of(field), value, kind)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
         raise UsageError(f"{flag_of(field)} {value!r}: expected {getattr(kind, '__name__', kind)}")
     return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value

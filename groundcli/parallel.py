@@ -6,26 +6,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from groundcli.errors import Interrupted
 
 T = TypeVar("T")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-
-class Result(Protocol[R_co]):
-    """What is being worked on: a future, or several as one."""
-
-    def result(self) -> R_co:
-        """Waits for it."""
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int = 1) -> Iterator[R]:
@@ -34,7 +27,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T], count: int, threads: int =
         yield from in_order(lambda item: pool.submit(work, item), items, count)
 
 
-def in_order(submit: Callable[[T], Result[R]], items: Iterable[T], count: int) -> Iterator[R]:
+def in_order(submit: Callable[[T], Future[R]], items: Iterable[T], count: int) -> Iterator[R]:
     """Results in order, at most `count` of them worked on or waiting: memory stays bounded."""
     source = iter(items)
     waiting = collections.deque(submit(item) for item in islice(source, count))
@@ -134,14 +127,13 @@ def live_with_parent() -> None:
     """For a process to begin with: signals are for its parent to act on; without the parent there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, as schedulers do
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent:
+    def end_with(parent: BaseProcess) -> None:
         parent.join()
         os._exit(1)
+
+    if parent := parent_process():
+        threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 Stopped = Callable[[], bool]  # whether somebody asked to stop

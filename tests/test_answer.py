@@ -203,7 +203,7 @@ def test_as_a_dictionary(said: Answer) -> None:
 
 def test_as_coco(said: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same as `annotations.json` of a run, where the image is the first."""
-    with FORMATS["coco"](tmp_path, str.lower) as write:
+    with FORMATS["coco"].write(tmp_path, str.lower) as write:
         write(record_of("a.jpg", [said], SIZE))
     assert said.to_coco(1, "a.jpg") == json.loads((tmp_path / "annotations.json").read_text())
     assert Answer("", SIZE, (), Path("some/a.jpg")).to_coco()["images"][0]["file_name"] == "a.jpg"

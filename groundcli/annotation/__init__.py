@@ -71,11 +71,6 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
                 "--devices: of this machine; with --engine ray the cluster's are taken, of the kind --device"
             )
 
-    @property
-    def part(self) -> tuple[int, int] | None:
-        """(2, 8) of --shard 2/8."""
-        return parse_shard(self.shard)
-
 
 @dataclass(frozen=True, kw_only=True)
 class MergeOptions(Options):

@@ -8,7 +8,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from groundcli.annotation import ExportOptions
-from groundcli.annotation.folder import BY_FORMAT, JOURNAL, RUN, RunFolder, finished
+from groundcli.annotation.folder import JOURNAL, RUN, finished
 from groundcli.annotation.journal import read
 from groundcli.data import find
 from groundcli.errors import GroundcliError
@@ -22,8 +22,7 @@ ONE_PLACE = 0.5  # intersection over union of two boxes from which on they are a
 def export(options: ExportOptions) -> list[str]:
     """Makes a run's results in other formats, in its folder, and remembers how: runs that go on make them anew.
 
-    Returns:
-        Names of the files and folders.
+    Gives the names of the files and folders.
 
     Raises:
         UsageError: the folder holds files that groundcli did not write, or another process is at work there.
@@ -32,25 +31,24 @@ def export(options: ExportOptions) -> list[str]:
     finished(options.out)
     try:
         with locked(options.out):
-            _write(finished(options.out), dict.fromkeys(options.format, options))
+            _write(options.out, finished(options.out), dict.fromkeys(options.format, options))
     except OSError as error:
         raise GroundcliError(f"{options.out}: can't be written ({error.strerror or error})") from None
-    names = [name for chosen in options.format for name in BY_FORMAT[chosen]]
-    return names + ["annotations.json", "results.json"] * ("coco" in options.format)
+    return [name for chosen in options.format for name in FORMATS[chosen].files]
 
 
-def export_again(folder: RunFolder, formats: Iterable[str]) -> None:
+def export_again(out: Path, run: Mapping[str, Any], formats: Iterable[str]) -> None:
     """Makes the formats that `annotate` was asked for and those that were exported before, of a changed journal."""
-    told: dict[str, dict[str, Any]] = {**{name: {} for name in formats}, **folder.run.get("exports", {})}
-    _write(folder, {name: ExportOptions.make(out=folder.out, format=name, **told[name]) for name in told})
+    told: dict[str, dict[str, Any]] = {**{name: {} for name in formats}, **run.get("exports", {})}
+    _write(out, run, {name: ExportOptions.make(out=out, format=name, **told[name]) for name in told})
 
 
-def _write(folder: RunFolder, exports: Mapping[str, ExportOptions]) -> None:
-    out, run = folder.out, dict(folder.run)
+def _write(out: Path, run: Mapping[str, Any], exports: Mapping[str, ExportOptions]) -> None:
+    run = dict(run)
     for name, options in exports.items():
         told = {key: value for key, value in options.arguments().items() if key not in ("out", "format")}
         run["exports"] = {**run.get("exports", {}), name: told}
-        run["files"] = [*dict.fromkeys([*run["files"], *BY_FORMAT[name]])]
+        run["files"] = [*dict.fromkeys([*run["files"], *FORMATS[name].files])]
     if not exports:
         return
     more = {name: _told(name, options, run["arguments"]) for name, options in exports.items()}
@@ -59,7 +57,7 @@ def _write(folder: RunFolder, exports: Mapping[str, ExportOptions]) -> None:
         writers = []
         for name, options in exports.items():
             label = label_by(_categories(name, options, run["arguments"]))
-            write = files.enter_context(FORMATS[name](out, label, **more[name]))
+            write = files.enter_context(FORMATS[name].write(out, label, **more[name]))
             writers.append((write, label if options.merge_captions else None))
         for record in read(out / JOURNAL):
             if "error" not in record:

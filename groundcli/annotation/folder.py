@@ -7,7 +7,7 @@ a folder with a file per image, named by a rule of `PER_IMAGE`. `positions.json`
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +17,18 @@ from typing import Any
 from groundcli.data.images import IMAGE_SUFFIXES
 from groundcli.errors import GroundcliError, UsageError
 from groundcli.files import LOCK, beside, is_partial
-from groundcli.output.record import opened
-from groundcli.output.yolo import image_name, label_name
+from groundcli.output.record import records
+from groundcli.output.yolo import IMAGES, LABELS, image_name, label_name
 
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
 OVERLAYS, HEATMAPS, THUMBNAILS = "overlays/", "heatmaps/", "report/thumbnails/"
-LABELS, IMAGES = "labels/", "images/"  # YOLO's
-PAGES = "report/"  # `index.js`, `data-0001.js` and so on
+PAGES = "report/"  # what the page loads
 SHARDS = "shards/"  # journals of several devices, while they are at work
 DAMAGED = "annotations.damaged.jsonl"  # lines of the journal that can't be read any more
 TRACEBACKS = "tracebacks.txt"  # of errors that nobody foresaw, for a report
 ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json", "not_found.jsonl")
-BY_FORMAT: Mapping[str, Sequence[str]] = {
-    "coco": (),
-    "jsonl": ("phrases.jsonl",),
-    "csv": ("phrases.csv",),
-    "yolo": (LABELS, IMAGES, "data.yaml", "train.txt", "val.txt"),
-    "labelstudio": ("labelstudio.json", "labelstudio.xml"),
-}
+# Of a report: `index.js`, `data-0001.js` and so on.
+PAGE, SHARD = re.compile(PAGES + r"(index|data-[^/]*)\.js"), re.compile(SHARDS + r"[0-9]+\.jsonl")
 SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave
 NAMED = 3  # files that an error names
 
@@ -58,57 +52,54 @@ PER_IMAGE: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def files_of(overlays: bool, report: bool, heatmaps: bool) -> list[str]:
-    """The files that a run with these outputs writes, as `run.json` lists them; formats add theirs."""
-    return [*ALWAYS, SHARDS, *pictures_of(overlays, report, heatmaps), *(["report.html", PAGES] * report)]
+def file_of(folder: str, name: str) -> str:
+    """An image's file in a folder of `PER_IMAGE`, relative to the run's."""
+    return f"{folder}{PER_IMAGE[folder](name)}"
 
 
-def pictures_of(overlays: bool, report: bool, heatmaps: bool) -> list[str]:
+def files_of(arguments: Mapping[str, Any]) -> list[str]:
+    """The files that a run with these arguments writes, as `run.json` lists them; formats add theirs."""
+    return [*ALWAYS, SHARDS, *pictures_of(arguments), *(["report.html", PAGES] * arguments["report"])]
+
+
+def pictures_of(arguments: Mapping[str, Any]) -> list[str]:
     """The folders with a file per image that is made while the image is worked on."""
-    return [OVERLAYS] * overlays + [THUMBNAILS] * report + [HEATMAPS] * heatmaps
+    folders = {OVERLAYS: "overlays", THUMBNAILS: "report", HEATMAPS: "save_heatmaps"}
+    return [folder for folder, argument in folders.items() if arguments[argument]]
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What an --out holds before a run.
-
-    Attributes:
-        out: the folder.
-        run: `run.json` of the run that is there already; empty where none is.
-        images: names of that run's images.
-        files: what that run wrote and is still there, relative to the folder.
-        empty: those of the files that are empty.
-    """
+    """What an --out holds before a run."""
 
     out: Path
-    run: Mapping[str, Any] = field(default_factory=dict)
-    images: Collection[str] = ()
-    files: Sequence[Path] = ()
-    empty: Collection[str] = ()
+    run: Mapping[str, Any] = field(default_factory=dict)  # `run.json` of the run that is there already, if one is
+    images: Collection[str] = ()  # names of that run's images
+    # What that run wrote and is still there, by its path from the folder with forward slashes: its size in bytes.
+    files: Mapping[str, int] = field(default_factory=dict)
 
-    def has_pictures(self, folders: Iterable[str]) -> Callable[[str], bool]:
-        """Whether an image, by its name, has a picture in each of these folders that isn't empty."""
-        whole = {file.as_posix() for file in self.files}.difference(self.empty)
-        rules = [(folder, PER_IMAGE[folder]) for folder in folders]
-        return lambda name: all(f"{folder}{rule(name)}" in whole for folder, rule in rules)
+    def has_pictures(self, name: str, folders: Iterable[str]) -> bool:
+        """Whether an image has a picture in each of these folders that isn't empty."""
+        return all(self.files.get(file_of(folder, name)) for folder in folders)
 
-    def remove(self, kept: Collection[str] = ()) -> None:
-        """Deletes the run's files per image but those of some images, and what was left half written.
-
-        Args:
-            kept: names of images.
-        """
-        names = {f"{folder}{rule(name)}" for folder, rule in PER_IMAGE.items() for name in kept}
-        self._unlink(file for file in self.files if _is_per_image(file) and file.as_posix() not in names)
+    def remove(self, kept: Iterable[str]) -> None:
+        """Deletes the files per image but those of some images, by their names, and what was left half written."""
+        stays = {file_of(folder, name) for folder in PER_IMAGE for name in kept}
+        per_image = tuple(PER_IMAGE)
+        self._unlink(
+            file
+            for file in self.files
+            if file not in stays and (file.startswith(per_image) or is_partial(file.rpartition("/")[2]))
+        )
 
     def clear(self) -> None:
         """Deletes all files of the run; the list of them goes last."""
-        self._unlink(sorted(self.files, key=lambda file: file == Path(RUN)))
+        self._unlink(sorted(self.files, key=lambda file: file == RUN))
 
-    def _unlink(self, files: Iterable[Path]) -> None:
+    def _unlink(self, files: Iterable[str]) -> None:
         for file in files:
             (self.out / file).unlink(missing_ok=True)
-            for folder in file.parents[:-1]:
+            for folder in Path(file).parents[:-1]:
                 with suppress(OSError):  # not empty
                     (self.out / folder).rmdir()
 
@@ -129,49 +120,41 @@ def look(out: Path) -> RunFolder:
     run = _run(out)
     images = _images(out) if run else []
     own = set(run.get("files", ()))
-    pages = PAGES in own
-    pictures = {f"{folder}{rule(name)}" for folder, rule in PER_IMAGE.items() if folder in own for name in images}
-    files: list[Path] = []
-    empty: set[str] = set()
+    pictures = {file_of(folder, name) for folder in PER_IMAGE if folder in own for name in images}
+    files: dict[str, int] = {}
     foreign: list[str] = []
     for name, size in _walk(out):
         base = name.rpartition("/")[2]
         if base in SYSTEM or name == LOCK:
             continue
-        if is_partial(base) or name in own or name in pictures or (pages and _is_page(name)) or _is_shard(name):
-            files.append(Path(name))
-            if not size:
-                empty.add(name)
-        else:
-            foreign.append(name)
-            if len(foreign) > NAMED:
-                break
+        is_page = PAGES in own and PAGE.fullmatch(name)
+        if is_partial(base) or name in own or name in pictures or is_page or SHARD.fullmatch(name):
+            files[name] = size
+            continue
+        foreign.append(name)
+        if len(foreign) > NAMED:
+            break
     if foreign:
         more = ", ..." if len(foreign) > NAMED else ""
         raise UsageError(
             f"--out {out}: holds files that groundcli did not write ({', '.join(foreign[:NAMED])}{more}); "
             "name a new folder, or move them elsewhere"
         )
-    return RunFolder(out, run, images, files, empty)
+    return RunFolder(out, run, images, files)
 
 
-def finished(out: Path) -> RunFolder:
-    """A folder with a finished run. Raises GroundcliError where it holds none, and as `look`."""
-    folder = look(out) if out.is_dir() else RunFolder(out)
-    if not folder.run:
+def finished(out: Path) -> Mapping[str, Any]:
+    """`run.json` of a finished run. Raises GroundcliError where a folder holds none, and as `look`."""
+    run = look(out).run if out.is_dir() else {}
+    if not run:
         raise GroundcliError(f"{out}: holds no run of `groundcli annotate`")
-    if not folder.run.get("finished"):
+    if not run.get("finished"):
         raise GroundcliError(f"{out}: its run isn't finished; run its command again")
-    return folder
+    return run
 
 
 def check_inputs(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuses images, captions and lists that lie in the folder of results. Raises UsageError.
-
-    Args:
-        out: the folder of results.
-        inputs: every file that is read; of many in one folder the folder is enough.
-    """
+    """Refuses inputs, files that are read or folders with many of them, in the folder of results. Raises UsageError."""
     real = Path(os.path.realpath(out))
     for path in dict.fromkeys(inputs):
         if Path(os.path.realpath(path)).is_relative_to(real):
@@ -204,8 +187,8 @@ def _images(out: Path) -> list[str]:
             return images
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         pass
-    with suppress(FileNotFoundError), (out / JOURNAL).open("rb") as lines:
-        return [record["file_name"] for record in map(opened, (line.rstrip(b"\n") for line in lines)) if record]
+    with suppress(FileNotFoundError):
+        return [record["file_name"] for record in records(out / JOURNAL) if record]
     return []
 
 
@@ -225,16 +208,3 @@ def _walk(out: Path) -> Iterator[tuple[str, int]]:
                 waiting.append(name)
             else:
                 yield name, entry.stat(follow_symlinks=False).st_size
-
-
-def _is_per_image(file: Path) -> bool:
-    return is_partial(file.name) or file.as_posix().startswith(tuple(PER_IMAGE))
-
-
-def _is_shard(name: str) -> bool:
-    return re.fullmatch(SHARDS + r"[0-9]+\.jsonl", name) is not None
-
-
-def _is_page(name: str) -> bool:
-    folder, _, file = name.rpartition("/")
-    return f"{folder}/" == PAGES and (file == "index.js" or (file.startswith("data-") and file.endswith(".js")))

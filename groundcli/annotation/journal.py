@@ -17,7 +17,7 @@ from groundcli.files import replacing
 from groundcli.output import label_by
 from groundcli.output.coco import coco
 from groundcli.output.phrases import not_found
-from groundcli.output.record import Record, opened, sealed
+from groundcli.output.record import Record, opened, records, sealed
 from groundcli.output.report import report
 
 
@@ -70,16 +70,13 @@ class Journal:
                 if record:
                     self._note(record["file_name"], record["key"], "error" in record, end)
                 else:
-                    self._set_aside(line)
+                    self._lines += 1
+                    if line.strip():
+                        self.damaged += 1
+                        with (self.path.parent / DAMAGED).open("ab") as aside:
+                            aside.write(line)
                 end += len(line)
             file.truncate(end)
-
-    def _set_aside(self, line: bytes) -> None:
-        self._lines += 1
-        if line.strip():
-            self.damaged += 1
-            with (self.path.parent / DAMAGED).open("ab") as file:
-                file.write(line)
 
     def _note(self, name: str, key: str, failed: bool, offset: int) -> None:
         self.keys[name], self._offsets[name] = key, offset
@@ -128,12 +125,10 @@ def append(file: io.FileIO, data: bytes) -> None:
 
 def read(path: Path) -> Iterator[Record]:
     """All records of a journal that is closed, errors among them. Raises GroundcliError at a damaged line."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            record = opened(line.rstrip(b"\n"))
-            if record is None:
-                raise GroundcliError(f"{path}:{number}: damaged; run the same command again, which mends it")
-            yield record
+    for number, record in enumerate(records(path), start=1):
+        if record is None:
+            raise GroundcliError(f"{path}:{number}: damaged; run the same command again, which mends it")
+        yield record
 
 
 # --- The files of a run, made of its journal
@@ -155,14 +150,10 @@ class Count:
 def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages: bool) -> tuple[int, int]:
     """Makes a run's own files of a closed journal in one pass, and `failures.jsonl` in the order of the paths.
 
-    Args:
-        out: the run's folder.
-        failures: what couldn't be used from the start, beside what the journal knows.
-        categories: what a phrase's label is, see `label_by`.
-        pages: whether to make the page to look through.
+    `failures` are what couldn't be used from the start, beside what the journal knows, `categories` what a phrase's
+    label is (`label_by`), and with `pages` there is one to look through.
 
-    Returns:
-        How many failures there are, and how many phrases were not found.
+    Gives how many failures there are, and how many phrases were not found.
     """
     problems = {(failure.path, failure.reason) for failure in failures}
     label = label_by(categories)

@@ -15,21 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import groundcli
-from groundcli.annotation import AnnotateOptions
+from groundcli.annotation import AnnotateOptions, parse_shard
 from groundcli.annotation.export import export_again
-from groundcli.annotation.folder import (
-    JOURNAL,
-    POSITIONS,
-    RUN,
-    RunFolder,
-    check_inputs,
-    files_of,
-    look,
-    pictures_of,
-)
+from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look, pictures_of
 from groundcli.annotation.journal import Count, Journal, Line, write_outputs
-from groundcli.annotation.shards import annotate_shards, leftovers, remove_leftovers
-from groundcli.annotation.work import Task, annotate_batches, default_workers, finder
+from groundcli.annotation.shards import annotate_shards, leftovers
+from groundcli.annotation.work import Task, annotate_batches, finder, load
 from groundcli.data import Sample, find
 from groundcli.data.find import Found
 from groundcli.errors import GroundcliError, Interrupted, UsageError
@@ -50,21 +41,13 @@ LONG = 200  # characters from which on a caption, or its phrases, are cut short
 
 
 class Outcome(NamedTuple):
-    """What became of the images.
-
-    Attributes:
-        counts: of the images.
-        problems: lines of `failures.jsonl`.
-        not_found: phrases that were not found.
-        damaged: lines of an earlier run's journal that were set aside, and their images done again.
-        notes: about captions, a line each.
-    """
+    """What became of the images."""
 
     counts: Count
-    problems: int
-    not_found: int
-    damaged: int
-    notes: tuple[str, ...]
+    problems: int  # lines of `failures.jsonl`
+    not_found: int  # phrases that were not found
+    damaged: int  # lines of an earlier run's journal that were set aside, and their images done again
+    notes: tuple[str, ...]  # about captions, a line each
 
 
 def annotate(
@@ -78,11 +61,8 @@ def annotate(
     Images are worked on in the batches in which they were found, and a batch is written down as a whole: a run that
     was killed and goes on computes the same as one that wasn't, byte for byte (on the same machine).
 
-    Args:
-        options: what to do.
-        progress: shows how far it is.
-        warn_untrained: is given the name of weights that mean nothing.
-        grounder: of the weights and the device that the options name, where it is loaded already.
+    `progress` shows how far it is, `warn_untrained` is given the name of weights that mean nothing, and `grounder` is
+    that of the weights and the device that the options name, where it is loaded already.
 
     Raises:
         UsageError: the folder holds another run or other files, or another process is at work there.
@@ -95,9 +75,9 @@ def annotate(
     if options.devices or options.engine == "ray":
         about["device"] = ", ".join(options.devices) or f"ray, {options.device}"
         return _run(partial(annotate_shards, options=options), found, options, about, progress)
-    grounder = grounder or _load(options)
+    grounder = grounder or load(options, options.device)
     about |= {"device": grounder.device, "runtime": grounder.runtime.name}
-    return _run(_engine(grounder, len(found.samples), options), found, options, about, progress)
+    return _run(partial(annotate_batches, grounder=grounder, options=options), found, options, about, progress)
 
 
 def plan(options: AnnotateOptions) -> Iterator[str]:
@@ -114,17 +94,18 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     yield from found.notes
     if not found.samples:
         return
+    short = partial(textwrap.shorten, width=LONG, placeholder=" ...")
     first = [sample.captions[0] for sample in found.samples[:SHOWN]]
     for caption in finder().find(first, options.phrases):
         phrases = " | ".join(phrase.text for phrase in caption.phrases) or "no phrases"
-        yield f"{_shortened(caption.text)}  ->  {_shortened(phrases)}"
+        yield f"{short(caption.text)}  ->  {short(phrases)}"
     tried = found.samples[:: max(1, len(found.samples) // TRIED)][:TRIED]
     some = found._replace(samples=tried, failures=[], positions=[*range(len(tried))])
-    grounder = _load(options)
+    grounder = load(options, options.device)
     with tempfile.TemporaryDirectory() as place:
         here = replace(options, out=Path(place))
         started = time.perf_counter()
-        _run(_engine(grounder, len(found.samples), here), some, here, about, lambda lines, _: lines)
+        _run(partial(annotate_batches, grounder=grounder, options=here), some, here, about, lambda lines, _: lines)
         seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
         size = sum(path.stat().st_size for path in here.out.rglob("*") if path.is_file()) / len(tried)
     megabytes = size * len(found.samples) / 1e6
@@ -133,7 +114,7 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
 
 def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
     """What there is to annotate, and what `run.json` says of it. Refuses what can't be done before anything happens."""
-    look(options.out)
+    before = look(options.out)
     found = find.load(
         options.images,
         options.captions,
@@ -141,42 +122,24 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
         columns=options.columns,
         recursive=options.recursive,
         limit=options.limit,
-        shard=options.part,
+        shard=parse_shard(options.shard),
         chunk=options.batch_size,
     )
     check_inputs(options.out, [*options.images, *found.read])
     if "yolo" in options.format:
         check_names(sample.name for sample in found.samples)
+    model = open_model(options.weights)
+    arguments = options.arguments()
     about = {
         "version": groundcli.__version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": version("torch"),
-        "weights": _weights(options.weights),
-        "arguments": options.arguments(),
-        "files": files_of(options.overlays, options.report, options.save_heatmaps),
+        "weights": {"name": model.name, "sha256": sha256(model.path), "untrained": model.untrained},
+        "arguments": arguments,
+        "files": files_of(arguments),
     }
-    _admit(look(options.out), options.on_existing, about)
+    _admit(before, options.on_existing, about)
     return found, about
-
-
-def _weights(name: str) -> dict[str, Any]:
-    """Weights as `run.json` has them, without the model being loaded. Raises GroundcliError."""
-    opened = open_model(name)
-    return {"name": opened.name, "sha256": sha256(opened.path), "untrained": opened.untrained}
-
-
-def _load(options: AnnotateOptions) -> "Grounder":
-    from groundcli.grounder import Grounder
-
-    how = options.boxes, options.min_score, options.runtime
-    return Grounder.load(options.weights, options.device, options.precision, options.settings, *how)
-
-
-def _engine(grounder: "Grounder", images: int, options: AnnotateOptions) -> Engine:
-    workers = options.workers
-    if workers is None:
-        workers = default_workers(images, grounder.on_cpu)
-    return partial(annotate_batches, grounder=grounder, options=options, workers=workers)
 
 
 def _run(
@@ -201,14 +164,13 @@ def _run(
             journal = Journal(out / JOURNAL, resume=options.on_existing == "resume")
             for lines in leftovers(out):
                 journal.add(lines)
-            remove_leftovers(out)
             batches = _batches(found, options.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
-            drawn = before.has_pictures(pictures_of(options.overlays, options.report, options.save_heatmaps))
+            folders = pictures_of(about["arguments"])
             current = {
                 name
                 for name, key in journal.keys.items()
-                if keys.get(name) == key and (name in journal.failed or drawn(name))
+                if keys.get(name) == key and (name in journal.failed or before.has_pictures(name, folders))
             }
             resumed = current - journal.failed
             todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
@@ -225,7 +187,7 @@ def _run(
             seconds = round(time.time() - started, 1)
             about = {**about, **totals, "seconds": seconds, "finished": True}
             write_json(out / RUN, about)
-            export_again(RunFolder(out, about), options.format)
+            export_again(out, about, options.format)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
     return Outcome(count, problems, missing, journal.damaged, found.notes)
@@ -287,10 +249,6 @@ def _key(sample: Sample) -> str:
         file = "missing"
     captions = [(c.text, [p.span for p in c.phrases]) for c in sample.captions]
     return hashlib.sha256(f"{file} {json.dumps(captions)}".encode()).hexdigest()[:16]
-
-
-def _shortened(text: str) -> str:
-    return textwrap.shorten(text, LONG, placeholder=" ...")
 
 
 def _duration(seconds: float) -> str:

@@ -20,24 +20,13 @@ from typing import Any, NamedTuple
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.annotation.export import export_again
-from groundcli.annotation.folder import (
-    FAILURES,
-    JOURNAL,
-    POSITIONS,
-    RUN,
-    SHARDS,
-    RunFolder,
-    files_of,
-    finished,
-    look,
-    pictures_of,
-)
+from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, SHARDS, files_of, finished, look, pictures_of
 from groundcli.annotation.journal import Count, Line, append, write_outputs
-from groundcli.annotation.work import Task, annotate_batches, default_workers
+from groundcli.annotation.work import Task, annotate_batches, load
 from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
-from groundcli.output.record import opened
+from groundcli.output.record import opened, records
 from groundcli.parallel import Deaf, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
@@ -45,25 +34,18 @@ PAUSE = 0.1  # seconds between two looks at the journals
 
 
 class Shard(NamedTuple):
-    """A part of a run's batches, the device for it, how many shards share this machine, and its journal."""
+    """A part of a run's batches, the device for it, and its journal."""
 
     batches: Sequence[Sequence[Task]]
     device: str
-    share: int
     journal: Path
 
 
 def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
     """Annotates a shard, in a process of its own. Which device there is, is found out here, where it is used."""
-    from groundcli.grounder import Grounder
-
-    how = options.boxes, options.min_score, options.runtime
-    grounder = Grounder.load(options.weights, shard.device, options.precision, options.settings, *how)
-    workers = options.workers
-    if workers is None:
-        workers = default_workers(sum(map(len, shard.batches)), grounder.on_cpu, shard.share)
+    grounder = load(options, shard.device)
     with shard.journal.open("ab", buffering=0) as journal:
-        for lines in annotate_batches(shard.batches, grounder, options, workers):
+        for lines in annotate_batches(shard.batches, grounder, options, share=len(options.devices) or 1):
             append(journal, b"".join(line.text.encode() + b"\n" for line in lines))
 
 
@@ -90,18 +72,17 @@ def annotate_shards(batches: Sequence[Sequence[Task]], options: AnnotateOptions)
                 break
             stop_if_asked()
             time.sleep(PAUSE)
-    remove_leftovers(options.out)
+    _remove_journals(options.out)
 
 
 def leftovers(out: Path) -> Iterator[list[Line]]:
-    """The lines that shards of a killed run left."""
+    """The lines that shards of a killed run left; their files are deleted after the last of them."""
     for journal in sorted((out / SHARDS).glob("*.jsonl")):
-        lines, _ = _lines_from(journal, 0)
-        yield lines
+        yield _lines_from(journal, 0)[0]
+    _remove_journals(out)
 
 
-def remove_leftovers(out: Path) -> None:
-    """Deletes the shards' journals, once the run's own has their lines."""
+def _remove_journals(out: Path) -> None:
     for journal in (out / SHARDS).glob("*.jsonl"):
         journal.unlink()
     if (out / SHARDS).exists():
@@ -119,13 +100,12 @@ def _lines_from(journal: Path, start: int) -> tuple[list[Line], int]:
     return [Line.of(record) for record in records], start + len(whole) + len(newline)
 
 
-def _dealt(
-    batches: Sequence[Sequence[Task]], devices: Sequence[str], options: AnnotateOptions, share: int
-) -> list[Shard]:
+def _dealt(batches: Sequence[Sequence[Task]], devices: Sequence[str], out: Path) -> list[Shard]:
     """A shard for each device; none for those that would have no batch."""
     devices = devices[: len(batches)]
-    journals = [options.out / SHARDS / f"{i}.jsonl" for i in range(1, len(devices) + 1)]
-    return [Shard(batches[i :: len(devices)], devices[i], share, journals[i]) for i in range(len(devices))]
+    return [
+        Shard(batches[i :: len(devices)], device, out / SHARDS / f"{i + 1}.jsonl") for i, device in enumerate(devices)
+    ]
 
 
 Started = Iterator[tuple[list[Path], Callable[[], bool]]]
@@ -136,7 +116,7 @@ def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -
     """Starts a process for each of `--devices`. Gives the journals, and what tells whether all have ended."""
     context = Deaf()
     processes: list[tuple[Any, Connection, str]] = []
-    shards = _dealt(batches, options.devices, options, len(options.devices))
+    shards = _dealt(batches, options.devices, options.out)
 
     def is_finished() -> bool:
         for process, end, device in processes:
@@ -200,9 +180,13 @@ def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Star
     if not need:
         raise GroundcliError(f"the Ray cluster has no {kind}; choose another --device")
     workers = need if kind == "CPU" and options.workers is None else options.workers
-    placed = replace(options, out=options.out.absolute(), weights=_placed(options.weights), workers=workers)
-    shards = _dealt([[_placed_task(task) for task in batch] for batch in batches],
-                    [device.partition(":")[0]] * sum(count // need for count in counts), placed, 1)  # fmt: skip
+    weights = options.weights
+    if Path(weights).exists():  # a path has to hold wherever a shard runs; a name stays a name
+        weights = str(Path(weights).absolute())
+    placed = replace(options, out=options.out.absolute(), weights=weights, workers=workers)
+    batches = [[_placed(task) for task in batch] for batch in batches]
+    devices = [device.partition(":")[0]] * sum(count // need for count in counts)
+    shards = _dealt(batches, devices, placed.out)
     needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0}
     task = ray.remote(**needs)(work_on_shard)
     running = [task.remote(shard, placed) for shard in shards]
@@ -226,12 +210,7 @@ def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Star
             ray.cancel(reference, force=True)
 
 
-def _placed(weights: str) -> str:
-    """Weights by a path that holds wherever a shard runs; a name stays a name."""
-    return str(Path(weights).absolute()) if Path(weights).exists() else weights
-
-
-def _placed_task(task: Task) -> Task:
+def _placed(task: Task) -> Task:
     return task._replace(sample=replace(task.sample, image=task.sample.image.absolute()))
 
 
@@ -245,18 +224,14 @@ SAME = {*AnnotateOptions.deciding(), "batch_size"} - {"shard"}
 def merge(options: MergeOptions) -> tuple[Count, int, int]:
     """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
 
-    Args:
-        options: the folders of finished runs, one for each `--shard I/N`, in any order, and the folder to make.
-
-    Returns:
-        The sums of the shards' counts, how many lines `failures.jsonl` has, and how many phrases were not found.
+    Gives the sums of the shards' counts, how many lines `failures.jsonl` has, and how many phrases were not found.
 
     Raises:
         GroundcliError: a folder holds no finished run.
         UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
     """
     shards, out = options.shards, options.out
-    runs = [finished(shard).run for shard in shards]
+    runs = [finished(shard) for shard in shards]
     parts = [run["arguments"]["shard"] for run in runs]
     if None in parts:
         raise UsageError(f"{shards[parts.index(None)]}: a whole run, not a shard of one; it needs no merging")
@@ -286,12 +261,11 @@ def _merge(
     shards: Sequence[Path], runs: Sequence[Mapping[str, Any]], listings: Sequence[dict[str, Any]], out: Path
 ) -> tuple[Count, int, int]:
     arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
-    pictures = arguments["overlays"], arguments["report"], arguments["save_heatmaps"]
-    about = {**runs[0], "arguments": arguments, "files": files_of(*pictures), "exports": {}}
+    about = {**runs[0], "arguments": arguments, "files": files_of(arguments), "exports": {}}
     write_json(out / RUN, {**about, "finished": False})
-    placed = heapq.merge(*(zip(listing["positions"], listing["images"], strict=True) for listing in listings))
-    positions, images = map(list, zip(*placed, strict=True)) if any(x["images"] for x in listings) else ([], [])
-    write_json(out / POSITIONS, {"listing": listings[0]["listing"], "positions": positions, "images": images})
+    placed = sorted(pair for found in listings for pair in zip(found["positions"], found["images"], strict=True))
+    positions = {"positions": [position for position, _ in placed], "images": [name for _, name in placed]}
+    write_json(out / POSITIONS, {"listing": listings[0]["listing"], **positions})
     with replacing(out / JOURNAL) as journal:
         lines = [_placed_lines(shard, listing) for shard, listing in zip(shards, listings, strict=True)]
         journal.writelines(line for _, line in heapq.merge(*lines))
@@ -301,7 +275,7 @@ def _merge(
         for line in (shard / FAILURES).read_text("utf-8").split("\n")
         if line
     ]
-    for folder in pictures_of(*pictures):
+    for folder in pictures_of(arguments):
         for shard in shards:
             _link(shard / folder, out / folder)
     problems, missing = write_outputs(out, failures, arguments["categories"], arguments["report"])
@@ -310,15 +284,14 @@ def _merge(
     totals = {"counts": vars(count), "problems": problems, "not_found": missing, "seconds": seconds}
     about = {**about, **totals, "finished": True}
     write_json(out / RUN, about)
-    export_again(RunFolder(out, about), arguments["format"])
+    export_again(out, about, arguments["format"])
     return count, problems, missing
 
 
 def _positions(shard: Path) -> dict[str, Any]:
     try:
         positions = json.loads((shard / POSITIONS).read_text("utf-8"))
-        with (shard / JOURNAL).open("rb") as lines:
-            whole = sum(1 for line in lines if opened(line.rstrip(b"\n")))
+        whole = sum(1 for record in records(shard / JOURNAL) if record)
         if whole == len(positions["positions"]) == len(positions["images"]):
             return dict(positions)
     except (OSError, ValueError, KeyError, TypeError):

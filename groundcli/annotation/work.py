@@ -8,12 +8,10 @@ never import torch, so nothing here does at the top.
 
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from groundcli.annotation import AnnotateOptions
-from groundcli.annotation.folder import HEATMAPS, OVERLAYS, PER_IMAGE, THUMBNAILS, TRACEBACKS
+from groundcli.annotation.folder import HEATMAPS, OVERLAYS, THUMBNAILS, TRACEBACKS, file_of
 from groundcli.annotation.journal import Line
-from groundcli.answer import Answer, PhraseHeat, Reading, answer
+from groundcli.answer import PhraseHeat, Reading, answer
 from groundcli.data import Caption, Sample
 from groundcli.data.images import decode, resize
 from groundcli.data.phrases import PhraseFinder
@@ -37,10 +35,14 @@ from groundcli.parallel import cores, in_order, lanes, pool, stop_if_asked
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
 
+    # An image, its captions or the line that says why they can't be used, and its batch's captions encoded.
+    Said = tuple["Task", list[Caption] | Line, EncodedCaptions | None]
+
 AFTER = 2  # batches that are drawn while a GPU works on the next
 TOGETHER, PART = 200_000, 20_000  # characters of a batch's captions that are encoded together; of an image's, grounded
 MOST_PHRASES = 1000  # of one caption
 T = TypeVar("T")
+Heats = list[tuple[list[Caption], PhraseHeat]]  # an image's captions, part by part, with the heat of their phrases
 
 
 class Task(NamedTuple):
@@ -50,44 +52,43 @@ class Task(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An image as a GPU wants it.
-
-    Attributes:
-        size: (width, height) of the upright image in pixels.
-        pixels: (S, S, 3) uint8 RGB.
-        captions: with their phrases.
-    """
+class Prepared(NamedTuple):
+    """An image as a GPU wants it: its (width, height) in pixels, (S, S, 3) uint8 RGB, and captions with phrases."""
 
     size: tuple[int, int]
     pixels: np.ndarray
     captions: list[Caption]
 
 
+def load(options: AnnotateOptions, device: str) -> "Grounder":
+    """The model of a run. Raises GroundcliError."""
+    from groundcli.grounder import Grounder
+
+    how = options.boxes, options.min_score, options.runtime
+    return Grounder.load(options.weights, device, options.precision, options.settings, *how)
+
+
 def annotate_batches(
     batches: Sequence[Sequence[Task]],
     grounder: "Grounder",
     options: AnnotateOptions,
-    workers: int,
+    share: int = 1,
     beside_gpu: bool | None = None,
 ) -> Iterator[list[Line]]:
-    """The journal's lines of each batch, in order.
+    """The journal's lines of each batch, in order: of images whose captions, and on a GPU pixels, are encoded together.
 
-    Args:
-        batches: images whose captions, and on a GPU pixels, are encoded together.
-        grounder: points.
-        options: of the run.
-        workers: on a CPU threads that take an image each; beside a GPU processes for all but the model, where 0 are
-            threads of this one.
-        beside_gpu: which of the two ways; by default that of the grounder's device.
+    The options' workers are on a CPU threads that take an image each; beside a GPU processes for all but the model,
+    where 0 are threads of this one. `share` is how many devices share this machine, `beside_gpu` which of the two ways
+    to go, by default that of the grounder's device.
     """
-    if not grounder.on_cpu if beside_gpu is None else beside_gpu:
-        with pool(workers) as executor:
-            yield from _on_gpu(batches, grounder, options, executor, workers)
-    else:
-        with lanes(max(1, workers)) as executor:
-            yield from _on_cpu(batches, grounder, options, executor, max(1, workers))
+    workers = options.workers
+    if workers is None:
+        workers = default_workers(sum(map(len, batches)), grounder.on_cpu, share)
+    if beside_gpu is None:
+        beside_gpu = not grounder.on_cpu
+    with pool(workers) if beside_gpu else lanes(max(1, workers)) as executor:
+        lines = (_on_gpu if beside_gpu else _on_cpu)(batches, grounder, options, executor, workers)
+        yield from ([*islice(lines, len(batch))] for batch in batches)
 
 
 def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
@@ -98,56 +99,33 @@ def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
     return min(8, max(1, (os.cpu_count() or 1) // share)) if images >= 100 else 0
 
 
-class _All(list["Future[Line] | Line"]):
-    """What becomes of a batch, to be waited for as one."""
-
-    def result(self) -> list[Line]:
-        """The lines of its images."""
-        return [line if isinstance(line, Line) else line.result() for line in self]
-
-
 # --- On a CPU
 
 
 def _on_cpu(
-    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, threads: int
-) -> Iterator[list[Line]]:
+    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
+) -> Iterator[Line]:
     """Two steps in the same threads: captions are read batch by batch, then images taken all the way one by one."""
-    read = in_order(lambda batch: executor.submit(_read, batch, grounder, options), batches, threads)
 
-    def begin(work: "tuple[Sequence[Task], tuple[list[list[Caption] | str], EncodedCaptions | None]]") -> _All:
-        batch, (captions, encoded) = work
-        pairs = zip(batch, captions, strict=True)
-        return _All(executor.submit(_all_the_way, *pair, encoded, grounder, options) for pair in pairs)
+    def read(batch: Sequence[Task]) -> "Iterator[Said]":
+        captions = find_phrases(batch, options)
+        encoded = _encoded([c for found in captions if not isinstance(found, Line) for c in found], grounder)
+        return zip(batch, captions, repeat(encoded))
 
-    yield from in_order(begin, zip(batches, read, strict=True), threads + 1)
-
-
-def _read(
-    batch: Sequence[Task], grounder: "Grounder", options: AnnotateOptions
-) -> "tuple[list[list[Caption] | str], EncodedCaptions | None]":
-    """Each image's captions with their phrases, or why they can't be used; and all of them encoded."""
-    captions = find_phrases(batch, options)
-    good = (several for several in captions if not isinstance(several, str))
-    return captions, _encoded([caption for several in good for caption in several], grounder)
-
-
-def _all_the_way(
-    task: Task,
-    captions: list[Caption] | str,
-    encoded: "EncodedCaptions | None",
-    grounder: "Grounder",
-    options: AnnotateOptions,
-) -> Line:
-    stop_if_asked()
-    if isinstance(captions, str):
-        return unusable(task, captions)
-    with failing(task, options) as failure:
+    def all_the_way(said: "Said") -> Line:
+        stop_if_asked()
+        task, captions, encoded = said
+        if isinstance(captions, Line):
+            return captions
         image = decode(task.sample.image)
         (cells,) = grounder.encode_pictures([image])
-        answers = [a for part in _parts(captions) for a in grounder.ground_captions(cells, part, encoded)]
-        return write_down(task, answers, options, image)
-    return failure[0]
+        heats = _heats(grounder, cells, captions, encoded)
+        return _write_down(task, heats, image.size, grounder.reading(), options, image)
+
+    threads = max(1, workers)
+    images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, threads))
+    ahead = (threads + 1) * options.batch_size
+    yield from in_order(lambda said: executor.submit(_safely, said[0], options, all_the_way, said), images, ahead)
 
 
 # --- On a GPU
@@ -155,47 +133,41 @@ def _all_the_way(
 
 def _on_gpu(
     batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
-) -> Iterator[list[Line]]:
+) -> Iterator[Line]:
     """Workers prepare a batch ahead each, and one more; the model, here, hands every image over to be finished."""
-    side = grounder.config.visual.image_size
-    reading = grounder.reading()
-    ahead = in_order(lambda batch: executor.submit(prepare, batch, side, options), batches, workers + 1)
+    side, reading = grounder.config.visual.image_size, grounder.reading()
+    prepared = in_order(lambda batch: executor.submit(_prepare, batch, side, options), batches, workers + 1)
 
-    def begin(work: tuple[Sequence[Task], list[Prepared | str]]) -> _All:
-        batch, images = work
-        good = [image for image in images if isinstance(image, Prepared)]
-        encoded = _encode(grounder, good)
-        captions = _encoded([caption for image in good for caption in image.captions], grounder)
-        cells = iter(encoded)
-        lines = _All()
-        for task, image in zip(batch, images, strict=True):
-            if isinstance(image, str):
-                lines.append(unusable(task, image))
-                continue
-            with failing(task, options) as failure:
-                seen = next(cells)
-                parts = [grounder.phrase_heat(seen, part, captions) for part in _parts(image.captions)]
-                heat = PhraseHeat(*map(np.concatenate, zip(*parts, strict=True)))
-                lines.append(executor.submit(finish, task, image.captions, image.size, heat, reading, options))
-            lines += failure
-        return lines
+    def grounded() -> "Iterator[Future[Line]]":
+        for batch, images in zip(batches, prepared, strict=True):
+            good = [image for image in images if isinstance(image, Prepared)]
+            cells = iter(_encode(grounder, good))
+            encoded = _encoded([caption for image in good for caption in image.captions], grounder)
+            for task, image in zip(batch, images, strict=True):
+                if isinstance(image, Line):
+                    yield executor.submit(Line, *image)
+                    continue
+                size, _, captions = image
+                heats = _safely(task, options, _heats, grounder, next(cells), captions, encoded)
+                if isinstance(heats, Line):
+                    yield executor.submit(Line, *heats)
+                    continue
+                yield executor.submit(_safely, task, options, _write_down, task, heats, size, reading, options)
 
-    yield from in_order(begin, zip(batches, ahead, strict=True), AFTER + 1)
+    yield from in_order(lambda line: line, grounded(), (AFTER + 1) * options.batch_size)
 
 
-def prepare(batch: Sequence[Task], side: int, options: AnnotateOptions) -> list[Prepared | str]:
-    """Decodes images and finds the phrases of all their captions; of an image that can't be used, why."""
+def _prepare(batch: Sequence[Task], side: int, options: AnnotateOptions) -> list[Prepared | Line]:
+    """Decodes images and finds the phrases of all their captions; of an image that can't be used, its line."""
 
-    def prepared(task: Task, captions: list[Caption] | str) -> Prepared | str:
-        if isinstance(captions, str):
+    def prepared(task: Task, captions: list[Caption] | Line) -> Prepared | Line:
+        if isinstance(captions, Line):
             return captions
-        try:
-            image = decode(task.sample.image)
-        except BadInput as error:
-            return str(error)
+        image = decode(task.sample.image)
         return Prepared(image.size, resize(image, side), captions)
 
-    return [prepared(task, captions) for task, captions in zip(batch, find_phrases(batch, options), strict=True)]
+    pairs = zip(batch, find_phrases(batch, options), strict=True)
+    return [_safely(task, options, prepared, task, captions) for task, captions in pairs]
 
 
 def _encode(grounder: "Grounder", images: Sequence[Prepared]) -> "list[EncodedImage]":
@@ -212,21 +184,6 @@ def _encode(grounder: "Grounder", images: Sequence[Prepared]) -> "list[EncodedIm
     return [*_encode(grounder, images[:middle]), *_encode(grounder, images[middle:])]
 
 
-def finish(
-    task: Task,
-    captions: Sequence[Caption],
-    size: tuple[int, int],
-    heat: PhraseHeat,
-    reading: Reading,
-    options: AnnotateOptions,
-) -> Line:
-    """From heat maps to the line of the journal, and the pictures."""
-    with failing(task, options) as failure:
-        answers = answer(captions, size, heat, reading)
-        return write_down(task, answers, options, None)
-    return failure[0]
-
-
 # --- On both
 
 
@@ -236,12 +193,12 @@ def finder() -> PhraseFinder:
     return PhraseFinder()
 
 
-def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[Caption] | str]:
-    """The captions of each image, with their phrases; or why they can't be used."""
+def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[Caption] | Line]:
+    """The captions of each image, with their phrases; or the line of an image with captions that can't be used."""
     try:
         captions = [caption for task in batch for caption in task.sample.captions]
         found = (caption for part in _parts(captions) for caption in finder().find(part, options.phrases))
-        return [_checked(list(islice(found, len(task.sample.captions)))) for task in batch]
+        return [_checked(task, list(islice(found, len(task.sample.captions)))) for task in batch]
     except Interrupted:
         raise
     except Exception as error:  # one caption spoils no other: each image by itself
@@ -250,12 +207,11 @@ def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[C
         return [_unforeseen(batch[0], error, options)]
 
 
-def _checked(captions: list[Caption]) -> list[Caption] | str:
-    """Captions with their phrases, or why an image with them can't be used."""
+def _checked(task: Task, captions: list[Caption]) -> list[Caption] | Line:
     for caption in captions:
         if len(caption.phrases) > MOST_PHRASES:
             said = f"a caption has {len(caption.phrases):,} phrases, {caption.text[:20]!r}..."
-            return f"{said}; at most {MOST_PHRASES:,} are looked for: split it"
+            return _unusable(task, f"{said}; at most {MOST_PHRASES:,} are looked for: split it")
     return captions
 
 
@@ -283,69 +239,72 @@ def _encoded(captions: Sequence[Caption], grounder: "Grounder") -> "EncodedCapti
         return None
 
 
-@contextmanager
-def failing(task: Task, options: AnnotateOptions) -> Iterator[list[Line]]:
-    """What goes wrong with one image is that image's failure, and ends no run; a full disk does.
+def _heats(
+    grounder: "Grounder", cells: "EncodedImage", captions: Sequence[Caption], encoded: "EncodedCaptions | None"
+) -> Heats:
+    return [(part, grounder.phrase_heat(cells, part, encoded)) for part in _parts(captions)]
 
-    Gives a list that holds the line of the failure after the block, if there was one.
-    """
-    failure: list[Line] = []
+
+def _safely(task: Task, options: AnnotateOptions, work: Callable[..., T], *how: object) -> T | Line:
+    """What `work` gives for an image. What goes wrong is that image's failure, and ends no run; a full disk does."""
     try:
-        yield failure
+        return work(*how)
     except BadInput as error:
-        failure.append(unusable(task, str(error)))
+        return _unusable(task, str(error))
     except GroundcliError:
         raise
     except MemoryError:  # its key fits no file, so that the next run tries it again
-        failure.append(unusable(task._replace(key=""), "memory did not suffice; try fewer --workers"))
+        return _unusable(task._replace(key=""), "memory did not suffice; try fewer --workers")
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # the system's, of a file that is written; not an encoder's
             raise
-        failure.append(unusable(task, _unforeseen(task, error, options)))
+        return _unforeseen(task, error, options)
 
 
-def _unforeseen(task: Task, error: Exception, options: AnnotateOptions) -> str:
-    """A reason for the user; the traceback goes into a file, for whoever mends it."""
+def _unforeseen(task: Task, error: Exception, options: AnnotateOptions) -> Line:
+    """With a reason for the user; the traceback goes into a file, for whoever mends it."""
     with (options.out / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{task.sample.name}\n{''.join(traceback.format_exception(error))}\n")
-    return f"an error that was not foreseen ({type(error).__name__}: {first_line(error)}); see {TRACEBACKS}"
+    said = f"{type(error).__name__}: {first_line(error)}"
+    return _unusable(task, f"an error that was not foreseen ({said}); see {TRACEBACKS}")
 
 
-def write_down(task: Task, answers: Sequence[Answer], options: AnnotateOptions, image: Image.Image | None) -> Line:
-    """Draws the pictures, and gives the image's line of the journal. Raises BadInput and OSError.
-
-    Args:
-        task: the image.
-        answers: one per caption.
-        options: what to draw, and where.
-        image: what `decode` gave; None decodes it again where it is drawn on, as that takes less than passing it on
-            from process to process.
-    """
-    name = task.sample.name
-    if options.overlays or options.report:
-        image = decode(task.sample.image) if image is None else image  # it may be gone since the model saw it
-        if options.overlays:
-            picture = draw(image, answers, options.overlay_style, options.overlay_size)
-            _save(picture, _picture(options.out, OVERLAYS, name), quality=88)
-        if options.report:
-            _save(thumbnail(image), _picture(options.out, THUMBNAILS, name), quality=80)
-    if options.save_heatmaps:
-        write_heatmaps(_picture(options.out, HEATMAPS, name), answers)
-    return Line.of({"key": task.key, **record_of(name, answers, answers[0].size)})
-
-
-def unusable(task: Task, reason: str) -> Line:
+def _unusable(task: Task, reason: str) -> Line:
     """The journal's line of an image that can't be used."""
     return Line.of({"file_name": task.sample.name, "key": task.key, "error": reason})
 
 
-def _picture(out: Path, folder: str, name: str) -> Path:
-    """The path of a file of an image, whose folder is made."""
-    path = out / f"{folder}{PER_IMAGE[folder](name)}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _write_down(
+    task: Task,
+    heats: Heats,
+    size: tuple[int, int],
+    reading: Reading,
+    options: AnnotateOptions,
+    image: Image.Image | None = None,
+) -> Line:
+    """From heat maps to the pictures, and the image's line of the journal. Raises BadInput and OSError.
 
+    Without the image it is decoded again where it is drawn on: that takes less than passing it on from process to
+    process, and it may be gone since the model saw it.
+    """
+    answers = [one for captions, heat in heats for one in answer(captions, size, heat, reading)]
+    name = task.sample.name
 
-def _save(picture: Image.Image, path: Path, quality: int) -> None:
-    with replacing(path, "wb") as file:
-        picture.save(file, "JPEG", quality=quality)
+    def place(folder: str) -> Path:
+        path = options.out / file_of(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def save(picture: Image.Image, folder: str, quality: int) -> None:
+        with replacing(place(folder), "wb") as file:
+            picture.save(file, "JPEG", quality=quality)
+
+    if options.overlays or options.report:
+        image = decode(task.sample.image) if image is None else image
+        if options.overlays:
+            save(draw(image, answers, options.overlay_style, options.overlay_size), OVERLAYS, quality=88)
+        if options.report:
+            save(thumbnail(image), THUMBNAILS, quality=80)
+    if options.save_heatmaps:
+        write_heatmaps(place(HEATMAPS), answers)
+    return Line.of({"key": task.key, **record_of(name, answers, size)})

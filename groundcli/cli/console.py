@@ -1,6 +1,7 @@
 """What commands show: results on stdout, progress and warnings on stderr."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -44,20 +45,26 @@ def waiting(text: str) -> Iterator[Callable[[], None]]:
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Passes items on and shows how many there were: as a bar, or as a line now and then where nobody looks."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Passes items on and shows how many there were: as a bar, or where nobody looks as a line now and then.
 
+    Such a line is for each tenth of the way, five seconds apart at least: none for what is done at once.
+    """
     console = messages()
-    if not console.is_terminal:
-        yield from _lines(items, total, what, console)
+    if console.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        shown = TextColumn("{task.description}", markup=False)
+        columns = (shown, BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+        with Progress(*columns, console=console, speed_estimate_period=300) as bar:
+            yield from bar.track(items, total, description=legible(what))
         return
-    shown = TextColumn("{task.description}", markup=False)
-    columns = (shown, BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=console, speed_estimate_period=300) as bar:
-        task = bar.add_task(legible(what), total=total)
-        for item in items:
-            yield item
-            bar.advance(task)
+    started = last = time.monotonic()
+    tenths = 0
+    for done, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - last > 5 and 10 * done // max(1, total) > tenths:
+            last, tenths = time.monotonic(), 10 * done // max(1, total)
+            console.print(f"{what}: {done} of {total}, {last - started:.0f} s")
 
 
 def shower(what: str, begin: Callable[[], None] = lambda: None) -> Callable[[Iterable[T], int], Iterator[T]]:
@@ -68,19 +75,6 @@ def shower(what: str, begin: Callable[[], None] = lambda: None) -> Callable[[Ite
         return progress(items, total, what)
 
     return show
-
-
-def _lines(items: Iterable[T], total: int, what: str, console: Console) -> Iterator[T]:
-    """A line for each tenth of the way, five seconds apart at least: none for what is done at once."""
-    from time import monotonic
-
-    started = last = monotonic()
-    shown = 0
-    for done, item in enumerate(items, start=1):
-        yield item
-        if monotonic() - last > 5 and 10 * done // max(1, total) > shown:
-            last, shown = monotonic(), 10 * done // max(1, total)
-            console.print(f"{what}: {done} of {total}, {last - started:.0f} s")
 
 
 def warn_untrained(name: str) -> None:

@@ -13,31 +13,19 @@ from groundcli.options import REQUIRED, O, flag_of, parts_of
 
 
 def add_command(app: typer.Typer, name: str, kind: type[O], run: Callable[[O], None]) -> None:
-    """Adds a command to an app.
-
-    Args:
-        app: of typer.
-        name: of the command.
-        kind: the class of its options.
-        run: what it does; its docstring is the command's help.
-    """
+    """Adds a command to an app of typer, with options of this class; what it runs has its help as docstring."""
 
     def call(**values: Any) -> None:
-        run(kind.make(**{name: _without_enum(value) for name, value in values.items()}))
+        run(kind.make(**values))
 
-    parameters = _parameters(kind)
-    signature = Signature(parameters)
+    hints = typing.get_type_hints(kind)
+    fields = sorted(dataclasses.fields(kind), key=lambda field: field.default is not REQUIRED)
+    parameters = [_parameter(field, hints[field.name]) for field in fields]
     # typer builds a command from a function's signature
-    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__doc__ = run.__doc__
     app.command(name)(call)
-
-
-def _parameters(kind: type[O]) -> list[Parameter]:
-    hints = typing.get_type_hints(kind)
-    fields = sorted(dataclasses.fields(kind), key=lambda field: field.default is not REQUIRED)
-    return [_parameter(field, hints[field.name]) for field in fields]
 
 
 def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
@@ -59,9 +47,3 @@ def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
         info = typer.Option(flag, **common, show_default=not many and field.default not in (None, "", False))
     default = Parameter.empty if required else None if many else field.default
     return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[shown, info])
-
-
-def _without_enum(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_without_enum(one) for one in value]
-    return value.value if isinstance(value, Enum) else value

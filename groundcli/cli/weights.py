@@ -44,22 +44,15 @@ def fetch_weights(options: FetchOptions) -> None:
 
 def _fetch(name: str) -> str:
     """Downloads under a progress bar per file."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
     from groundcli.weights.fetch import fetch
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    tasks: dict[str, TaskID] = {}
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    name_of, speed = progress.TextColumn("{task.description}", markup=False), progress.TransferSpeedColumn()
+    columns = name_of, progress.BarColumn(), progress.DownloadColumn(), speed, progress.TimeRemainingColumn()
+    tasks: dict[str, progress.TaskID] = {}
+    bar = progress.Progress(*columns, console=Console(stderr=True))
 
     def report(file: str, done: int, total: int | None) -> None:
         if file not in tasks:

@@ -1,39 +1,44 @@
 """The files of a run, each made by a writer that takes one record after the other: one pass makes them all.
 
 To add a format: write a context manager that opens its files in a run's folder, yields what takes a record, and ends
-the files; list it in `FORMATS`, and its files in `groundcli.annotation.folder.BY_FORMAT`.
+the files; list it in `FORMATS`.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import NamedTuple
 
 from groundcli.data.phrases import tokenize
 from groundcli.output.coco import coco
 from groundcli.output.labelstudio import labelstudio
 from groundcli.output.phrases import csv_table, json_lines
 from groundcli.output.record import Label, Writer
-from groundcli.output.yolo import yolo
+from groundcli.output.yolo import IMAGES, LABELS, yolo
 
-# Each takes the run's folder, what labels a phrase, and what it alone is told.
-FORMATS: Mapping[str, Callable[..., AbstractContextManager[Writer]]] = {
-    "coco": coco,
-    "jsonl": json_lines,
-    "csv": csv_table,
-    "yolo": yolo,
-    "labelstudio": labelstudio,
+
+class Format(NamedTuple):
+    """Its writer, which takes the run's folder, what labels a phrase, and what it alone is told; and its files."""
+
+    write: Callable[..., AbstractContextManager[Writer]]
+    files: tuple[str, ...]
+
+
+FORMATS: Mapping[str, Format] = {
+    "coco": Format(coco, ("annotations.json", "results.json")),
+    "jsonl": Format(json_lines, ("phrases.jsonl",)),
+    "csv": Format(csv_table, ("phrases.csv",)),
+    "yolo": Format(yolo, (LABELS, IMAGES, "data.yaml", "train.txt", "val.txt")),
+    "labelstudio": Format(labelstudio, ("labelstudio.json", "labelstudio.xml")),
 }
 NOUNS = frozenset({"NOUN", "PROPN"})
 
 
 def label_by(categories: str) -> Label:
     """The name that outputs give a phrase: the `phrase` in lower case, its `head` noun, or a `single` name for all."""
-    labels: Mapping[str, Callable[[], Label]] = {
-        "phrase": lambda: str.lower,
-        "head": _heads,
-        "single": lambda: lambda phrase: "phrase",
-    }
-    return labels[categories]()
+    if categories == "head":
+        return _heads()
+    return str.lower if categories == "phrase" else lambda phrase: "phrase"
 
 
 def _heads() -> Label:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from groundcli.files import replacing
 from groundcli.output.record import Label, Record, Writer
@@ -23,38 +23,27 @@ def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
     pixels of the upright image, x before y. Nothing but the categories is kept in memory. Equal records give equal
     bytes.
 
-    (pycocotools' `loadRes` fails on an empty list of results, whoever wrote it.)
-
-    Args:
-        out: the run's folder.
-        label: the name of a phrase's category.
-
-    Raises:
-        OSError: the folder can't be written to.
+    (pycocotools' `loadRes` fails on an empty list of results, whoever wrote it.) Raises OSError.
     """
     with ExitStack() as stack:
         file = stack.enter_context(replacing(out / "annotations.json"))
-        results = JsonList(stack.enter_context(replacing(out / "results.json")))
         # A data set has one list after the other, a record a bit of each: the later lists wait in files of their own.
         waiting = {
             name: stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out))
             for name in ("annotations", "captions")
         }
+        results = stack.enter_context(replacing(out / "results.json"))
         file.write(f'{{"info": {as_json(INFO)},\n"licenses": [],\n"images": ')
-        images, annotations, captions = map(JsonList, (file, *waiting.values()))
+        lists = {name: JsonList(part) for name, part in {"images": file, **waiting, "results": results}.items()}
         numbering = _Numbering(label)
 
         def write(record: Record) -> None:
-            numbered = numbering.of(record, images.count + 1)
-            images.add(numbered.image)
-            for items, listed in ((numbered.captions, captions), (numbered.annotations, annotations)):
+            for name, items in numbering.of(record, lists["images"].count + 1).items():
                 for item in items:
-                    listed.add(item)
-            for result in numbered.results:
-                results.add(result)
+                    lists[name].add(item)
 
         yield write
-        for ended in (images, annotations, captions, results):
+        for ended in lists.values():
             ended.end()
         for name, part in waiting.items():
             file.write(f',\n"{name}": ')
@@ -69,11 +58,7 @@ def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
 
 
 class JsonList:
-    """A JSON list that is written item by item, one per line.
-
-    Attributes:
-        count: items so far.
-    """
+    """A JSON list that is written item by item, one per line, and counts them."""
 
     def __init__(self, file: IO[str]):
         self._file = file
@@ -89,15 +74,6 @@ class JsonList:
         self._file.write("\n]" if self.count else "[]")
 
 
-class _Numbered(NamedTuple):
-    """What COCO says of an image."""
-
-    image: Record
-    captions: list[Record]
-    annotations: list[Record]
-    results: list[Record]
-
-
 class _Numbering:
     """Gives captions, annotations and categories their ids, from 1 in the order in which they come."""
 
@@ -106,23 +82,22 @@ class _Numbering:
         self._labels: dict[str, int] = {}
         self._captions = self._annotations = 0
 
-    def of(self, record: Record, image_id: int) -> _Numbered:
-        """An image's part of the lists."""
+    def of(self, record: Record, image_id: int) -> dict[str, list[Record]]:
+        """An image's items of the lists `images`, `annotations`, `captions`, and of the results."""
         image = {"id": image_id, **{key: record[key] for key in ("file_name", "width", "height")}}
-        numbered = _Numbered(image, [], [], [])
+        annotations, captions, results = [], [], []
         for caption in record["captions"]:
             self._captions += 1
-            numbered.captions.append({"id": self._captions, "image_id": image_id, "caption": caption["caption"]})
+            captions.append({"id": self._captions, "image_id": image_id, "caption": caption["caption"]})
             for phrase in caption["phrases"]:
                 self._annotations += 1
                 category = self._labels.setdefault(self._label(phrase["phrase"]), len(self._labels) + 1)
                 place = {"image_id": image_id, "category_id": category}
                 plain = {key: value for key, value in phrase.items() if key != "heat"}
-                annotation = {"id": self._annotations, **place, "caption_id": self._captions, **plain}
-                numbered.annotations.append(annotation)
-                for box in phrase["boxes"] or [{"bbox": phrase["bbox"], "score": phrase["score"]}]:
-                    numbered.results.append({**place, **box})
-        return numbered
+                annotations.append({"id": self._annotations, **place, "caption_id": self._captions, **plain})
+                boxes = phrase["boxes"] or [{"bbox": phrase["bbox"], "score": phrase["score"]}]
+                results += [{**place, **box} for box in boxes]
+        return {"images": [image], "annotations": annotations, "captions": captions, "results": results}
 
     def categories(self) -> list[Record]:
         """All categories so far."""
@@ -133,15 +108,9 @@ class _Numbering:
 def data_set(record: Record, image_id: int = 1, label: Label = str.lower) -> Record:
     """A COCO data set of one image, as `coco` writes it."""
     numbering = _Numbering(label)
-    numbered = numbering.of(record, image_id)
-    return {
-        "info": INFO,
-        "licenses": [],
-        "images": [numbered.image],
-        "annotations": numbered.annotations,
-        "captions": numbered.captions,
-        "categories": numbering.categories(),
-    }
+    lists = numbering.of(record, image_id)
+    del lists["results"]
+    return {"info": INFO, "licenses": [], **lists, "categories": numbering.categories()}
 
 
 as_json = json.JSONEncoder(allow_nan=False).encode

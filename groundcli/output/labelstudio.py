@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
@@ -21,30 +22,23 @@ def labelstudio(out: Path, label: Label = str.lower, prefix: str = "") -> Iterat
     has of each phrase a rectangle, the best box (where none was found, the hot region around its point), and a
     keypoint: x and width in per cent of the image's width, y and height in per cent of its height, from the upper left
     corner of the upright image on. x and y of a rectangle are its upper left corner; width of a keypoint is only how
-    large it is drawn. A rectangle has the phrase's label. Both have the phrase as `meta.text` and its score in [0, 1]
-    as `score`; the prediction's own score is the mean of these. Numbers in the ids of results count phrases from 1.
+    large it is drawn. A rectangle has the phrase's label; a space stands for what can't be printed in it. Both have the
+    phrase as `meta.text` and its score in [0, 1] as `score`; the prediction's own score is the mean of these. Numbers
+    in the ids of results count phrases from 1.
 
-    Args:
-        out: the run's folder.
-        label: the label of a phrase; a space stands for what can't be printed in it.
-        prefix: what makes an address of an image's name, `http://localhost:8080/photos/`; see `_address`.
-
-    Raises:
-        OSError: the folder can't be written to.
+    `prefix` makes an address of an image's name: `http://localhost:8080/photos/`; see `_address`. Raises OSError.
     """
     labels: dict[str, None] = {}
-    number = 0
+    numbers = count(1)
     with replacing(out / "labelstudio.json") as file:
         tasks = JsonList(file)
 
         def write(record: Record) -> None:
-            nonlocal number
             results, scores = [], []
             for _, phrase in phrases_of(record):
-                number += 1
                 name = "".join(char if char.isprintable() else " " for char in label(phrase["phrase"]))
                 labels[name] = None
-                results += _results(record, phrase, name, number)
+                results += _results(record, phrase, name, next(numbers))
                 scores.append(phrase["score"])
             score = round(sum(scores) / max(len(scores), 1), 6)
             prediction = {"model_version": "groundcli", "score": score, "result": results}
@@ -73,11 +67,10 @@ def _address(prefix: str, name: str) -> str:
 def _results(record: Record, phrase: Record, label: str, number: int) -> list[Record]:
     """A phrase's rectangle and keypoint."""
     width, height = record["width"], record["height"]
-    left, top, wide, high = phrase["bbox"]
-    box = {"x": _percent(left, width), "y": _percent(top, height)}
-    box |= {"width": _percent(wide, width), "height": _percent(high, height)}
-    x, y, _ = phrase["keypoints"]
-    point = {"x": _percent(x, width), "y": _percent(y, height), "width": POINT_SIZE}
+    places = zip([*phrase["bbox"], *phrase["keypoints"][:2]], 3 * (width, height), strict=True)
+    left, top, wide, high, x, y = (round(100 * pixels / side, 6) for pixels, side in places)
+    box = {"x": left, "y": top, "width": wide, "height": high, "rotation": 0, "rectanglelabels": [label]}
+    point = {"x": x, "y": y, "width": POINT_SIZE}
     common = {
         "to_name": "image",
         "original_width": width,
@@ -86,12 +79,7 @@ def _results(record: Record, phrase: Record, label: str, number: int) -> list[Re
         "score": phrase["score"],
         "meta": {"text": [phrase["phrase"]]},
     }
-    value = {**box, "rotation": 0, "rectanglelabels": [label]}
     return [
-        {"id": f"box{number}", "type": "rectanglelabels", "from_name": "box", "value": value, **common},
+        {"id": f"box{number}", "type": "rectanglelabels", "from_name": "box", "value": box, **common},
         {"id": f"point{number}", "type": "keypoint", "from_name": "point", "value": point, **common},
     ]
-
-
-def _percent(value: float, whole: int) -> float:
-    return round(100 * value / whole, 6)

@@ -10,10 +10,11 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Literal
+from operator import itemgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -82,7 +83,7 @@ def draw(photo: Image.Image, answers: Sequence[Answer], style: Style = "compact"
     """
     found = [replace(answer, phrases=tuple(p for p in answer.phrases if p.found)) for answer in answers]
     joined = _joined(found)
-    return _compact(photo, joined, size) if style == "compact" else _detailed(photo, [*joined] or [None])
+    return _compact(photo, joined, size) if style == "compact" else _detailed(photo, joined)
 
 
 def _compact(photo: Image.Image, answers: Sequence[Answer], size: int) -> Image.Image:
@@ -116,32 +117,29 @@ def _compact(photo: Image.Image, answers: Sequence[Answer], size: int) -> Image.
 
 def _mark(phrase: GroundedPhrase, marks: list[GroundedPhrase]) -> int:
     """The number of the mark that a phrase shares, or of its own, which is added."""
+    near = math.hypot(*phrase.size) / 50
     for i, other in enumerate(marks):
-        assert phrase.point is not None
-        assert other.point is not None
-        near = math.dist(phrase.point, other.point) < math.hypot(*phrase.size) / 50
-        if near and phrase.text.casefold() == other.text.casefold():
+        same = phrase.text.casefold() == other.text.casefold()
+        if same and phrase.point and other.point and math.dist(phrase.point, other.point) < near:
             return i
     marks.append(phrase)
     return len(marks) - 1
 
 
-def _detailed(photo: Image.Image, groups: Sequence[Answer | None]) -> Image.Image:
-    height = MARGIN
-    blocks: list[Image.Image] = []
-    groups = [group and replace(group, phrases=group.phrases[:MOST_PANELS]) for group in groups]
-    for group in groups:
-        block = _block(photo, group)
-        if blocks and height + block.height > MAX_HEIGHT:
-            break
-        blocks.append(block)
-        height += block.height + MARGIN
-    left_out = len(groups) - len(blocks)
-    page = Image.new("RGB", (WIDTH, height + (LINE if left_out else 0)), PAGE)
+def _detailed(photo: Image.Image, answers: Sequence[Answer]) -> Image.Image:
     top = MARGIN
-    for block in blocks:
-        page.paste(block, (MARGIN, top))
+    blocks: list[tuple[int, Image.Image]] = []
+    shown: Sequence[Answer | None] = answers or [None]
+    for answer in shown:
+        block = _block(photo, answer)
+        if blocks and top + block.height > MAX_HEIGHT:
+            break
+        blocks.append((top, block))
         top += block.height + MARGIN
+    left_out = len(shown) - len(blocks)
+    page = Image.new("RGB", (WIDTH, top + (LINE if left_out else 0)), PAGE)
+    for at, block in blocks:
+        page.paste(block, (MARGIN, at))
     if left_out:
         ImageDraw.Draw(page).text((MARGIN, top), f"and {left_out} more captions", FAINT, _font(18))
     return page
@@ -161,58 +159,6 @@ def _joined(answers: Sequence[Answer]) -> list[Answer]:
     return groups
 
 
-# --- Layout
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where a block's pictures go, from below its caption: (x, y) of corners and (width, height) of sizes, pixels."""
-
-    photo: tuple[int, int]
-    photo_left: int
-    panel: tuple[int, int]
-    panels: tuple[int, int]
-    columns: int
-
-    def corner(self, index: int) -> tuple[int, int]:
-        """Of a panel with its title."""
-        row, column = divmod(index, self.columns)
-        return self.panels[0] + column * (self.panel[0] + GAP), self.panels[1] + row * (self.panel[1] + TITLE + GAP)
-
-    def height(self, count: int) -> int:
-        """Of the photograph and `count` panels."""
-        return max(self.photo[1], self.corner(count - 1)[1] + TITLE + self.panel[1] if count else 0)
-
-
-def _layout(size: tuple[int, int], count: int, width: int) -> _Layout:
-    """Panels beside the photograph where they fit and can be seen, or else below it."""
-    aspect = size[0] / size[1]
-    photo = _fit(size, PHOTO)
-    left = photo[0] + GAP
-    options = {columns: _beside(count, columns, aspect, (width - left, photo[1])) for columns in range(1, 7)}
-    columns = max(options, key=options.__getitem__)
-    if count and aspect <= WIDE and options[columns] >= MIN_PANEL:
-        return _Layout(photo, 0, _panel(options[columns], aspect), (left, 0), columns)
-    photo = _fit(size, (width, PHOTO[1]))
-    columns = min(max(count, 3), 5)
-    panel = _panel(_across(width, columns), aspect)
-    return _Layout(photo, (width - photo[0]) // 2, panel, (0, photo[1] + GAP), columns)
-
-
-def _beside(count: int, columns: int, aspect: float, room: tuple[int, int]) -> int:
-    """The width of panels that are as large as `count` of them fit into a room."""
-    row = (room[1] + GAP) / math.ceil(max(count, 1) / columns)
-    return min(_across(room[0], columns), int((row - GAP - TITLE) * aspect))
-
-
-def _across(width: int, columns: int) -> int:
-    return (width - (columns - 1) * GAP) // columns
-
-
-def _panel(width: int, aspect: float) -> tuple[int, int]:
-    return width, min(max(1, round(width / aspect)), PHOTO[1])
-
-
 def _fit(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
     """The largest size of the same shape in a room."""
     scale = min(room[0] / size[0], room[1] / size[1])
@@ -220,23 +166,51 @@ def _fit(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
 
 
 def _block(photo: Image.Image, answer: Answer | None) -> Image.Image:
-    """One caption on the photograph, or the photograph alone, as wide as the page between its margins."""
+    """One caption on the photograph, or the photograph alone, as wide as the page between its margins.
+
+    Panels are beside the photograph where they fit and can be seen, or else below it.
+    """
     width = WIDTH - 2 * MARGIN
-    count = len(answer.phrases) if answer else 0
-    layout = _layout(photo.size, count, width)
-    lines = _lines(answer, width, range(count), [""] * count) if answer else []
+    phrases = answer.phrases[:MOST_PANELS] if answer else ()
+    lines = _lines(replace(answer, phrases=phrases), width, range(len(phrases)), [""] * len(phrases)) if answer else []
+    aspect = photo.width / photo.height
+    shown = _fit(photo.size, PHOTO)
+    room = width - shown[0] - GAP, shown[1]
+    columns = max(range(1, 7), key=lambda columns: _panel_width(len(phrases), columns, aspect, room))
+    wide = _panel_width(len(phrases), columns, aspect, room)
+    if phrases and aspect <= WIDE and wide >= MIN_PANEL:
+        photo_left, left, below = 0, shown[0] + GAP, 0
+    else:
+        shown = _fit(photo.size, (width, PHOTO[1]))
+        columns = min(max(len(phrases), 3), 5)
+        wide = _column(width, columns)
+        photo_left, left, below = (width - shown[0]) // 2, 0, shown[1] + GAP
+    panel = wide, min(max(1, round(wide / aspect)), PHOTO[1])
+
     top = len(lines) * LINE + (GAP if lines else 0)
-    block = Image.new("RGB", (width, top + layout.height(count)), PAGE)
-    shown = _resized(photo, layout.photo)
-    if answer:
-        _write_caption(block, lines, (0, 0))
-        shown = _marked(shown, answer.phrases, answer.size)
-        small = _panel_photo(photo, _fit(photo.size, layout.panel))  # of a high and narrow one a part of the panel
-        for i, phrase in enumerate(answer.phrases):
-            left, down = layout.corner(i)
-            _draw_panel(block, small, phrase, answer.size, color(i), (left, top + down), layout.panel[0])
-    block.paste(shown, (layout.photo_left, top))
+    corners = [
+        (left + i % columns * (panel[0] + GAP), top + below + i // columns * (panel[1] + TITLE + GAP))
+        for i in range(len(phrases))
+    ]
+    bottom = max([top + shown[1], *(y + TITLE + panel[1] for _, y in corners)])
+    block = Image.new("RGB", (width, bottom), PAGE)
+    _write_caption(block, lines, (0, 0))
+    block.paste(_marked(_resized(photo, shown), phrases, photo.size), (photo_left, top))
+    small = _resized(photo, _fit(photo.size, panel))  # of a high and narrow one a part of the panel
+    for i, (phrase, corner) in enumerate(zip(phrases, corners, strict=True)):
+        _draw_title(ImageDraw.Draw(block), phrase, color(i), corner, panel[0])
+        block.paste(_panel(small, phrase, photo.size, color(i)), (corner[0], corner[1] + TITLE))
     return block
+
+
+def _panel_width(count: int, columns: int, aspect: float, room: tuple[int, int]) -> int:
+    """Of panels that are as large as `count` of them fit into a room, with a title each."""
+    row = (room[1] + GAP) / math.ceil(max(count, 1) / columns)
+    return min(_column(room[0], columns), int((row - GAP - TITLE) * aspect))
+
+
+def _column(width: int, columns: int) -> int:
+    return (width - (columns - 1) * GAP) // columns
 
 
 def _resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -246,12 +220,10 @@ def _resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
 # --- The caption
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A word of the caption on a line: where it starts, how wide it is, and its phrase's colour, or -1.
+class _Piece(NamedTuple):
+    """A word of a caption on a line, or a phrase's score after it; its phrase's colour, or -1; heights are pixels.
 
-    What follows its phrase, the score, is a piece too, `height` pixels high as all text. `leftwards`: read from right
-    to left, as the score of such a word is, too.
+    `leftwards`: read from right to left, as the score of such a word is, too.
     """
 
     text: str
@@ -263,14 +235,7 @@ class _Piece:
 
 
 def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[str]) -> list[list[_Piece]]:
-    """The caption, broken into lines of whole words; at most MAX_LINES.
-
-    Args:
-        answer: the caption.
-        width: of a line.
-        colors: numbers of its phrases' colours.
-        scores: what is written after each phrase.
-    """
+    """The caption, broken into lines of whole words, each phrase followed by its score; at most MAX_LINES."""
     space = _font(TEXT).getlength(" ") + 3  # room for the bands of two phrases
     lines: list[list[_Piece]] = []
     leftwards = _leftwards(answer.caption, False)
@@ -306,7 +271,7 @@ def _leftwards(text: str, otherwise: bool) -> bool:
 
 def _turned(pieces: Sequence[_Piece], start: float, end: float) -> list[_Piece]:
     """What was laid out from `start` on, from `end` on."""
-    return [replace(piece, x=start + end - piece.x - piece.width) for piece in reversed(pieces)]
+    return [piece._replace(x=start + end - piece.x - piece.width) for piece in reversed(pieces)]
 
 
 def _mixed_ways(line: Sequence[_Piece], leftwards: bool) -> list[_Piece]:
@@ -347,7 +312,7 @@ def _write_caption(page: Image.Image, lines: Sequence[Sequence[_Piece]], corner:
                 continue
             joined = i + 1 < len(pieces) and pieces[i + 1].color == piece.color
             start, end = left + piece.x - 3, left + (pieces[i + 1].x if joined else piece.x + piece.width + 3)
-            tint = _mixed(color(piece.color), PAGE, 0.28)
+            tint = tuple(round(0.28 * a + 0.72 * b) for a, b in zip(color(piece.color), PAGE, strict=True))
             canvas.rectangle((start, top + 1, end, top + LINE - 5), tint)
             canvas.rectangle((start, top + LINE - 6, end, top + LINE - 4), color(piece.color))
         for piece in pieces:
@@ -362,16 +327,11 @@ def _write_caption(page: Image.Image, lines: Sequence[Sequence[_Piece]], corner:
 def _marked(
     shown: Image.Image, phrases: Sequence[GroundedPhrase], size: tuple[int, int], crowded: bool = False
 ) -> Image.Image:
-    """The photograph, drawn upon: every phrase's best box, its point and its label.
+    """The photograph as it is shown, drawn upon: every phrase's best box, its point and its label.
 
     A point that would hide another one stands beside its place, with a line to it. Where there are more phrases than
-    colours, they are numbered.
-
-    Args:
-        shown: the photograph as it is shown.
-        phrases: of the image.
-        size: the image's own.
-        crowded: whether labels that would hide others, or points, are left out: the captions name them too.
+    colours, they are numbered. Where it is crowded, labels that would hide others, or points, are left out: the
+    captions name them too. `size` is the image's own.
     """
     scale = shown.width / size[0], shown.height / size[1]
     canvas = ImageDraw.Draw(shown)
@@ -394,7 +354,20 @@ def _marked(
     reach = radius + 1
     taken = [(x - reach, y - reach, x + reach, y + reach) for x, y in points]
     for i, phrase in enumerate(phrases):
-        _draw_label(shown, phrase.text, color(i), boxes[i], points[i], taken, crowded)
+        pill = _pill(_shortened(phrase.text, 16, min(260, shown.width - 24)), color(i))
+        if pill.width > shown.width or pill.height > shown.height:
+            continue
+        corners = [_inside(corner, pill.size, shown.size) for corner in _label_corners(boxes[i], points[i], pill.size)]
+        hidden: list[tuple[int, Area]] = []
+        for x, y in corners:
+            label = (x, y, x + pill.width, y + pill.height)
+            hidden.append((sum(_overlap(label, other) for other in taken), label))
+            if not hidden[-1][0]:
+                break
+        least, best = min(hidden, key=itemgetter(0))
+        if not crowded or least <= pill.height**2 / 4:  # less than half a point, however long the label
+            taken.append(best)
+            shown.paste(pill, best[:2], pill)
     return shown
 
 
@@ -428,30 +401,7 @@ def _within(place: tuple[int, int], radius: int, room: tuple[int, int]) -> tuple
     return x, y
 
 
-def _draw_label(
-    shown: Image.Image,
-    text: str,
-    fill: Color,
-    box: Area | None,
-    point: tuple[int, int],
-    taken: list[Area],
-    crowded: bool,
-) -> None:
-    """Puts a phrase's label at its box, or point, where it hides the least of the labels and points in `taken`."""
-    pill = _pill(_shortened(text, 16, min(260, shown.width - 24)), fill)
-    if pill.width > shown.width or pill.height > shown.height:
-        return
-    places = [_inside(place, pill.size, shown.size) for place in _label_places(box, point, pill.size)]
-    areas = [(x, y, x + pill.width, y + pill.height) for x, y in places]
-    hidden = [sum(_overlap(area, other) for other in taken) for area in areas]
-    best = areas[hidden.index(min(hidden))]
-    if crowded and min(hidden) > pill.height**2 / 4:  # less than half a point, however long the label
-        return
-    taken.append(best)
-    shown.paste(pill, best[:2], pill)
-
-
-def _label_places(box: Area | None, point: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
+def _label_corners(box: Area | None, point: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
     """Upper left corners for a label of a size, from the best on."""
     width, height = size
     x, y = point
@@ -479,31 +429,18 @@ def _overlap(first: Area, second: Area) -> int:
 # --- One panel per phrase
 
 
-def _panel_photo(photo: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """The photograph at a panel's size, RGB, in colour and as its dark grey ground."""
-    colored = _resized(photo, size)
-    return colored, colored.convert("L").point([grey // 2 + 12 for grey in range(256)]).convert("RGB")
-
-
-def _draw_panel(
-    block: Image.Image,
-    photo: tuple[Image.Image, Image.Image],
-    phrase: GroundedPhrase,
-    size: tuple[int, int],
-    fill: Color,
-    corner: tuple[int, int],
-    width: int,
-) -> None:
-    """Title, `width` wide, and the photograph in dark grey, in colour tinted by the phrase's where there is heat."""
-    colored, ground = photo
-    lit = Image.blend(colored, Image.new("RGB", colored.size, fill), 0.65)
-    panel = Image.composite(lit, ground, _heat(phrase.heatmap, colored.size))
+def _panel(photo: Image.Image, phrase: GroundedPhrase, size: tuple[int, int], fill: Color) -> Image.Image:
+    """The photograph in dark grey that has colour, tinted by the phrase's, where there is heat."""
+    ground = photo.convert("L").point([grey // 2 + 12 for grey in range(256)]).convert("RGB")
+    lit = Image.blend(photo, Image.new("RGB", photo.size, fill), 0.65)
+    share = np.asarray(phrase.heatmap, dtype=np.float32) / max(float(phrase.heatmap.max()), 1e-12)
+    heat = Image.fromarray(np.rint(255 * share).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
+    panel = Image.composite(lit, ground, heat)
     scale = panel.width / size[0], panel.height / size[1]
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
     draw_marker(panel, _within(_place(phrase, scale, panel.size), 7, panel.size), fill, 7)
-    _draw_title(ImageDraw.Draw(block), phrase, fill, corner, width)
-    block.paste(panel, (corner[0], corner[1] + TITLE))
+    return panel
 
 
 def _draw_title(
@@ -515,12 +452,6 @@ def _draw_title(
     canvas.rounded_rectangle((left, top + 4, left + 11, top + 15), 3, fill)
     canvas.text((left + 18, top + 15), text, INK, _font(15, text), anchor="ls")
     canvas.text((left + width, top + 15), score, FAINT, _font(15), anchor="rs")
-
-
-def _heat(heatmap: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A heat map at a size (width, height): L, the maximum white, black where there is no heat."""
-    share = np.asarray(heatmap, dtype=np.float32) / max(float(heatmap.max()), 1e-12)
-    return Image.fromarray(np.rint(255 * share).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
 # --- Marks
@@ -586,10 +517,10 @@ def _font_of(size: int, signs: str) -> Font:
 def _faces(signs: str) -> list[str]:
     """Files of fonts that have any of these signs: those with most of them first, then those that look like ours."""
     having = {path: sum(ord(char) in known for char in signs) for path, known in _system_fonts().items()}
-    order = {
-        path: (-count, "Sans" not in path, "Mono" in path, len(path), path) for path, count in having.items() if count
-    }
-    return sorted(order, key=order.__getitem__)
+    return sorted(
+        (path for path, count in having.items() if count),
+        key=lambda path: (-having[path], "Sans" not in path, "Mono" in path, len(path), path),
+    )
 
 
 @cache
@@ -616,11 +547,6 @@ def _shortened(text: str, size: int, width: int) -> str:
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"
-
-
-def _mixed(first: Color, second: Color, share: float) -> Color:
-    red, green, blue = (round(a * share + b * (1 - share)) for a, b in zip(first, second, strict=True))
-    return red, green, blue
 
 
 def area(box: Box, scale: tuple[float, float]) -> Area:

@@ -64,16 +64,12 @@ def json_lines(out: Path, label: Label = str.lower) -> Iterator[Writer]:
 
 def _item(record: Record, caption: str, phrase: Record) -> Record:
     return {
-        "file_name": record["file_name"],
-        "width": record["width"],
-        "height": record["height"],
+        **{key: record[key] for key in ("file_name", "width", "height")},
         "caption": caption,
         "phrase": phrase["phrase"],
         "span": phrase["span"],
         "point": phrase["keypoints"][:2],
-        "boxes": phrase["boxes"],
-        "score": phrase["score"],
-        "level": phrase["level"],
+        **{key: phrase[key] for key in ("boxes", "score", "level")},
     }
 
 

@@ -6,9 +6,9 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -34,10 +34,8 @@ def record_of(name: str, answers: Sequence[Answer], size: tuple[int, int]) -> Re
     of 1/255 of the maximum.
     Coordinates are pixels of the upright image, x before y, boxes (x, y, width, height).
 
-    Args:
-        name: the image's relative path with forward slashes, its `file_name`.
-        answers: one per caption; may be empty.
-        size: (width, height) of the upright image.
+    `name` is the image's relative path with forward slashes, its `file_name`; `size` its upright (width, height).
+    There is an answer per caption, or none at all.
     """
     return {
         "file_name": name,
@@ -62,12 +60,12 @@ def phrases_of(record: Record) -> Iterator[tuple[str, Record]]:
 
 
 def _missing(phrase: GroundedPhrase) -> Record:
-    span, score = [int(end) for end in phrase.span], round(float(phrase.score), 6)
-    return {"phrase": phrase.text, "span": span, "score": score, "reason": phrase.reason}
+    said = phrase.to_dict()
+    return {"phrase": phrase.text, "span": said["span"], "score": said["score"], "reason": phrase.reason}
 
 
 def _phrase(phrase: GroundedPhrase) -> Record:
-    hot, point = phrase.mask, phrase.point
+    hot, point, said = phrase.mask, phrase.point, phrase.to_dict()
     assert hot is not None
     assert point is not None
     if not hot.any():  # a tiny picture may have no pixel on the heat
@@ -79,35 +77,24 @@ def _phrase(phrase: GroundedPhrase) -> Record:
         "area": int(coco_mask.area(rle)),
         "segmentation": {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")},
         "iscrowd": 0,
-        "keypoints": [*_rounded(point), 2],
+        "keypoints": [*said["point"], 2],
         "num_keypoints": 1,
-        "score": round(float(phrase.score), 6),
+        "score": said["score"],
         "phrase": phrase.text,
-        "span": [int(end) for end in phrase.span],
-        "level": int(phrase.level),
-        "boxes": [
-            {"bbox": _rounded(box), "score": round(float(score), 6)}
-            for box, score in zip(phrase.boxes, phrase.box_scores, strict=True)
-        ],
+        "span": said["span"],
+        "level": said["level"],
+        "boxes": said["boxes"],
         "heat": quantised(phrase.heatmap),
     }
 
 
 def quantised(heatmap: np.ndarray) -> Record:
-    """A heat map in few bytes, the value of a phrase's `heat`.
+    """A heat map (M, M), non-negative, in few bytes, the value of a phrase's `heat`.
 
-    Args:
-        heatmap: (M, M), non-negative.
-
-    Returns:
-        side: M; data: base64 of M * M bytes row by row, 255 at the maximum, all 0 where there is no heat.
+    side is M; data is base64 of M * M bytes row by row, 255 at the maximum, all 0 where there is no heat.
     """
     levels = np.rint(heatmap * (255 / max(float(heatmap.max()), 1e-12))).astype(np.uint8)
     return {"side": len(levels), "data": base64.b64encode(levels.tobytes()).decode("ascii")}
-
-
-def _rounded(values: Iterable[float]) -> list[float]:
-    return [round(float(value), 2) for value in values]
 
 
 # --- A record as a line of a file
@@ -138,58 +125,37 @@ def opened(line: bytes) -> Record | None:
     return None if name.is_absolute() or ".." in name.parts else record
 
 
+def records(path: Path) -> Iterator[Record | None]:
+    """What `opened` gives of every line of a journal. Raises OSError."""
+    with path.open("rb") as lines:
+        for line in lines:
+            yield opened(line.rstrip(b"\n"))
+
+
 # --- Heat maps in files, for programs that go on with them
 
 
-class Heatmaps(NamedTuple):
-    """The heat maps of an image, one per phrase, caption by caption.
-
-    Attributes:
-        heat: (P, M, M) float16, non-negative, over the whole image: cell (i, j) covers the i-th of M equal rows and
-            the j-th of M equal columns. The higher, the better the phrase fits; 0 where it does not at all.
-        phrase: (P,) text of each phrase.
-        span: (P, 2) int64, its character offsets (start, end) into the caption, end excluded.
-        caption: (P,) int64, which of the image's captions it is from, counted from 0.
-    """
-
-    heat: np.ndarray
-    phrase: np.ndarray
-    span: np.ndarray
-    caption: np.ndarray
-
-
 def write_heatmaps(path: Path, answers: Sequence[Answer]) -> None:
-    """Writes an image's heat maps, compressed, with what `Heatmaps` has; its folder has to be there.
+    """Writes the heat maps of an image's P phrases, caption by caption, for `numpy.load`. Raises OSError.
+
+    heat: (P, M, M) float16, non-negative, over the whole image: cell (i, j) covers the i-th of M equal rows and the
+        j-th of M equal columns. The higher, the better the phrase fits; 0 where it does not at all. (Without any
+        phrase, M is 0.)
+    phrase: (P,) text of each phrase.
+    span: (P, 2) int64, its character offsets (start, end) into the caption, end excluded.
+    caption: (P,) int64, which of the image's captions it is from, counted from 0.
 
     Args:
-        path: ends in `.npz`.
-        answers: one per caption; all heat maps have the same side. (Without any phrase, M is 0.)
-
-    Raises:
-        OSError: the file can't be written.
+        path: ends in `.npz`; its folder has to be there.
+        answers: one per caption; all heat maps have the same side.
     """
     numbered = [(number, phrase) for number, answer in enumerate(answers) for phrase in answer.phrases]
     maps = [phrase.heatmap for _, phrase in numbered]
-    values = Heatmaps(
-        heat=np.stack(maps).astype(np.float16) if maps else np.zeros((0, 0, 0), np.float16),
-        phrase=np.array([phrase.text for _, phrase in numbered], dtype=np.str_),
-        span=np.array([phrase.span for _, phrase in numbered], dtype=np.int64).reshape(-1, 2),
-        caption=np.array([number for number, _ in numbered], dtype=np.int64),
-    )
     with replacing(path, "wb") as file:
-        np.savez_compressed(file, **values._asdict())
-
-
-def load_heatmaps(path: Path) -> Heatmaps:
-    """Reads what `write_heatmaps` wrote; `numpy.load` alone does, too.
-
-    To lay the heat of a phrase over the image of (width, height) pixels:
-
-        heat = Image.fromarray(heatmaps.heat[0].astype(np.float32))
-        heat = np.asarray(heat.resize((width, height), Image.Resampling.BILINEAR))  # (height, width)
-
-    Raises:
-        OSError: the file can't be read.
-    """
-    with np.load(path, allow_pickle=False) as arrays:
-        return Heatmaps(*(arrays[name] for name in Heatmaps._fields))
+        np.savez_compressed(
+            file,
+            heat=np.stack(maps).astype(np.float16) if maps else np.zeros((0, 0, 0), np.float16),
+            phrase=np.array([phrase.text for _, phrase in numbered], dtype=np.str_),
+            span=np.array([phrase.span for _, phrase in numbered], dtype=np.int64).reshape(-1, 2),
+            caption=np.array([number for number, _ in numbered], dtype=np.int64),
+        )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,7 @@ def report(out: Path, failures: Collection[tuple[str, str]]) -> Iterator[Writer]
     have the details of `CHUNK` images each: points, boxes and heat maps; no more of them are in memory at a time. Equal
     records give equal bytes.
 
-    Args:
-        out: the run's folder.
-        failures: (path, reason) of what couldn't be used; read once all records are there.
-
-    Raises:
-        OSError: the folder can't be written to.
+    `failures` are (path, reason) of what couldn't be used; they are read once all records are there. Raises OSError.
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +63,15 @@ def report(out: Path, failures: Collection[tuple[str, str]]) -> Iterator[Writer]
         index.write("];\n")
     while (stale := _data(folder, chunks := chunks + 1)).exists():  # of a longer run before
         stale.unlink()
+    parts = {
+        "settings": f"const COLORS = {_script(COLORS)}, CHUNK = {CHUNK};",
+        "style": read_style(),
+        "script": (_PAGE / "page.js").read_text("utf-8"),
+    }
+    page = (_PAGE / "page.html").read_text("utf-8")
     with replacing(out / REPORT) as file:
-        file.write(_page())
+        # In one go, so that a part that looks like a place for another one stays what it is.
+        file.write(re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page))
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
@@ -89,8 +91,9 @@ def _listed(record: Record) -> list[Any]:
     for caption in record["captions"]:
         numbers: list[float] = []
         for phrase in caption["phrases"]:
-            ends = [_utf16_length(caption["caption"][:end]) for end in phrase["span"]]
-            numbers += [*ends, round(phrase["score"], 3)]
+            for end in phrase["span"]:  # in UTF-16, as JavaScript counts
+                numbers.append(len(caption["caption"][:end].encode("utf-16-le", "surrogatepass")) // 2)
+            numbers.append(round(phrase["score"], 3))
         captions.append([caption["caption"], numbers])
     name = record["file_name"]
     picture = beside(name, ".jpg")
@@ -99,18 +102,13 @@ def _listed(record: Record) -> list[Any]:
 
 def _details(record: Record) -> list[Any]:
     """What an image's line of the index leaves out, a list per caption of lists per phrase."""
-    return [[_phrase_details(phrase) for phrase in caption["phrases"]] for caption in record["captions"]]
 
+    def of(phrase: Record) -> list[Any]:
+        boxes = [[*box["bbox"], round(box["score"], 3)] for box in phrase["boxes"]]
+        heat = phrase.get("heat") or {"side": 0, "data": ""}
+        return [*phrase["keypoints"][:2], phrase["level"], boxes, heat["side"], heat["data"]]
 
-def _phrase_details(phrase: Record) -> list[Any]:
-    boxes = [[*box["bbox"], round(box["score"], 3)] for box in phrase["boxes"]]
-    heat = phrase.get("heat") or {"side": 0, "data": ""}
-    return [*phrase["keypoints"][:2], phrase["level"], boxes, heat["side"], heat["data"]]
-
-
-def _utf16_length(text: str) -> int:
-    """The length of a text as JavaScript counts it."""
-    return len(text) + sum(char > "\uffff" for char in text)
+    return [[of(phrase) for phrase in caption["phrases"]] for caption in record["captions"]]
 
 
 def _script(value: object) -> str:
@@ -118,22 +116,6 @@ def _script(value: object) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _page() -> str:
-    """The page in one file."""
-    parts = {
-        "settings": f"const COLORS = {_script(COLORS)}, CHUNK = {CHUNK};",
-        "style": read_style(),
-        "script": (_PAGE / "page.js").read_text("utf-8"),
-    }
-    return fill((_PAGE / "page.html").read_text("utf-8"), parts)
-
-
 def read_style() -> str:
     """The style sheet of our pages."""
     return (_PAGE / "page.css").read_text("utf-8")
-
-
-def fill(page: str, parts: Mapping[str, str]) -> str:
-    """A page with its parts in their places, `{{name}}`."""
-    # In one go, so that a part that looks like a place for another one stays what it is.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)

@@ -11,6 +11,7 @@ from groundcli.errors import GroundcliError
 from groundcli.files import partial_of, replacing
 from groundcli.output.record import Label, Record, Writer, phrases_of
 
+LABELS, IMAGES = "labels/", "images/"
 VALIDATION = 10  # of so many images one is for validation
 
 
@@ -25,11 +26,7 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
 
     A tenth of the images, at least one, is for validation: the same ones in every run.
 
-    Args:
-        out: the run's folder.
-        label: the name of a phrase's class.
-        images: the images' files, by their names.
-        copy: whether to copy them; links suffice where they stay where they are.
+    `images` are the images' files, by their names; with `copy` they are copied: links suffice where they stay.
 
     Raises:
         GroundcliError: two images differ in nothing but their suffix, so that YOLO would read the labels of one for
@@ -43,7 +40,7 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
         name = record["file_name"]
         if name not in images:
             raise GroundcliError(f"{name}: this image is gone; say with --images where the run's images are now")
-        path = out / "labels" / _claimed(name, taken)
+        path = out / LABELS / _claimed(name, taken)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = {
             f"{numbers.setdefault(label(phrase['phrase']), len(numbers))} "
@@ -52,7 +49,7 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
         }
         with replacing(path) as file:
             file.writelines(lines)
-        _put(images[name], out / "images" / image_name(name), copy)
+        _put(images[name], out / IMAGES / image_name(name), copy)
 
     yield write
     order = sorted(taken.values(), key=lambda name: (zlib.crc32(os.fsencode(name)), name))
@@ -60,7 +57,7 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
     train = [name for name in taken.values() if name not in aside]
     for file_name, names in (("train.txt", train or order), ("val.txt", sorted(aside))):
         with replacing(out / file_name) as file:
-            file.writelines(f"./images/{image_name(name)}\n" for name in names)
+            file.writelines(f"./{IMAGES}{image_name(name)}\n" for name in names)
     with replacing(out / "data.yaml") as file:
         file.write(f"path: {_quoted(str(out.resolve()))}\ntrain: train.txt\nval: val.txt\n")
         file.write("names:\n" if numbers else "names: {}\n")

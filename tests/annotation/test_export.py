@@ -62,8 +62,9 @@ def make_run(folder: Path, images: dict[str, Sequence[Answer]] = IMAGES) -> Path
         (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", SIZE, (i, 99, 9)).save(folder / "photos" / name)
     options = AnnotateOptions.make(images=folder / "photos", out=out, overlays=False, report=False)
-    about = {"version": "0", "weights": {}, "arguments": options.arguments(), "finished": True}
-    (out / "run.json").write_text(json.dumps({**about, "files": files_of(False, False, False)}))
+    arguments = options.arguments()
+    about = {"version": "0", "weights": {}, "arguments": arguments, "finished": True}
+    (out / "run.json").write_text(json.dumps({**about, "files": files_of(arguments)}))
     (out / "positions.json").write_text(json.dumps({"listing": "", "positions": [0, 1, 2], "images": [*images]}))
     lines = [Line.of({"key": "0", **record_of(name, answers, SIZE)}) for name, answers in images.items()]
     lines.append(Line.of({"file_name": "torn.jpg", "key": "0", "error": "torn"}))
@@ -87,8 +88,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_any_format_any_number_of_times_and_without_torch(out: Path) -> None:
     before = contents(out)
-    formats = ["--format", "csv", "--format", "jsonl", "--format", "labelstudio", "--format", "coco"]
-    command = [sys.executable, "-c", NO_TORCH, "export", str(out), *formats, "--format", "yolo"]
+    formats = ["--format", "csv", "--format", "jsonl", "--format", "labelstudio", "--format", "yolo"]
+    command = [sys.executable, "-c", NO_TORCH, "export", str(out), *formats, "--format", "coco"]
     seen = []
     for _ in range(2):
         done = subprocess.run([*command, "--categories", "phrase"], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ def annotate(**values: Any) -> AnnotateOptions:
 
 @pytest.mark.parametrize(("text", "expected"), [("1/1", (1, 1)), ("2/8", (2, 8)), (" 10/10 ", (10, 10)), (None, None)])
 def test_parse_shard(text: str | None, expected: tuple[int, int] | None) -> None:
-    assert parse_shard(text) == annotate(shard=text).part == expected
+    assert parse_shard(text) == parse_shard(annotate(shard=text).shard) == expected
 
 
 @pytest.mark.parametrize(

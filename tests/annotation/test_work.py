@@ -25,7 +25,7 @@ from groundcli.data.phrases import parse
 from groundcli.errors import GroundcliError, Interrupted
 from groundcli.grounder import EncodedImage
 from groundcli.output.overlays import draw
-from groundcli.output.record import load_heatmaps, opened
+from groundcli.output.record import opened
 from groundcli.parallel import interruptible
 from tests.shapes import write_shapes
 
@@ -65,7 +65,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lines(batches: Batches, grounder: Grounder, one: Path) -> list[list[Line]]:
     """Its lines."""
-    return [*annotate_batches(batches, grounder, options(one, report=True, save_heatmaps=True), 1)]
+    return [*annotate_batches(batches, grounder, options(one, report=True, save_heatmaps=True, workers=1))]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,9 @@ def test_what_is_drawn(batches: Batches, grounder: Grounder, one: Path) -> None:
     with Image.open(one / f"report/thumbnails/{task.sample.name}.jpg") as small, Image.open(task.sample.image) as photo:
         assert small.size == photo.size
         assert np.abs(np.asarray(small).astype(int) - np.asarray(photo)).mean() < 3
-    heatmaps = load_heatmaps(one / f"heatmaps/{task.sample.name}.npz")
-    assert heatmaps.phrase.tolist() == [phrase.text for phrase in answer.phrases]
-    np.testing.assert_allclose(heatmaps.heat[0], answer.phrases[0].heatmap, atol=1e-3)
+    heatmaps = np.load(one / f"heatmaps/{task.sample.name}.npz")
+    assert heatmaps["phrase"].tolist() == [phrase.text for phrase in answer.phrases]
+    np.testing.assert_allclose(heatmaps["heat"][0], answer.phrases[0].heatmap, atol=1e-3)
 
 
 @pytest.mark.usefixtures("lines")
@@ -127,7 +127,7 @@ def test_threads_change_no_bit(
     batches: Batches, grounder: Grounder, lines: list[list[Line]], overlays: dict[str, bytes], tmp_path: Path
 ) -> None:
     threads = torch.get_num_threads()
-    assert [*annotate_batches(batches, grounder, options(tmp_path), 3)] == lines
+    assert [*annotate_batches(batches, grounder, options(tmp_path, workers=3))] == lines
     assert torch.get_num_threads() == threads
     assert pictures(tmp_path) == overlays
 
@@ -143,7 +143,7 @@ def test_the_way_of_a_gpu(
     tmp_path: Path,
     workers: int,
 ) -> None:
-    assert [*beside_gpu(batches, grounder, options(tmp_path), workers)] == lines
+    assert [*beside_gpu(batches, grounder, options(tmp_path, workers=workers))] == lines
     assert pictures(tmp_path) == overlays
 
 
@@ -160,7 +160,7 @@ def test_where_memory_is_short_batches_are_halved(
         return encode(pixels, sizes)
 
     monkeypatch.setattr(grounder, "encode_pixels", short)
-    assert [*beside_gpu(batches[-3:], grounder, options(tmp_path, overlays=False), 0)] == lines[-3:]
+    assert [*beside_gpu(batches[-3:], grounder, options(tmp_path, overlays=False, workers=0))] == lines[-3:]
     assert tried == [3, 1, 2, 1, 1, 3, 1, 2, 1, 1, 1]
 
 
@@ -172,7 +172,7 @@ def test_where_memory_is_too_short_for_one_it_says_so(
 
     monkeypatch.setattr(grounder, "encode_pixels", none)
     with pytest.raises(GroundcliError, match="single image; try --device cpu"):
-        [*beside_gpu(batches, grounder, options(tmp_path), 0)]
+        [*beside_gpu(batches, grounder, options(tmp_path, workers=0))]
 
 
 def test_an_image_that_goes_before_it_is_drawn(
@@ -188,7 +188,7 @@ def test_an_image_that_goes_before_it_is_drawn(
 
     monkeypatch.setattr(grounder, "encode_pixels", and_gone)
     task = batches[0][0]._replace(sample=replace(batches[0][0].sample, image=gone))
-    ((line, second),) = beside_gpu([[task, batches[0][1]]], grounder, options(tmp_path / "out"), 0)
+    ((line, second),) = beside_gpu([[task, batches[0][1]]], grounder, options(tmp_path / "out", workers=0))
     assert opened(line.text.encode()) == {
         "file_name": task.sample.name, "key": task.key, "error": f"{gone}: no such file"
     }  # fmt: skip
@@ -211,7 +211,7 @@ def test_an_error_that_nobody_foresaw_is_one_images_failure(
 
     monkeypatch.setattr("groundcli.annotation.work.draw", odd)
     other = second._replace(sample=replace(second.sample, captions=batches[-1][0].sample.captions))
-    ((failed, fine),) = way([[first, other]], grounder, options(tmp_path), 0)
+    ((failed, fine),) = way([[first, other]], grounder, options(tmp_path, workers=0))
     assert (failed.failed, fine.failed) == (True, False)
     reason = f"an error that was not foreseen (LookupError: a strange picture); see {TRACEBACKS}"
     assert (opened(failed.text.encode()) or {})["error"] == reason
@@ -248,7 +248,7 @@ def test_captions_go_through_in_parts(
 ) -> None:
     """As one part they give the same but for the last digits."""
     batch = [retold(batches[0][0], *(f"[a red circle] beside [a dog] number {i}" for i in range(30)))]
-    ((whole,),) = way([batch], grounder, options(tmp_path, overlays=False), 0)
+    ((whole,),) = way([batch], grounder, options(tmp_path, overlays=False, workers=0))
     sizes: list[int] = []
     heat = grounder.phrase_heat
 
@@ -259,7 +259,7 @@ def test_captions_go_through_in_parts(
     monkeypatch.setattr(grounder, "phrase_heat", noted)
     monkeypatch.setattr("groundcli.annotation.work.PART", 200)
     monkeypatch.setattr("groundcli.annotation.work.TOGETHER", 200)
-    ((parted,),) = way([batch], grounder, options(tmp_path, overlays=False), 0)
+    ((parted,),) = way([batch], grounder, options(tmp_path, overlays=False, workers=0))
     assert sum(sizes) == 30
     assert max(sizes) < 7
     for a, b in zip(phrases_in(whole), phrases_in(parted), strict=True):
@@ -278,7 +278,7 @@ def test_a_caption_of_too_many_phrases_is_one_images_failure(
     batches: Batches, grounder: Grounder, tmp_path: Path, way: Any
 ) -> None:
     first, second = batches[0][:2]
-    ((failed, fine),) = way([[retold(first, "[a dog] " * 1001), second]], grounder, options(tmp_path), 0)
+    ((failed, fine),) = way([[retold(first, "[a dog] " * 1001), second]], grounder, options(tmp_path, workers=0))
     assert (failed.failed, fine.failed) == (True, False)
     reason = "a caption has 1,001 phrases, 'a dog a dog a dog a '...; at most 1,000 are looked for: split it"
     assert (opened(failed.text.encode()) or {})["error"] == reason
@@ -303,7 +303,9 @@ def test_a_caption_that_cannot_be_encoded_spoils_no_other(
 
     monkeypatch.setattr(grounder, "encode_captions", odd)
     first, second = batches[0][:2]
-    ((failed, fine),) = way([[retold(first, "a zebra"), second]], grounder, options(tmp_path, overlays=False), 0)
+    ((failed, fine),) = way(
+        [[retold(first, "a zebra"), second]], grounder, options(tmp_path, overlays=False, workers=0)
+    )
     assert (failed.failed, fine.failed) == (True, False)
     assert (failed.key == "") == isinstance(error, MemoryError)  # the next run tries it again
 
@@ -324,6 +326,6 @@ def test_asked_to_stop_it_stops_between_images(batches: Batches, grounder: Groun
     with pytest.MonkeyPatch.context() as patch, interruptible() as stopped:
         patch.setattr(grounder, "encode_pictures", encoded)
         with pytest.raises(Interrupted):
-            [*annotate_batches([batch], grounder, options(tmp_path), 1)]
+            [*annotate_batches([batch], grounder, options(tmp_path, workers=1))]
         assert stopped()
     assert len(begun) < 6

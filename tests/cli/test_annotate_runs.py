@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
-from groundcli.output.record import load_heatmaps
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape, write_shapes
 
@@ -322,7 +322,7 @@ def test_all_formats_and_pictures(photos: Path, groundcli: Run, tmp_path: Path) 
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [f"{name}.{suffix}" for name in names]
     assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == [f"{name}.txt" for name in names]
     for path in (tmp_path / "heatmaps").iterdir():
-        assert load_heatmaps(path).phrase.tolist() == ["a blue circle"]
+        assert np.load(path)["phrase"].tolist() == ["a blue circle"]
     lines = [json.loads(line) for line in (tmp_path / "phrases.jsonl").read_text().splitlines()]
     assert {line["file_name"]: line["boxes"][0]["bbox"] for line in lines} == boxes
     with (tmp_path / "phrases.csv").open(newline="") as file:

@@ -73,7 +73,7 @@ class Anywhere(dict[str, Path]):
 def write(name: str, out: Path, images: Sequence[Record]) -> Path:
     out.mkdir(exist_ok=True)
     more = {"images": Anywhere(), "copy": True} if name == "yolo" else {}
-    with FORMATS[name](out, str.lower, **more) as add:
+    with FORMATS[name].write(out, str.lower, **more) as add:
         for record in images:
             add(record)
     return out
