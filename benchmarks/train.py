@@ -17,7 +17,9 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -90,7 +92,6 @@ def ends_of_steps(
             cache_features=place / "cache" if cached else None,
             settings=[f"training.{key}={value}" for key, value in settings.items()],
             device="cpu",
-            untrained=options.untrained,
         )
         hook = register_optimizer_step_post_hook(note)
         with contextlib.suppress(Enough):
@@ -142,22 +143,14 @@ def peak(options: argparse.Namespace, tuned: bool) -> None:
 
 
 def print_largest_batch(options: argparse.Namespace, tuned: bool) -> None:
-    what = ["--peak", "tuned" if tuned else "kept", *(["--untrained"] if options.untrained else [])]
     fitting, size = "none", options.batch_size
     while True:
-        command = [
-            sys.executable,
-            __file__,
-            "--recipe",
-            options.recipe,
-            "--batch-size",
-            str(size),
-            "--steps",
-            "1",
-            *what,
-        ]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        gb = float(done.stdout.splitlines()[-1])
+        sizes = ["--recipe", options.recipe, "--batch-size", str(size), "--steps", "1"]
+        command = [sys.executable, __file__, *sizes, "--peak", "tuned" if tuned else "kept"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode not in (0, -signal.SIGKILL):  # which is how a system ends what it has no memory for
+            sys.exit(done.returncode)
+        gb = math.inf if done.returncode else float(done.stdout.splitlines()[-1])
         if gb > options.memory:
             break
         fitting, size = f"{size} ({gb:.1f} GB)", 2 * size
@@ -172,7 +165,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="to time of each kind per round")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     parser.add_argument("--memory", type=float, metavar="GB", help="look for the largest batch within so much")
-    parser.add_argument("--untrained", action="store_true", help="with random frozen parts")
     parser.add_argument("--peak", choices=["kept", "tuned"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     recipe = load_recipe(options.recipe)
