@@ -18,7 +18,8 @@ from groundcli.errors import UsageError
 REQUIRED: Any = dataclasses.MISSING
 O = TypeVar("O", bound="Options")  # noqa: E741 - short for Options
 
-Precision = Literal["auto", "float32", "bf16"]
+Precision = Literal["auto", "float32", "bf16"]  # in training
+AnyPrecision = Literal["auto", "float32", "bf16", "int8"]  # of a trained model
 RuntimeName = Literal["auto", "onnx", "torch"]
 MIN_SCORE = 0.05  # keeps 99 % of the right points of validation images (`groundcli calibrate` prints it)
 
@@ -128,12 +129,21 @@ class ModelOptions(DeviceOptions):
         metavar="KEY=VALUE",
         decides=True,
     )
-    precision: Precision = option("auto: bf16 on a GPU that has it, else float32.", "auto", decides=True)
+    precision: AnyPrecision = option(
+        "auto: bf16 on a GPU that has it, else float32; int8: on CPUs, where the weights have such an export.",
+        "auto",
+        decides=True,
+    )
     runtime: RuntimeName = option(
         "onnx: ONNX Runtime, on CPUs, where the weights were exported to it; torch; auto: onnx where it can be.",
         "auto",
         decides=True,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == "int8" and self.runtime == "torch":
+            raise UsageError("--precision int8 is computed by ONNX Runtime; leave --runtime torch out")
 
 
 def flag_of(field: "dataclasses.Field[Any]") -> str:
@@ -165,7 +175,11 @@ def _value(hint: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
 
 
 def one_of(name: str, value: object, kind: Any) -> Any:
-    """The one of a Literal's values that this is, as plain text where typer gives an Enum's member. Raises UsageError."""
+    """The one of a Literal's values that this is: the text itself, where typer gives an Enum's member that equals it.
+
+    Raises:
+        UsageError: it is none of them.
+    """
     known = typing.get_args(kind)
     if value not in known:
         raise UsageError(f"{name} {value}: expected {', '.join(map(str, known))}")
