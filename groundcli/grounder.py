@@ -278,19 +278,32 @@ class Grounder:
         return Reading(config.calibration, config.box_calibration, self.boxes if boxes else None, self.min_score)
 
     def phrase_heat(
-        self, image: EncodedImage, captions: Sequence[Caption], encoded: EncodedCaptions | None = None
+        self,
+        image: EncodedImage,
+        captions: Sequence[Caption],
+        encoded: EncodedCaptions | None = None,
+        sentences: Sequence[str] = (),
     ) -> PhraseHeat:
-        """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers."""
+        """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers.
+
+        After the captions' phrases come whole texts, by their sentence vectors, as if each were a phrase.
+        """
         encoded = encoded or self.encode_captions(captions)
         said = {caption.text: encoded[caption.text] for caption in captions if caption.text in encoded}
         phrases = [(caption.text, phrase.span) for caption in captions for phrase in caption.phrases]
-        if not said or not phrases:
-            return self._nothing(len(phrases))
+        spoken = {i: words for i, text in enumerate(sentences, len(phrases)) if (words := tokenize(text))}
+        count, vectors = len(phrases) + len(sentences), [each for _, each in said.values()]
+        if not (said and phrases) and not spoken:
+            return self._nothing(count)
+        if spoken:
+            vectors.append(self.runtime.sentences([[word.text for word in words] for words in spoken.values()]))
         ends = np.cumsum([0, *(len(words) for words, _ in said.values())]).tolist()
         starts = dict(zip(said, ends, strict=False))
         # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
-        member, naming = np.zeros((2, len(phrases), ends[-1]), np.float32)
-        last = np.zeros(len(phrases), np.int64)
+        member, naming = np.zeros((2, count, ends[-1] + len(spoken)), np.float32)
+        last = np.zeros(count, np.int64)
+        for word, i in enumerate(spoken, ends[-1]):  # a sentence is a phrase of one word, itself
+            member[i, word], naming[i, word], last[i] = 1, 1, word
         for i, (text, span) in enumerate(phrases):
             words, _ = said.get(text, ([], None))
             inside = [starts[text] + j for j in words_in(words, span)]
@@ -298,7 +311,6 @@ class Grounder:
             if inside:
                 member[i, inside] = 1
                 naming[i, content], last[i] = 1 / len(content), content[-1]
-        vectors = [each for _, each in said.values()]
         return PhraseHeat(*self.runtime.heat(image.cells, vectors, member, naming, last))
 
     def _nothing(self, count: int) -> PhraseHeat:
@@ -307,18 +319,6 @@ class Grounder:
         maps = np.zeros((count, side, side), np.float32)
         evidence = np.zeros((count, len(EVIDENCE) * presence), np.float32)
         return PhraseHeat(maps, nothing, nothing.astype(int), evidence, maps[:, : side * extent].copy())
-
-    def sentence_heat(self, image: EncodedImage, texts: Sequence[str]) -> PhraseHeat:
-        """Where whole texts are by their sentence vectors, as if each were a phrase; no heat for one without words."""
-        words = [[word.text for word in tokenize(text)] for text in texts]
-        out, spoken = self._nothing(len(texts)), [i for i, tokens in enumerate(words) if tokens]
-        if spoken:
-            sentences = self.runtime.sentences([words[i] for i in spoken])
-            each = np.eye(len(spoken), dtype=np.float32)  # a sentence is a phrase of one word, itself
-            said = self.runtime.heat(image.cells, [sentences], each, each, np.arange(len(spoken)))
-            for values, some in zip(out, said, strict=True):
-                values[spoken] = some
-        return out
 
 
 class OnnxRuntime:

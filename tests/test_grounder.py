@@ -234,7 +234,7 @@ def same(one: Grounder, other: Grounder, image: object, captions: list[str]) -> 
             np.testing.assert_allclose(a.heatmap, b.heatmap, atol=1e-4)
             np.testing.assert_allclose(a.boxes, b.boxes, atol=0.1)
             np.testing.assert_allclose([a.score, *a.box_scores], [b.score, *b.box_scores], atol=1e-4)
-    sentences = one.sentence_heat(cells, captions), other.sentence_heat(others, captions)
+    sentences = one.phrase_heat(cells, [], {}, captions), other.phrase_heat(others, [], {}, captions)
     for a, b in zip(*sentences, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 

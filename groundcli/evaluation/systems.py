@@ -76,9 +76,11 @@ class GrounderSystem:
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
         boxes = _Boxes(truth.size, self.grounder.reading())
+        asked, whole_texts = [*captions, *truth.absent], [] if self._alone else [c.text for c in truth.captions]
         # In one go, as an image costs most.
-        heat = {key: it.phrase_heat(image, [*captions, *truth.absent], text) for key, it in self._grounders.items()}
-        present, absent = np.s_[: len(truth.phrases)], np.s_[len(truth.phrases) :]
+        heat = {key: it.phrase_heat(image, asked, text, whole_texts) for key, it in self._grounders.items()}
+        count, said = len(truth.phrases), sum(len(caption.phrases) for caption in asked)
+        present, absent, sentence = np.s_[:count], np.s_[count:said], np.s_[said:]
         predictions = {system: boxes.predicted(_part(found, present)) for system, found in heat.items()}
         whole, ours = heat[EVALUATED, self.name], predictions[EVALUATED, self.name]
         if truth.absent:
@@ -91,13 +93,13 @@ class GrounderSystem:
             if method != "extents" or whole.extents.size
         }
         # What whole sentences say of each of their phrases.
-        sentences = self.grounder.sentence_heat(image, [caption.text for caption in truth.captions])
+        sentences = _part(whole, sentence)
         caption_of = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
         points, regions = zip(*(largest_region(sentence, truth.size) for sentence in sentences.maps), strict=True)
         in_regions = Predicted(np.array(points)[caption_of], boxes=[[regions[i]] for i in caption_of])
         predictions[BASELINES, SENTENCE_REGION] = in_regions
         if self._ablations:
-            alone = self.grounder.sentence_heat(image, [phrase.text for phrase in truth.phrases])
+            alone = self.grounder.phrase_heat(image, [], {}, [phrase.text for phrase in truth.phrases])
             predictions[ABLATIONS, SENTENCE] = boxes.predicted(_part(sentences, caption_of), scored=False)
             predictions[ABLATIONS, ALONE] = boxes.predicted(alone, scored=False)
         return predictions

@@ -36,9 +36,9 @@ def turning(pixels: int, cells: int) -> np.ndarray:
     return np.nonzero(np.append(True, change) | np.append(change, True))[0]
 
 
-def _stretched(cells: np.ndarray, pixels: int) -> np.ndarray:
-    """Rows of cells (M, K) as rows of pixels (pixels, K)."""
-    positions = _positions(pixels, len(cells)).clip(0, len(cells) - 1)
+def _stretched(cells: np.ndarray, pixels: int, part: slice = np.s_[:]) -> np.ndarray:
+    """Rows of cells (M, K) as rows of pixels (pixels, K), or a part of those."""
+    positions = _positions(pixels, len(cells))[part].clip(0, len(cells) - 1)
     before = positions.astype(int)
     out = np.diff(cells, axis=0, append=cells[-1:]).take(before, axis=0)
     out *= (positions - before)[:, None].astype(cells.dtype)
@@ -83,17 +83,18 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
     whole pixels, one at the least: (height, width) bool, in Fortran order, as RLE needs it; without a box and without
     any heat, none.
     """
-    heat = resize(heatmap, size)
-    out = np.zeros_like(heat, dtype=bool)
+    width, height = size
+    out = np.zeros((height, width), dtype=bool, order="F")
     if box is None:
         from scipy import ndimage  # here, as it takes a third of a second to import
 
+        heat = resize(heatmap, size)
         regions, _ = ndimage.label((heat > 0) & (heat >= HOT * heat.max()))
         hottest = regions[np.unravel_index(heat.argmax(), heat.shape)]
         out[:] = (regions == hottest) & (hottest > 0)
         return out
     left, top, right, bottom = whole_pixels(box, size)
-    inside = heat[top:bottom, left:right]
+    inside = _stretched(_stretched(heatmap, height, np.s_[top:bottom]).T, width, np.s_[left:right]).T
     sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
     out[top:bottom, left:right] = inside >= min(side.max() for side in sides)
     return out
