@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, small_files
 from tests.shapes import draw_shape, write_shapes
 
 QUIET = ("--no-report",)
@@ -113,18 +111,6 @@ def test_the_point_is_in_the_upright_picture(groundcli: Run, tmp_path: Path) -> 
     x, y, _ = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"][0]["keypoints"]
     assert 140 <= x <= 220
     assert 80 <= y <= 160
-
-
-@contextmanager
-def small_files(limit: int) -> Iterator[None]:
-    """No file can become larger than so many bytes, as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import torch
 
 from groundcli.checkpoint import load, save
 from groundcli.training.state import RunState
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, small_files
 from tests.shapes import draw_shape, write_shapes
 
 SETTINGS = [
@@ -71,18 +71,6 @@ def wait_for(out: Path, when: Callable[[int], bool], process: "subprocess.Popen[
     metrics = out / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and when(len(metrics.read_text().splitlines()))):
         time.sleep(0.002)
-
-
-@contextmanager
-def small_files(limit: int) -> Iterator[None]:
-    """No file can become larger than so many bytes, as on a full disk."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def check_same(resumed: Path, undisturbed: Path) -> None:
