@@ -62,9 +62,9 @@ def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[Ground
     are missing or don't fit.
     """
     if untrained is None:
+        backbone = load_backbone(config)
         load = load_elmo if config.text.elmo_backend == "groundcli" else load_allennlp_elmo
         paths = [find(name) for name in config.text.encoders]
-        backbone = load_backbone(config)
         texts = _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
         return GroundingModel(config, backbone, texts), {name: hash_of(find(name)) for name in config.parts}
     if config.text.elmo_backend != "groundcli":

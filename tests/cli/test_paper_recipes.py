@@ -27,7 +27,7 @@ SETTINGS = {
     "model.visual.mapping": [32, 32],
     "model.text.width": 32,
     "model.text.mapping": [32, 32],
-    "training.epochs": 30,
+    "training.epochs": 50,
     "training.batch_size": 16,
     "training.learning_rate": 3e-3,
 }

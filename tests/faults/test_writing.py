@@ -27,7 +27,7 @@ from PIL import Image
 
 from groundcli.annotation import AnnotateOptions
 from groundcli.annotation.run import annotate
-from groundcli.answer import Answer, PhraseHeat, Reading, answer
+from groundcli.answer import PhraseHeat, Reading
 from groundcli.data import Caption
 from groundcli.errors import GroundcliError
 from tests.shapes import draw_shape
@@ -49,13 +49,15 @@ class Pointer:
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[tuple[int, int]]:
         return [picture.size for picture in pictures]
 
-    def ground_captions(self, size: tuple[int, int], captions: Sequence[Caption], encoded: None) -> list[Answer]:
+    def reading(self) -> Reading:
+        return Reading(boxes="sides")
+
+    def phrase_heat(self, size: tuple[int, int], captions: Sequence[Caption], encoded: None) -> PhraseHeat:
         count = sum(len(caption.phrases) for caption in captions)
         heat = np.zeros((count, 9, 9), np.float32)
         heat[:, 4, 3:6] = 0.5, 1, 0.5
         scores, nothing = np.full(count, 0.5, np.float32), np.zeros((count, 0), np.float32)
-        found = PhraseHeat(heat, scores, np.zeros(count, int), nothing, heat[:, :0])
-        return answer(captions, size, found, Reading(boxes="sides"))
+        return PhraseHeat(heat, scores, np.zeros(count, int), nothing, heat[:, :0])
 
 
 class Fault:
@@ -171,9 +173,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, bytes], int]]:
     """An undisturbed run's files, and how many calls it made."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    weights = {"name": "lite", "sha256": "", "untrained": False}
+    weights = SimpleNamespace(name="lite", path=folder / "photos/0.txt", untrained=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("groundcli.annotation.run._weights", lambda name: weights)  # to read them takes a second per run
+        patch.setattr("groundcli.annotation.run.open_model", lambda name: weights)  # to read it takes a second per run
         annotate(options(folder, out.with_name("first")), grounder=Pointer())  # type: ignore[arg-type]
         yield from _whole(folder, out)
 
@@ -189,6 +191,7 @@ def test_stopped_at_every_call_that_writes(
 ) -> None:
     expected, calls = whole
     assert calls > 60
+    assert "tracebacks.txt" not in expected
     ends: dict[int, int] = {}
     photos = contents(folder / "photos")
     for at in range(1, calls + 1, EVERY):
