@@ -163,6 +163,7 @@ def test_every_command_is_in_the_docs() -> None:
     assert not missing
 
 
+@pytest.mark.slow
 def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
@@ -176,6 +177,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert (tmp_path / "overlay.jpg").stat().st_size
 
 
+@pytest.mark.slow
 def test_the_export_needs_nothing_of_ours(tmp_path: Path) -> None:
     """The example of docs/weights.md, in a process that has onnxruntime, numpy and Pillow alone."""
     (code,) = [code for language, code in FENCE.findall((ROOT / "docs/weights.md").read_text()) if language]

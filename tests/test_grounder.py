@@ -63,6 +63,7 @@ def test_noun_phrases_where_none_is_marked(grounder: Grounder, picture: np.ndarr
     assert [phrase.text for phrase in answer.phrases] == ["A red ball", "the grey floor"]
 
 
+@pytest.mark.slow
 def test_an_image_is_encoded_once_for_all_captions(
     grounder: Grounder, encoded: EncodedImage, picture: np.ndarray
 ) -> None:
@@ -164,6 +165,7 @@ def test_answers_can_be_compared(grounder: Grounder, encoded: EncodedImage) -> N
     assert len(repr(encoded)) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 8])
 def test_a_batch_gives_the_answers_of_single_images(
     grounder: Grounder, tmp_path: Path, picture: np.ndarray, batch_size: int
@@ -286,6 +288,7 @@ def test_where_an_export_is_no_use(options: dict, reason: str) -> None:
         Grounder.load("lite", runtime="onnx", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("photo", sorted(PHOTOS.glob("*.jpg")), ids=lambda path: path.stem)
 def test_int8_sees_nearly_the_same(onnx: Grounder, photo: Path) -> None:
     int8 = Grounder.load("lite", min_score=0, precision="int8")

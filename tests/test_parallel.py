@@ -122,6 +122,7 @@ def test_what_a_lane_has_not_begun_is_dropped() -> None:
     assert [future.cancelled() for future in futures] == [False, True, True, True, True]
 
 
+@pytest.mark.slow
 def test_worker_processes_have_no_torch_and_outlive_signals() -> None:
     with pool(1) as executor:
         assert isinstance(executor, ProcessPoolExecutor)

@@ -86,6 +86,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- All of them
 
 
+@pytest.mark.slow
 def test_any_format_any_number_of_times_and_without_torch(out: Path) -> None:
     before = contents(out)
     formats = ["--format", "csv", "--format", "jsonl", "--format", "labelstudio", "--format", "yolo"]
@@ -125,6 +126,7 @@ def test_files_of_the_users_own_are_never_replaced(out: Path, groundcli: Run, na
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_merged_captions(out: Path, groundcli: Run) -> None:  # noqa: F811
     """Of one head in one place the best stays; the other man, at another place, is another."""
     groundcli("export", out, "--format", "jsonl", "--format", "coco", "--categories", "head", "--merge-captions")
@@ -194,6 +196,7 @@ def test_ultralytics_own_reader(out: Path, groundcli: Run, tmp_path: Path, monke
     assert classes == {"a b.jpg": [0, 1, 0, 0], "c#1.png": [2], "nothing.jpg": []}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_photographs_are_linked_and_never_written_through(out: Path, tmp_path: Path, groundcli: Run) -> None:  # noqa: F811
     before = contents(tmp_path / "photos")

@@ -99,6 +99,7 @@ def test_one_bad_image_spoils_no_other(lines: list[list[Line]], batches: Batches
                 assert said == [caption.text for caption in task.sample.captions]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lines")
 def test_what_is_drawn(batches: Batches, grounder: Grounder, one: Path) -> None:
     """Overlay, thumbnail and heat maps of an image are those of its answer."""
@@ -175,6 +176,7 @@ def test_where_memory_is_too_short_for_one_it_says_so(
         [*beside_gpu(batches, grounder, options(tmp_path, workers=0))]
 
 
+@pytest.mark.slow
 def test_an_image_that_goes_before_it_is_drawn(
     batches: Batches, grounder: Grounder, lines: list[list[Line]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +286,7 @@ def test_a_caption_of_too_many_phrases_is_one_images_failure(
     assert (opened(failed.text.encode()) or {})["error"] == reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [annotate_batches, beside_gpu])
 @pytest.mark.parametrize("error", [LookupError("odd"), MemoryError()])
 def test_a_caption_that_cannot_be_encoded_spoils_no_other(

@@ -217,6 +217,7 @@ def test_shards_merged_are_the_whole(whole: Path, shards: list[Path], groundcli:
     assert again.stderr == f"error: {tmp_path / 'merged'} holds a run already; name another --out\n"
 
 
+@pytest.mark.slow
 def test_lines_of_names_that_hold_odd_ends_of_lines_are_merged(groundcli: Run, tmp_path: Path) -> None:
     """U+2028 and its like end no line of a list of failures; nor do they in the journal."""
     names = ["a\u2028b.png", "c\x85d.png", "e\x1cf.png", "g\u2029h.png"]
@@ -248,6 +249,7 @@ def test_a_merged_run_is_resumed_as_any_other(
     same(whole, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_shards_that_are_no_whole_are_not_merged(
     photos: Path, whole: Path, shards: list[Path], groundcli: Run, tmp_path: Path
 ) -> None:
@@ -341,6 +343,7 @@ def test_all_formats_and_pictures(photos: Path, groundcli: Run, tmp_path: Path) 
     assert sum(line.count("blue_circle") for line in (tmp_path / "report/index.js").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(photos: Path, groundcli: Run, tmp_path: Path) -> None:
     lines = groundcli("annotate", photos, "--out", tmp_path / "out", "--dry-run").stdout.splitlines()
     assert lines[:5] == [

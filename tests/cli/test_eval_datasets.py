@@ -10,6 +10,7 @@ from tests.cli.conftest import Run
 from tests.data.published import ball, coco, referit, visual_genome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "write", "split", "phrases", "categories"),
     [
@@ -34,6 +35,7 @@ def test_published_layouts(
     assert 0 < numbers["pointing"]["random"] < 1
 
 
+@pytest.mark.slow
 def test_a_corrected_output_of_annotate(groundcli: Run, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     ball(photos / "a.jpg")

@@ -112,6 +112,7 @@ def test_results_as_input(groundcli: Run, again: tuple[Path, Path]) -> None:
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(groundcli: Run, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     groundcli("annotate", photos, "--out", out, "--format", "yolo", "--save-heatmaps")
@@ -121,6 +122,7 @@ def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(groundcli: Run,
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["overlays"]
 
 
+@pytest.mark.slow
 def test_pictures_of_images_that_are_gone_go(groundcli: Run, photos: Path, tmp_path: Path) -> None:
     """And of those that can't be used any more, so that the folder is as if they had been so from the start."""
     out = tmp_path / "out"

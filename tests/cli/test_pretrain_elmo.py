@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from groundcli.weights.elmo import load_elmo
 from tests.cli.conftest import Run
 
@@ -8,6 +10,7 @@ SIZES = """{"lstm": {"cell_clip": 3, "use_skip_connections": true, "n_layers": 2
 "max_characters_per_token": 50, "activation": "relu"}}"""
 
 
+@pytest.mark.slow
 def test_an_elmo_from_a_text_file(groundcli: Run, tmp_path: Path) -> None:
     (tmp_path / "captions.txt").write_text("A dog runs .\nTwo red cats sleep .\n" * 30)
     (tmp_path / "sizes.json").write_text(SIZES)

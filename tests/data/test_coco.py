@@ -11,6 +11,7 @@ from tests.data.published import BALL, ball, coco, write_json
 PEOPLE = ((100, 0, 10, 20), (120, 0, 10, 20))
 
 
+@pytest.mark.slow
 def test_phrases_that_name_a_category_have_its_boxes(tmp_path: Path) -> None:
     name = coco(tmp_path)
     (sample,) = load(tmp_path, "val")

@@ -55,6 +55,7 @@ def test_levels_at_299_pixels(backbone: tuple[str, Backbone]) -> None:
     assert millions(network) == {"vgg16": 14.7, "pnasnet": 81.7}[name]  # without classifiers
 
 
+@pytest.mark.slow
 def test_vgg_levels_are_the_convolutions_of_the_paper_after_their_relu() -> None:
     import torchvision
 

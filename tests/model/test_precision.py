@@ -39,6 +39,7 @@ def test_bf16_computes_the_same_to_its_own_precision() -> None:
     assert abs(outputs("bf16")[-1] / outputs("float32")[-1] - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_norms_loss_text_encoders_and_gradients_stay_float32() -> None:
     model, maps, v, s, z, text, loss = outputs("bf16")
     assert all(m.dtype == torch.bfloat16 for m in maps)
@@ -55,6 +56,7 @@ def test_auto_is_float32_without_a_gpu() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_frozen_parts_keep_nothing_for_backward() -> None:
     model, maps, _, _, _, text, _ = outputs("float32")
     for tensor in (*maps, *text.words, *text.sentences):

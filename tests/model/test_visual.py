@@ -50,6 +50,7 @@ def test_folded_norms_give_the_same_maps(name: str) -> None:
         torch.testing.assert_close(other / one.abs().max(), one / one.abs().max(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 75])  # halves are even, or odd
 def test_folded_padding_changes_no_bit(side: int) -> None:
     backbone = Backbone(CONFIG)
@@ -66,6 +67,7 @@ def test_folded_padding_changes_no_bit(side: int) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 def test_maps_do_not_depend_on_the_number_of_threads() -> None:
     backbone = Backbone(CONFIG)
@@ -81,6 +83,7 @@ def test_maps_do_not_depend_on_the_number_of_threads() -> None:
     assert all(torch.equal(one, other) for own in maps[1:] for one, other in zip(maps[0], own, strict=True))
 
 
+@pytest.mark.slow
 def test_an_image_gives_the_same_maps_in_any_batch() -> None:
     backbone = Backbone(CONFIG)
     images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
@@ -166,6 +169,7 @@ def test_the_levels_of_a_transformer_are_its_patches(name: str, patch: int, toke
     assert backbone.channels == [vit.embed_dim] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "cells"), [(224, 14), (64, 4), (100, 7), (330, 21)])
 def test_a_transformer_takes_images_of_any_size(side: int, cells: int) -> None:
     backbone = Backbone(VIT)
@@ -216,6 +220,7 @@ def tuned(
     return backbone
 
 
+@pytest.mark.slow
 def test_both_parts_of_a_backbone_give_what_it_gives() -> None:
     backbone = tuned()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -227,6 +232,7 @@ def test_both_parts_of_a_backbone_give_what_it_gives() -> None:
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_cannot_be_split_there() -> None:
     with pytest.raises(ValueError, match=r"blocks\.5 must come no later than the first level"):
         tuned(("blocks.3", "blocks.5"), stages=("blocks.5",)).split()

@@ -157,6 +157,7 @@ def test_every_image_once_with_any_of_its_captions(samples: list[Sample], featur
     assert {"a circle", "a red one"} <= captions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "times"), [(2.0, {2}), (0.5, {0, 1}), (2.5, {2, 3})])
 def test_weights_are_times_an_epoch(
     samples: list[Sample], features: LiveFeatures, weight: float, times: set[int]
@@ -172,6 +173,7 @@ def test_weights_are_times_an_epoch(
     assert any(first & set(batch.names) and second & set(batch.names) for batch in batches)  # sets are mixed
 
 
+@pytest.mark.slow
 def test_an_epoch_goes_on_in_its_middle(samples: list[Sample], features: LiveFeatures) -> None:
     pairs = Pairs(samples, [2.0] * 8 + [1.0] * 4, features)
     whole, rest = epoch(pairs, 3), epoch(pairs, 3, first=2)

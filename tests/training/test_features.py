@@ -53,6 +53,7 @@ def test_both_sources_give_the_same_maps(samples: list[Sample], backbone: Backbo
             torch.testing.assert_close(resize(ours, 4), theirs, atol=1e-2, rtol=1e-2)  # kept in float16
 
 
+@pytest.mark.slow
 def test_batches_are_taken_as_they_are_worked_on(samples: list[Sample], backbone: Backbone) -> None:
     taken: list[int] = []
     batches = ([taken.append(index) or index % 6] for index in range(40))  # type: ignore[func-returns-value]
@@ -174,6 +175,7 @@ def test_a_damaged_file_of_an_image_that_is_damaged_too(
     assert [name for name, _ in kept.failures] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_writers_at_once_leave_one_good_cache(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
     both = [CachedFeatures(samples, backbone, HOW, "hash", tmp_path) for _ in range(2)]
     for one in both:  # neither knew of the other's images as it began

@@ -58,6 +58,7 @@ def plain(levels: str, word_weight: float) -> tuple[float, dict[str, torch.Tenso
     return float(loss.detach()), gradients(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", ["each", "max"])
 @pytest.mark.parametrize("word_weight", [0.0, 1.0])
 @pytest.mark.parametrize("parts", [[[0, 1, 2, 3, 4, 5]], [[0, 1], [2, 3], [4, 5]], [[0], [1, 2, 3, 4, 5]]])

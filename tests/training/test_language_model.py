@@ -46,6 +46,7 @@ def test_it_learns_the_grammar(files: tuple[Path, Path], tmp_path: Path) -> None
     assert load_elmo(tmp_path / "elmo").config == TINY
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_undisturbed_one(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

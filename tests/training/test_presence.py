@@ -54,6 +54,7 @@ def test_it_learns_which_words_are_there(shapes: Path, monkeypatch: pytest.Monke
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_few_photographs_tell_nothing(shapes: Path) -> None:
     model, learned = learn(shapes)
     assert not learned

@@ -160,6 +160,7 @@ def test_a_download_that_was_whole_already_is_used(server: Server, published: Pa
     assert find("vgg16")
 
 
+@pytest.mark.slow
 def test_a_download_longer_than_the_file_begins_again(server: Server, published: Path, weights: Path) -> None:
     folder = published / "vgg16.download.partial"
     folder.mkdir(parents=True)

@@ -63,6 +63,7 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_backbone_is_told_by_its_tensors(state: dict[str, Tensor], tmp_path: Path, form: str) -> None:
     FORMS[form](state, tmp_path / "file.pth")
@@ -205,6 +206,7 @@ def test_an_elmo_needs_its_options(tmp_path: Path) -> None:
         import_weights(tmp_path / "lm_weights.hdf5")
 
 
+@pytest.mark.slow
 def test_a_cache_of_hugging_face_is_searched(state: dict[str, Tensor], tmp_path: Path) -> None:
     cache = tmp_path / "models--timm--tf_efficientnet_lite2.in1k"
     (cache / "blobs").mkdir(parents=True)

@@ -27,6 +27,7 @@ def failure(name: str) -> str:
     return last.result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite", "efficientnet_lite2", "minilm_words"])
 def test_what_ships_is_in_order(name: str) -> None:
     checks = list(verify(name))
@@ -57,6 +58,7 @@ def test_values_that_are_not_finite_are_named(store: Path) -> None:
     assert failure("model") == f"{store}/model.safetensors: visual_mapping.scale has values that are not finite"
 
 
+@pytest.mark.slow
 def test_a_model_on_other_frozen_weights_fails(store: Path) -> None:
     tensors, metadata = checkpoint.load(find("lite"))
     metadata["frozen"]["minilm_words"] = "0" * 64
@@ -74,6 +76,7 @@ def test_missing_weights_fail_with_the_way_to_get_them() -> None:
     assert failure("vgg16").startswith("vgg16: not here; run `groundcli weights fetch vgg16`")
 
 
+@pytest.mark.slow
 def test_paths_and_run_folders_are_verified_too(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -25,6 +25,7 @@ def test_a_checkpoint_on_other_frozen_weights_is_refused(tmp_path: Path) -> None
         load_model(str(tmp_path / "other.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_tensors_do_not_fit_is_refused(tmp_path: Path) -> None:
     tensors, metadata = checkpoint.load(find("lite"))
     del tensors["model/visual_mapping.scale"]
@@ -64,6 +65,7 @@ def test_a_file_from_elsewhere_names_no_paths(tmp_path: Path, monkeypatch: pytes
     )
 
 
+@pytest.mark.slow
 def test_a_run_in_its_folder_may_name_paths_and_so_may_the_user(tmp_path: Path) -> None:
     words = tmp_path / "words.safetensors"
     words.write_bytes(find("minilm_words").read_bytes())
@@ -94,6 +96,7 @@ def test_recipes_that_can_not_be_are_one_line(setting: str, says: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_no_numbers_is_refused(tmp_path: Path) -> None:
     tensors, metadata = checkpoint.load(find("lite"))
     tensors["model/visual_mapping.scale"][0] = torch.nan
