@@ -151,6 +151,7 @@ def images_listed(out: Path, name: str) -> list[Path]:
     return [out / line for line in lines]
 
 
+@pytest.mark.slow
 def test_yolo_trains_as_it_is(out: Path, tmp_path: Path, groundcli: Run) -> None:  # noqa: F811
     groundcli("export", out, "--format", "yolo")
     data = yaml.safe_load((out / "data.yaml").read_text())

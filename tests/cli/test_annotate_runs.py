@@ -240,6 +240,7 @@ def test_lines_of_names_that_hold_odd_ends_of_lines_are_merged(groundcli: Run, t
         assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_merged_run_is_resumed_as_any_other(
     photos: Path, whole: Path, shards: list[Path], groundcli: Run, tmp_path: Path
 ) -> None:

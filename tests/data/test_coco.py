@@ -52,6 +52,7 @@ def test_captions_to_learn_from_need_no_instances(tmp_path: Path) -> None:
     assert len(load(tmp_path, "train")[0].captions) == 2
 
 
+@pytest.mark.slow
 def test_the_layout_of_2014_and_a_folder_for_images(tmp_path: Path) -> None:
     name = coco(tmp_path, "val2014", folder="images")
     assert name == "COCO_val2014_000000000139.jpg"
@@ -112,6 +113,7 @@ def test_bad_files_are_named(tmp_path: Path, file: str, content: str, words: str
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_real_photographs(real_data: Path) -> None:
     samples = load(real_data / "coco", "val")
     phrases = [phrase for sample in samples for caption in sample.captions for phrase in caption.phrases]

@@ -440,6 +440,7 @@ def test_an_empty_run(tmp_path: Path, open_page: Open) -> None:
     assert not find(browser, ".pager button:not([hidden] *)")
 
 
+@pytest.mark.slow
 def test_a_thousand_images(tmp_path: Path, open_page: Open) -> None:
     browser = open_page(write(tmp_path, [plain(f"{i:04}.jpg") for i in range(1000)]))
     assert (len(names(browser)), names(browser)[0]) == (50, "0000.jpg")
