@@ -78,7 +78,10 @@ class GrounderSystem:
         boxes = _Boxes(truth.size, self.grounder.reading())
         asked, whole_texts = [*captions, *truth.absent], [] if self._alone else [c.text for c in truth.captions]
         # In one go, as an image costs most.
-        heat = {key: it.phrase_heat(image, asked, text, whole_texts) for key, it in self._grounders.items()}
+        heat = {
+            key: it.phrase_heat(image, asked, text, whole_texts if it is self.grounder else ())
+            for key, it in self._grounders.items()
+        }
         count, said = len(truth.phrases), sum(len(caption.phrases) for caption in asked)
         present, absent, sentence = np.s_[:count], np.s_[count:said], np.s_[said:]
         predictions = {system: boxes.predicted(_part(found, present)) for system, found in heat.items()}
