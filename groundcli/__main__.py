@@ -12,11 +12,14 @@ def main() -> None:
 
     With `GROUNDCLI_DEBUG=1` in the environment the traceback is shown, too.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half done is cleared away
     try:
-        from groundcli.cli import app  # here, as Ctrl-C may come while it is imported
+        try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half done is cleared away
+            from groundcli.cli import app  # here, as Ctrl-C may come while it is imported
 
-        app()
+            app()
+        finally:
+            _on_signals(signal.SIG_IGN)  # that line is told, whatever comes meanwhile
     except GroundcliError as error:
         _tell(str(error), "" if isinstance(error, Interrupted) else "error: ")
         sys.exit(error.exit_code)
@@ -32,6 +35,13 @@ def main() -> None:
     except OSError as error:  # a folder that can't be written to, a full disk
         _tell(f"{error.filename or 'the disk'}: {error.strerror or error}", "error: ")
         sys.exit(GroundcliError.exit_code)
+    finally:
+        _on_signals(signal.SIG_DFL)  # nothing is left to keep: the interpreter ends at once, without a traceback
+
+
+def _on_signals(handler: signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _tell(text: str, kind: str = "") -> None:

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,17 @@ from groundcli.__main__ import main
 from groundcli.errors import Interrupted
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """For the command line in this process: it changes who handles them, to the end of its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _checked(done: "subprocess.CompletedProcess[str]", code: int | None) -> "subprocess.CompletedProcess[str]":
@@ -32,6 +44,7 @@ def groundcli() -> Run:
             mock.patch.dict(os.environ, {"COLUMNS": "200", "NO_COLOR": "1"}),
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
+            signals_kept(),
         ):
             try:
                 main()

@@ -1,6 +1,8 @@
 """What every command has in common: its version, its help, and one line for an error."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -10,7 +12,7 @@ import pytest
 from groundcli import __version__, cli
 from groundcli.__main__ import main
 from groundcli.errors import BadInput, GroundcliError, Interrupted, UsageError
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, signals_kept
 
 
 def test_version(groundcli: Run) -> None:
@@ -96,7 +98,7 @@ def test_debug_shows_the_traceback_and_what_led_to_it(
     (tmp_path / "run.json").write_text("{")
     monkeypatch.setenv("GROUNDCLI_DEBUG", wanted)
     monkeypatch.setattr(sys, "argv", ["groundcli", "annotate", str(tmp_path), "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, signals_kept():
         main()
     said = capsys.readouterr().err
     line = f"error: {tmp_path / 'run.json'}: can't be read as a run's; name another --out, or move it elsewhere\n"
@@ -108,3 +110,17 @@ def test_debug_shows_the_traceback_and_what_led_to_it(
         assert said.endswith(line)
     else:
         assert said == line
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_end_leaves_no_traceback(number: signal.Signals) -> None:
+    """As torchrun sends it to those whose peer died, while the interpreter ends."""
+    code = (
+        "import atexit, os, sys; from groundcli import cli; from groundcli.__main__ import main\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "sys.argv = ['groundcli', 'annotate', 'no such', '--out', 'out']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "error: no such: no such file or folder; check the path\n")
+    assert done.returncode == -number

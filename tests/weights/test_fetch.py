@@ -20,6 +20,7 @@ from groundcli.model.elmo import Elmo
 from groundcli.weights.elmo import save_elmo
 from groundcli.weights.fetch import PLACES, fetch
 from groundcli.weights.store import PUBLISHED, find
+from tests.cli.conftest import signals_kept
 from tests.weights.test_store import TINY
 
 FILE = "vgg16-397923af.pth"
@@ -246,7 +247,7 @@ def test_names_that_can_not_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The command line, in this process."""
     monkeypatch.setattr(sys, "argv", ["groundcli", "weights", *arguments])
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, signals_kept():
         main()
     return int(end.value.code or 0)
 
