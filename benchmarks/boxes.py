@@ -50,13 +50,16 @@ def main() -> None:
     for name, method in METHODS.items():
         if name == "extents":  # which are fitted to true boxes: `groundcli calibrate` says how good they are elsewhere
             continue
-        show(name, lambda heat, size, method=method: method(heat, size)[0])
-        show(f"{name}, none of 90 %", lambda h, size, method=method: counted_boxes(method(h, size)[0], size, "authors"))
-        seconds = min(timeit.repeat(lambda method=method: method(heats[0], (500, 375)), number=100, repeat=5)) / 100
+        show(name, lambda heat, size, method=method: method(heat[None], size)[0][0])
+        small = lambda h, size, method=method: counted_boxes(method(h[None], size)[0][0], size, "authors")  # noqa: E731
+        show(f"{name}, none of 90 %", small)
+        ten = np.stack(heats[:10])
+        seconds = min(timeit.repeat(lambda method=method, ten=ten: method(ten, (500, 375)), number=10, repeat=5)) / 100
         print(f"{'':30} {1000 * seconds:.2f} ms per phrase of 500 x 375")
     show("the whole image", lambda _, size: [(0, 0, *size)])
 
-    tried = np.stack([matched(boxes_at(*at, GRID), true) for *at, true in zip(heats, sizes, trues, strict=True)])
+    each = zip(heats, sizes, trues, strict=True)
+    tried = np.stack([matched(boxes_at(heat[None], size, GRID)[0], true) for heat, size, true in each])
     best = GRID[tried.mean(0).argmax()]
     fold = np.array(images) % FOLDS
     left_out = [tried[fold == f, tried[fold != f].mean(0).argmax()] for f in range(FOLDS)]
@@ -69,16 +72,16 @@ def main() -> None:
         print(f"{multiple} times the shares in use: {hits(heats, sizes, trues, multiple * np.array(SHARES)):.3f}")
 
 
-def matched(boxes: Sequence[Box], true: Sequence[Box]) -> np.ndarray:
+def matched(boxes: np.ndarray, true: Sequence[Box]) -> np.ndarray:
     """Whether each box of the grid matches a true box; none does where there is no heat."""
-    return (box_iou(boxes, true) >= 0.5).any(1) if boxes else np.zeros(len(GRID), dtype=bool)
+    return (box_iou(boxes, true) >= 0.5).any(1)
 
 
 def hits(
     heats: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], trues: Sequence[Sequence[Box]], shares: np.ndarray
 ) -> float:
     """R@1 of the box of some shares."""
-    found = [boxes_at(heat, size, shares[None]) for heat, size in zip(heats, sizes, strict=True)]
+    found = [boxes_at(heat[None], size, shares[None])[0] for heat, size in zip(heats, sizes, strict=True)]
     return float((first_match(stacked(found), stacked(trues)) <= 1).mean())
 
 

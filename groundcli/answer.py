@@ -265,25 +265,23 @@ def answer(
     The captions are of one image, (width, height) pixels large, and have their phrases; `found` is the heat of all of
     these, caption by caption, and `image` is for the answers to draw on.
     """
-    read = zip(
-        reading.scores(found).tolist(),
-        heat.peak(found.maps, size).tolist(),
-        found.levels.tolist(),
-        found.maps,
-        found.extents,
-        strict=True,
-    )
+    scores = reading.scores(found)
+    shown = np.flatnonzero((scores > 0) & (scores >= reading.min_score))
+    boxes: list[Boxes] = [([], [])] * len(scores)
+    if reading.boxes:
+        of_shown = found.maps[shown], found.extents[shown], size, scores[shown].tolist(), reading.box_calibration
+        for i, several in zip(shown, find_boxes(reading.boxes, *of_shown), strict=True):
+            boxes[i] = several
+    points = heat.peak(found.maps, size).tolist()
+    read = zip(scores.tolist(), points, boxes, found.levels.tolist(), found.maps, strict=True)
     answers = []
     for caption in captions:
         phrases = []
-        for phrase, (score, point, level, heatmap, extent) in zip(caption.phrases, read, strict=False):
+        for phrase, (score, point, boxed, level, heatmap) in zip(caption.phrases, read, strict=False):
             reason = "" if score else "no heat"
             if score < reading.min_score:
                 reason = f"its score {score:.2f} is under {reading.min_score:g}"
-            boxes: Boxes = [], []
-            if reading.boxes and not reason:
-                boxes = find_boxes(reading.boxes, heatmap, extent, size, score, reading.box_calibration)
-            place = size, None if reason else tuple(point), tuple(boxes[0]), tuple(boxes[1])
+            place = size, None if reason else tuple(point), tuple(boxed[0]), tuple(boxed[1])
             phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, level, heatmap, reason))
         answers.append(Answer(caption.text, size, tuple(phrases), image))
     return answers

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CDLL
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -289,28 +289,34 @@ class Grounder:
         After the captions' phrases come whole texts, by their sentence vectors, as if each were a phrase.
         """
         encoded = encoded or self.encode_captions(captions)
-        said = {caption.text: encoded[caption.text] for caption in captions if caption.text in encoded}
-        phrases = [(caption.text, phrase.span) for caption in captions for phrase in caption.phrases]
+        phrases = []  # each one's text, and which of its words it has
+        asked: dict[str, set[int]] = {}  # by text: the words that any phrase has; no others are looked for
+        for caption in captions:
+            words, _ = encoded.get(caption.text, ([], None))
+            for phrase in caption.phrases:
+                inside = words_in(words, phrase.span)
+                phrases.append((caption.text, inside))
+                if inside:
+                    asked.setdefault(caption.text, set()).update(inside)
+        column = {word: i for i, word in enumerate((text, j) for text, some in asked.items() for j in sorted(some))}
         spoken = {i: words for i, text in enumerate(sentences, len(phrases)) if (words := tokenize(text))}
-        count, vectors = len(phrases) + len(sentences), [each for _, each in said.values()]
-        if not (said and phrases) and not spoken:
+        count = len(phrases) + len(sentences)
+        if not column and not spoken:
             return self._nothing(count)
+        vectors = [encoded[text][1][:, sorted(some)] for text, some in asked.items()]
         if spoken:
             vectors.append(self.runtime.sentences([[word.text for word in words] for words in spoken.values()]))
-        ends = np.cumsum([0, *(len(words) for words, _ in said.values())]).tolist()
-        starts = dict(zip(said, ends, strict=False))
         # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
-        member, naming = np.zeros((2, count, ends[-1] + len(spoken)), np.float32)
+        member, naming = np.zeros((2, count, len(column) + len(spoken)), np.float32)
         last = np.zeros(count, np.int64)
-        for word, i in enumerate(spoken, ends[-1]):  # a sentence is a phrase of one word, itself
+        for word, i in enumerate(spoken, len(column)):  # a sentence is a phrase of one word, itself
             member[i, word], naming[i, word], last[i] = 1, 1, word
-        for i, (text, span) in enumerate(phrases):
-            words, _ = said.get(text, ([], None))
-            inside = [starts[text] + j for j in words_in(words, span)]
-            content = [j for j in inside if content_key(words[j - starts[text]].text)] or inside
+        for i, (text, inside) in enumerate(phrases):
+            content = [j for j in inside if content_key(encoded[text][0][j].text)] or inside
             if inside:
-                member[i, inside] = 1
-                naming[i, content], last[i] = 1 / len(content), content[-1]
+                member[i, [column[text, j] for j in inside]] = 1
+                naming[i, [column[text, j] for j in content]] = 1 / len(content)
+                last[i] = column[text, content[-1]]
         return PhraseHeat(*self.runtime.heat(image.cells, vectors, member, naming, last))
 
     def _nothing(self, count: int) -> PhraseHeat:
@@ -335,6 +341,7 @@ class OnnxRuntime:
         self._image = INT8 if precision == "int8" else "image"
         self._folder = folder
         self._session = cache(self._load)
+        self._features = lru_cache(1 << 14)(self._features_of)  # captions have most words in common
 
     @property
     def knows(self) -> tuple[bool, bool]:
@@ -355,8 +362,9 @@ class OnnxRuntime:
                 "add --runtime torch"
             ) from None
 
-    def _run(self, part: str, **inputs: np.ndarray) -> list[np.ndarray]:
-        return cast(list[np.ndarray], self._session(part, threads()).run(None, inputs))
+    def _run(self, part: str, *outputs: str, **inputs: np.ndarray) -> list[np.ndarray]:
+        """Some outputs of a part, or all; what the others alone need isn't computed."""
+        return cast(list[np.ndarray], self._session(part, threads()).run(outputs or None, inputs))
 
     def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """See `Runtime`."""
@@ -368,25 +376,23 @@ class OnnxRuntime:
         with safe_open(find(self.config.text.encoders[0]), framework="numpy") as file:
             return piece_cutter(json.loads(file.metadata()["pieces"])), file.get_tensor("table")
 
-    def _features(self, words: Sequence[str]) -> np.ndarray:
-        """Words -> the mean of the pieces of each, (U, E) float32, rounded as torch does it."""
+    def _features_of(self, word: str) -> np.ndarray:
+        """The mean of a word's pieces, (E) float32, rounded as torch does it."""
         cut, table = self._pieces
-        pieces = cut(words)
-        counts = [len(ids) for ids in pieces]
-        starts = np.cumsum([0, *counts[:-1]])
-        sums = np.add.reduceat(table[[i for ids in pieces for i in ids]].astype(np.float32), starts)
-        return (sums.astype(table.dtype) / np.array(counts, table.dtype)[:, None]).astype(np.float32)
+        (ids,) = cut([word])
+        total = table[ids].astype(np.float32).sum(0)
+        return (total.astype(table.dtype) / table.dtype.type(len(ids))).astype(np.float32)
 
     def words(self, captions: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
         """See `Runtime`."""
         once = {word: i for i, word in enumerate(dict.fromkeys(word for caption in captions for word in caption))}
-        vectors, _ = self._run("words", features=self._features([*once]))
+        (vectors,) = self._run("words", "words", features=np.stack([self._features(word) for word in once]))
         return [vectors[:, [once[word] for word in caption]] for caption in captions]
 
     def sentences(self, captions: Sequence[Sequence[str]]) -> np.ndarray:
         """See `Runtime`. A sentence is the mean of its words."""
-        features = np.stack([self._features(caption).mean(0) for caption in captions])
-        return self._run("words", features=features)[1]
+        features = np.stack([np.mean([self._features(word) for word in caption], axis=0) for caption in captions])
+        return self._run("words", "sentences", features=features)[0]
 
     def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:
         """See `Runtime`."""

@@ -62,7 +62,8 @@ def test_boxes_are_those_of_the_method(method: str) -> None:
         phrases = [p for one in answer(CAPTIONS, SIZE, found, Reading(boxes=method)) for p in one.phrases]
         for phrase, extent in zip(phrases[:2], found.extents, strict=False):
             known = METHODS["sides" if method == "extents" and not extent.size else method]
-            boxes, scores = known(extent if method == "extents" and extent.size else phrase.heatmap, SIZE)
+            of = extent if method == "extents" and extent.size else phrase.heatmap
+            ((boxes, scores),) = known(of[None], SIZE)
             assert boxes
             assert (phrase.boxes, phrase.box_scores) == (tuple(boxes), tuple(scores))
         assert phrases[2].boxes == ()

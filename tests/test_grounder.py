@@ -89,10 +89,14 @@ def test_boxes_by_each_way(grounder: Grounder, picture: np.ndarray) -> None:
         for method in ("authors", "sides")
     )
     ours = grounder.ground(picture, "[a red ball]").phrases[0]
-    assert theirs.boxes == tuple(METHODS["authors"](theirs.heatmap, (240, 180))[0])
-    assert sides.boxes == tuple(METHODS["sides"](sides.heatmap, (240, 180))[0])
-    (extent,) = grounder.phrase_heat(grounder.encode(picture), [Caption.of_phrase("a red ball")]).extents
-    assert ours.boxes == tuple(METHODS["extents"](extent, (240, 180))[0])
+    extents = grounder.phrase_heat(grounder.encode(picture), [Caption.of_phrase("a red ball")]).extents
+    for phrase, method, maps in (
+        (theirs, "authors", theirs.heatmap[None]),
+        (sides, "sides", sides.heatmap[None]),
+        (ours, "extents", extents),
+    ):
+        ((boxes, _),) = METHODS[method](maps, (240, 180))
+        assert phrase.boxes == tuple(boxes)
     x, y, width, height = ours.boxes[0]
     assert x <= ours.point[0] <= x + width
     assert y <= ours.point[1] <= y + height

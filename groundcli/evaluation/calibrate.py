@@ -168,7 +168,8 @@ def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, 
         extent = fitted(~left_out)
         for i in np.flatnonzero(left_out & table["heat"].to_numpy()):
             side = grounder.config.visual.grid
-            found[i] = extent_boxes(extent(*looked(np.array([i]))).view(side, side).numpy(), table["size"].iloc[i])[0]
+            covered = extent(*looked(np.array([i]))).view(1, side, side).numpy()
+            found[i], _ = extent_boxes(covered, table["size"].iloc[i])[0]
     table["boxes"] = [boxes or [] for boxes in found]
     table["matches"] = [  # no box matches where there is no true one
         (box_iou(boxes, true) >= IOU).any(1).astype(float)

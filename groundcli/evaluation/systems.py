@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +14,7 @@ from groundcli.data import Box, Caption
 from groundcli.evaluation import Encode
 from groundcli.evaluation.metrics import Predicted, Truth, covered_area
 from groundcli.heat import peak
-from groundcli.heat.boxes import DEFAULT, METHODS, Boxes, Method, find_boxes
+from groundcli.heat.boxes import DEFAULT, METHODS, Method, find_boxes
 from groundcli.parallel import cores
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class GrounderSystem:
     def _image(
         self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
     ) -> Predictions:
-        boxes = _Boxes(truth.size, self.grounder.reading())
+        reading = self.grounder.reading()
         asked, whole_texts = [*captions, *truth.absent], [] if self._alone else [c.text for c in truth.captions]
         # In one go, as an image costs most.
         heat = {
@@ -84,17 +83,18 @@ class GrounderSystem:
         }
         count, said = len(truth.phrases), sum(len(caption.phrases) for caption in asked)
         present, absent, sentence = np.s_[:count], np.s_[count:said], np.s_[said:]
-        predictions = {system: boxes.predicted(_part(found, present)) for system, found in heat.items()}
+        predictions = {system: _predicted(_part(found, present), truth.size, reading) for system, found in heat.items()}
         whole, ours = heat[EVALUATED, self.name], predictions[EVALUATED, self.name]
         if truth.absent:
-            predictions[ABSENT, self.name] = boxes.predicted(_part(whole, absent))
+            predictions[ABSENT, self.name] = _predicted(_part(whole, absent), truth.size, reading)
         if self._alone:
             return predictions
-        predictions |= {
-            (BOX_METHODS, method): Predicted(boxes=boxes.by(method, _part(whole, present), ours.scores)[0])
+        by_method = {
+            method: ours.boxes if method == reading.boxes else _boxes(method, _part(whole, present), truth.size)[0]
             for method in METHODS
             if method != "extents" or whole.extents.size
         }
+        predictions |= {(BOX_METHODS, method): Predicted(boxes=boxes) for method, boxes in by_method.items()}
         # What whole sentences say of each of their phrases.
         sentences = _part(whole, sentence)
         caption_of = np.repeat(np.arange(len(truth.captions)), [len(caption.phrases) for caption in truth.captions])
@@ -103,8 +103,9 @@ class GrounderSystem:
         predictions[BASELINES, SENTENCE_REGION] = in_regions
         if self._ablations:
             alone = self.grounder.phrase_heat(image, [], {}, [phrase.text for phrase in truth.phrases])
-            predictions[ABLATIONS, SENTENCE] = boxes.predicted(_part(sentences, caption_of), scored=False)
-            predictions[ABLATIONS, ALONE] = boxes.predicted(alone, scored=False)
+            for system, found in ((SENTENCE, _part(sentences, caption_of)), (ALONE, alone)):
+                by_it = _predicted(found, truth.size, reading)
+                predictions[ABLATIONS, system] = Predicted(by_it.points, boxes=by_it.boxes, heat=by_it.heat)
         return predictions
 
 
@@ -112,34 +113,24 @@ def _part(found: PhraseHeat, which: slice | np.ndarray) -> PhraseHeat:
     return PhraseHeat(*(values[which] for values in found))
 
 
-class _Boxes:
-    """Points and boxes of one image's heat maps; equal ones, as of "a man" in two captions, are boxed once."""
+def _predicted(found: PhraseHeat, size: tuple[int, int], reading: Reading) -> Predicted:
+    """What a model says of phrases; one without heat has no point."""
+    points = np.where(found.maps.max((1, 2), initial=0)[:, None] > 0, peak(found.maps, size), np.nan)
+    scores = reading.scores(found)
+    boxes, box_scores = _boxes(reading.boxes or DEFAULT, found, size, scores.tolist(), reading.box_calibration)
+    return Predicted(points, None, boxes, found.maps, box_scores, scores, found.features, found.levels)
 
-    def __init__(self, size: tuple[int, int], reading: Reading) -> None:
-        self._size, self._reading = size, reading
-        self._known: dict[tuple[Any, ...], Boxes] = {}
 
-    def predicted(self, found: PhraseHeat, scored: bool = True) -> Predicted:
-        """What the model says of phrases, or points and boxes alone; a phrase without heat has no point."""
-        maps = found.maps
-        points = np.where(maps.max((1, 2), initial=0)[:, None] > 0, peak(maps, self._size), np.nan)
-        scores = self._reading.scores(found) if scored else None
-        boxes, box_scores = self.by(self._reading.boxes or DEFAULT, found, scores)
-        said = Predicted(points, boxes=boxes, heat=maps, box_scores=box_scores)
-        return replace(said, scores=scores, features=found.features, levels=found.levels) if scored else said
-
-    def by(
-        self, method: Method, found: PhraseHeat, scores: np.ndarray | None
-    ) -> tuple[list[list[Box]], list[list[float]]]:
-        """The boxes of each phrase, and their scores."""
-        boxed, scores = [], np.zeros(len(found.maps)) if scores is None else scores
-        for heat, extent, score in zip(found.maps, found.extents, scores.tolist(), strict=True):
-            key = method, heat.tobytes(), extent.tobytes(), score
-            if key not in self._known:
-                calibration = self._reading.box_calibration
-                self._known[key] = find_boxes(method, heat, extent, self._size, score, calibration)
-            boxed.append(self._known[key])
-        return [boxes for boxes, _ in boxed], [scores for _, scores in boxed]
+def _boxes(
+    method: Method,
+    found: PhraseHeat,
+    size: tuple[int, int],
+    scores: Sequence[float] = (),
+    calibration: Sequence[float] = (),
+) -> tuple[list[list[Box]], list[list[float]]]:
+    """The boxes of each phrase, and their scores."""
+    boxed = find_boxes(method, found.maps, found.extents, size, scores, calibration)
+    return [boxes for boxes, _ in boxed], [likely for _, likely in boxed]
 
 
 # --- The paper's ablations that need no training: other ways from the same levels and words to a heat map

@@ -1,6 +1,6 @@
 """Boxes from a heat map, as the authors of the paper draw them (`heat2bbox` of their utils.py)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -68,35 +68,43 @@ def _axis(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 def _region(cells: np.ndarray, down: _Axis, across: _Axis, y: int, x: int, floor: float) -> _Edges:
     """The first and last pixels of what is connected with a turning pixel (y, x) above `floor`.
 
-    Turning pixels tell (see `groundcli.heat`), with all rows and columns through two kinds of places between them:
-    those with two opposite hot corners, which may be connected through the middle, and those where the region ends.
+    Turning pixels tell (see `groundcli.heat`), with all rows and columns of the places between them that have two
+    opposite hot corners, which may be connected through the middle. Beyond its outermost turning rows and columns the
+    region reaches furthest along one that it holds, as heat is linear in between.
     """
     from scipy import ndimage
 
     def hot(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return down[0][rows] @ cells @ across[0][columns].T > floor
 
-    def held(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        regions, _ = ndimage.label(hot(rows, columns), NEIGHBOURS)
-        own = regions == regions[np.searchsorted(rows, y), np.searchsorted(columns, x)]
-        return np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
-
     rows, columns = down[1], across[1]
     corner = hot(rows, columns)
     opposite = (corner[:-1, :-1] == corner[1:, 1:]) & (corner[:-1, 1:] == corner[1:, :-1])
     opposite &= corner[1:, 1:] != corner[1:, :-1]
-    rows, columns = _filled(rows, np.flatnonzero(opposite.any(1))), _filled(columns, np.flatnonzero(opposite.any(0)))
-    high, wide = held(rows, columns)
-    rows, columns = _filled(rows, (high[0] - 1, high[-1])), _filled(columns, (wide[0] - 1, wide[-1]))
-    high, wide = held(rows, columns)
-    (x0, x1), (y0, y1) = columns[wide[[0, -1]]].tolist(), rows[high[[0, -1]]].tolist()
+    if opposite.any():
+        rows, columns = _filled(rows, opposite.any(1)), _filled(columns, opposite.any(0))
+        corner = hot(rows, columns)
+    regions, _ = ndimage.label(corner, NEIGHBOURS)
+    own = regions == regions[np.searchsorted(rows, y), np.searchsorted(columns, x)]
+    high, wide = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
+
+    def beyond(pixels: np.ndarray, last: int, step: int, held: np.ndarray, along: bool) -> int:
+        """The outermost pixel of an axis from its turning pixel number `last` on, on the held lines of the other."""
+        if not 0 <= last + step < len(pixels):
+            return int(pixels[last])
+        between = np.arange(pixels[last], pixels[last + step], step)
+        some = hot(between, held).any(1) if along else hot(held, between).any(0)
+        return int(pixels[last] + step * (np.count_nonzero(some) - 1))
+
+    x0, x1 = (beyond(columns, at, step, rows[own[:, at]], False) for at, step in ((wide[0], -1), (wide[-1], 1)))
+    y0, y1 = (beyond(rows, at, step, columns[own[at]], True) for at, step in ((high[0], -1), (high[-1], 1)))
     return x0, y0, x1, y1
 
 
-def _filled(pixels: np.ndarray, places: Iterable[int]) -> np.ndarray:
+def _filled(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Some pixels of an axis, with all pixels in some of the places between two neighbours."""
-    between = [np.arange(pixels[i] + 1, pixels[i + 1]) for i in places if 0 <= i < len(pixels) - 1]
-    return np.sort(np.concatenate([pixels, *between])) if between else pixels
+    between = [np.arange(pixels[i] + 1, pixels[i + 1]) for i in np.flatnonzero(places)]
+    return np.sort(np.concatenate([pixels, *between]))
 
 
 def _without_doubles(edges: Sequence[_Edges]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -22,8 +23,8 @@ Boxes = tuple[list[Box], list[float]]
 DEFAULT: Method = "extents"
 
 
-def sides_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> Boxes:
-    """Five boxes around the peak of a heat map, larger and smaller ones, best first.
+def sides_boxes(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
+    """Five boxes around the peak of each heat map, larger and smaller ones, best first.
 
     From the peak outwards a side lies where the maximum of a row or column falls below the side's share of the peak's
     heat for the first time: linear between the centres of cells, and at the image's border where it doesn't fall so
@@ -31,21 +32,15 @@ def sides_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> Boxes:
     right again, from the columns between top and bottom.
 
     Args:
-        heatmap: (M, M) of any real type, not negative, over the whole image.
+        heatmaps: (P, M, M) of any real type, not negative, over the whole image.
         size: (width, height) of the image.
 
     Returns:
-        Boxes (x, y, width, height) in whole pixels of the image, each around the centre of the hottest cell, and as
-        many scores: how often such a box matched on validation data, whatever the phrase. None for a flat heat map.
+        For each heat map boxes (x, y, width, height) in whole pixels of the image, each around the centre of the
+        hottest cell, and as many scores: how often such a box matched on validation data, whatever the phrase. None for
+        a flat heat map.
     """
-    boxes = _whole(boxes_at(heatmap, size, np.outer([*MULTIPLES], SHARES)), size)
-    return boxes, [*MULTIPLES.values()][: len(boxes)]
-
-
-def _whole(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
-    """Boxes in whole pixels."""
-    sides = (whole_pixels(box, size) for box in boxes)
-    return [(float(left), float(top), float(right - left), float(bottom - top)) for left, top, right, bottom in sides]
+    return _whole(boxes_at(heatmaps, size, np.outer([*MULTIPLES], SHARES)), size, [*MULTIPLES.values()])
 
 
 # A box for each likelihood of being covered down to which it reaches, with the share of validation phrases that it
@@ -53,63 +48,85 @@ def _whole(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
 REACHES = {0.5: 0.47, 0.3: 0.44, 0.7: 0.42, 0.1: 0.33, 0.9: 0.25}
 
 
-def extent_boxes(extent: np.ndarray, size: tuple[int, int]) -> Boxes:
-    """Five boxes around a phrase's point, best first, of how likely its thing's box covers each cell.
+def extent_boxes(extents: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
+    """Five boxes around each phrase's point, best first, of how likely its thing's box covers each cell.
 
     Sides are found as those of `sides_boxes`, at the same likelihood all around.
 
     Args:
-        extent: (M, M) of any real type, from 0 to 1, over the whole image; 1 at the phrase's point.
+        extents: (P, M, M) of any real type, from 0 to 1, over the whole image; 1 at the phrase's point.
         size: (width, height) of the image.
     """
-    return _whole(boxes_at(extent, size, np.outer([*REACHES], np.ones(3))), size), [*REACHES.values()]
+    return _whole(boxes_at(extents, size, np.outer([*REACHES], np.ones(3))), size, [*REACHES.values()])
 
 
-def boxes_at(heatmap: np.ndarray, size: tuple[int, int], shares: np.ndarray) -> list[Box]:
-    """The box of each row of shares (K, 3), as `SHARES` has them, each under 1; none for a flat heat map."""
-    heat = np.asarray(heatmap, dtype=np.float64)
-    top = heat.max()
-    if not top > heat.min():
-        return []
-    heat = heat / top
-    row, column = divmod(int(heat.argmax()), len(heat))
-    to_x, to_y = size[0] / len(heat), size[1] / len(heat)
-    columns, boxes = heat.max(0), []
-    for across, up, down in shares.tolist():
-        left, right = _sides(columns, column, across, across)
-        above, below = _sides(heat[:, _between(left, right)].max(1), row, up, down)
-        left, right = _sides(heat[_between(above, below)].max(0), column, across, across)
-        boxes.append((left * to_x, above * to_y, (right - left) * to_x, (below - above) * to_y))
+def boxes_at(heatmaps: np.ndarray, size: tuple[int, int], shares: np.ndarray) -> np.ndarray:
+    """(P, K, 4) boxes, one for each heat map (P, M, M) and row of shares (K, 3), as `SHARES` has them, each under 1.
+
+    NaN for flat heat maps.
+    """
+    boxes = np.full((len(heatmaps), len(shares), 4), np.nan)
+    some = heatmaps.max((1, 2)) > heatmaps.min((1, 2))
+    heat = heatmaps[some, None].astype(np.float64)  # (P, 1, M, M), beside which the K shares have a dimension
+    heat /= heat.max((2, 3), keepdims=True)
+    side = heat.shape[-1]
+    row, column = np.divmod(heat.reshape(len(heat), side * side).argmax(1), side)
+    across, up, down = shares.T
+    left, right = _sides(heat.max(2), column, across, across)
+    above, below = _sides(_highest(heat, left, right), row, up, down)
+    left, right = _sides(_highest(heat.swapaxes(2, 3), above, below), column, across, across)
+    boxes[some] = np.stack([left, above, right - left, below - above], axis=-1) * (np.tile(size, 2) / side)
     return boxes
 
 
-def _between(start: float, end: float) -> slice:
-    """The cells whose centres lie between two sides."""
-    return slice(math.ceil(start - 0.5), math.floor(end + 0.5))
+def _highest(heat: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The maximum of each row of heat (P, 1, M, M) over cells with centres from starts to ends (P, K): (P, K, M)."""
+    centres = np.arange(heat.shape[-1]) + 0.5
+    between = (centres >= start[..., None]) & (centres <= end[..., None])
+    return np.where(between[:, :, None], heat, -np.inf).max(-1)
 
 
-def _sides(heat: np.ndarray, peak: int, before: float, after: float) -> tuple[float, float]:
-    """Where heat (M) falls below a share before and after its peak, in cells."""
-    cells, centre = heat.tolist(), peak + 0.5
-    return centre - _reach(cells[peak::-1], before), centre + _reach(cells[peak:], after)
+def _sides(heat: np.ndarray, peak: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where heat (P, K or 1, M) falls below shares (K) before and after its peak (P): twice (P, K), in cells."""
+    side = heat.shape[-1]
+    return side - _end(heat[..., ::-1], side - 1 - peak, before), _end(heat, peak, after)
 
 
-def _reach(heat: Sequence[float], share: float) -> float:
-    """How far from the first of some cells heat stays above a share: in cells, half past the last at most."""
-    lowest = heat[0]
-    for i, value in enumerate(heat):
-        if value < share:
-            return i - 1 + (lowest - share) / (lowest - value)
-        lowest = min(lowest, value)
-    return len(heat) - 0.5
+def _end(heat: np.ndarray, peak: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Where heat falls below shares after its peak; see `_sides`."""
+    side, share = heat.shape[-1], share[:, None]
+    lowest = np.minimum.accumulate(np.where(np.arange(side) < peak[:, None, None], np.inf, heat), axis=-1)  # so far
+    falls = lowest < share
+    cell = np.where(falls.any(-1), falls.argmax(-1), side)[..., None]  # the first one below, (P, K, 1)
+    under = np.take_along_axis(lowest, cell.clip(max=side - 1), -1)
+    over = np.take_along_axis(lowest, cell - 1, -1)
+    return np.where(cell < side, cell - 0.5 + (over - share) / np.where(cell < side, over - under, 1), side)[..., 0]
 
 
-# From a heat map (M, M), or for `extents` from an extent, and the image's size (width, height): boxes (x, y, width,
-# height) in pixels of the image, best first, and as many scores in (0, 1].
-METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
+def _whole(boxes: np.ndarray, size: tuple[int, int], scores: list[float]) -> list[Boxes]:
+    """Boxes (P, K, 4) in whole pixels, each phrase's with their scores (K); none where they are NaN."""
+    return [
+        ([], []) if math.isnan(several[0][0]) else ([_around(*whole_pixels(box, size)) for box in several], scores)
+        for several in boxes.tolist()
+    ]
+
+
+def _around(left: int, top: int, right: int, bottom: int) -> Box:
+    return float(left), float(top), float(right - left), float(bottom - top)
+
+
+def _authors(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
+    """Equal heat maps, as of "a man" in two captions, are boxed once: it takes milliseconds."""
+    boxed = {heat.tobytes(): authors_boxes(heat, size) for heat in {heat.tobytes(): heat for heat in heatmaps}.values()}
+    return [boxed[heat.tobytes()] for heat in heatmaps]
+
+
+# From heat maps (P, M, M), or for `extents` from extents, and the image's size (width, height): for each, boxes (x, y,
+# width, height) in pixels of the image, best first, and as many scores in (0, 1].
+METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], list[Boxes]]] = {
     "extents": extent_boxes,
     "sides": sides_boxes,
-    "authors": authors_boxes,
+    "authors": _authors,
 }
 
 
@@ -118,25 +135,32 @@ METHODS: Mapping[Method, Callable[[np.ndarray, tuple[int, int]], Boxes]] = {
 
 def find_boxes(
     method: Method,
-    heatmap: np.ndarray,
-    extent: np.ndarray,
+    heatmaps: np.ndarray,
+    extents: np.ndarray,
     size: tuple[int, int],
-    score: float = 0.0,
+    scores: Sequence[float] = (),
     calibration: Sequence[float] = (),
-) -> Boxes:
+) -> list[Boxes]:
     """The boxes of a method, with how likely each matches a true one, where weights are calibrated for it.
 
-    Arguments and result are as of `METHODS`; without an extent, (0, M), `sides` stands in for `extents`. `score` is the
-    phrase's, `calibration` is of `probability`, and was fitted to the boxes of `extents`, or of what stands in.
+    Arguments and result are as of `METHODS`; without extents, (P, 0, M), `sides` stands in for `extents`. `scores` (P)
+    are the phrases', `calibration` is of `probability`, and was fitted to the boxes of `extents`, or of what stands in.
     """
-    fitted: Method = "extents" if extent.size else "sides"
+    fitted: Method = "extents" if extents.size else "sides"
     method = fitted if method == "extents" else method
-    boxes, scores = METHODS[method](extent if method == "extents" else heatmap, size) if heatmap.any() else ([], [])
-    kept = [i for i, (_, _, width, height) in enumerate(boxes) if min(width, height) > 0]  # authors' may have no width
-    boxes, scores = [boxes[i] for i in kept], [scores[i] for i in kept]
-    if method == fitted and calibration and boxes:
-        scores = probability(features(boxes, size, score), calibration).tolist()
-    return boxes, scores
+    found = METHODS[method](extents if method == "extents" else heatmaps, size)
+    found = [_wide(*several) if heat.any() else ([], []) for several, heat in zip(found, heatmaps, strict=True)]
+    if method == fitted and calibration and scores:
+        inputs = [features(boxes, size, score) for (boxes, _), score in zip(found, scores, strict=True) if boxes]
+        likely = iter(probability(np.concatenate(inputs), calibration).tolist() if inputs else ())
+        found = [(boxes, [*islice(likely, len(boxes))]) for boxes, _ in found]
+    return found
+
+
+def _wide(boxes: list[Box], scores: list[float]) -> Boxes:
+    """Those with any area: the authors' may have none."""
+    kept = [i for i, (_, _, width, height) in enumerate(boxes) if min(width, height) > 0]
+    return [boxes[i] for i in kept], [scores[i] for i in kept]
 
 
 def features(boxes: Sequence[Box], size: tuple[int, int], score: float) -> np.ndarray:

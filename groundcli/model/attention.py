@@ -18,6 +18,12 @@ def heatmaps(v: Tensor, s: Tensor) -> Tensor:
     return (s @ v.transpose(-1, -2)).relu().transpose(1, 2)
 
 
+def contrasted(v: Tensor) -> Tensor:
+    """Cells (..., N, D) of images -> what is in each beside the image's mean, float32 of length one."""
+    own = v.float() - v.float().mean(-2, keepdim=True)
+    return own / own.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
 def scores(heat: Tensor, squared_length: Tensor) -> Tensor:
     """How well a word fits the place that it attends to: the cosine of word and attended feature. Equations 6 and 7.
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundcli.model.attention import contrasted
+
 HIDDEN, ABOUT, DIRECTIONS = 32, 24, 16  # widths; and how many principal directions of vectors are looked at
 MEMBERS = 3  # nets, whose mean is better than each: about a point of R@1
 HOTTEST = 12  # cells
@@ -30,19 +32,20 @@ class Extent(nn.Module):
         self.usual: Tensor
 
     def scaled(self, clues: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Clues (P, N, C) and vectors (P, (K + L) D) of `look`, as the nets want them."""
-        clues = ((clues - self.usual[0]) / self.usual[1].clamp_min(1e-6)).clamp(-LARGEST, LARGEST)
+        """Clues (P, C, N) and vectors (P, (K + L) D) of `look`, as the nets want them."""
+        mean, deviation = self.usual.unsqueeze(-1)
+        clues = ((clues - mean) / deviation.clamp_min(1e-6)).clamp(-LARGEST, LARGEST)
         return clues, self.known(vectors).clamp(-LARGEST, LARGEST)
 
     def forward(self, clues: Tensor, vectors: Tensor) -> Tensor:
         """How likely the box covers each cell, (P, N) in [0, 1]; 1 at the hottest one, around which boxes are found."""
-        peak, scaled = clues[..., :1].argmax(1), self.scaled(clues, vectors)
+        peak, scaled = clues[:, 0].argmax(1, keepdim=True), self.scaled(clues, vectors)
         covered = torch.stack([torch.sigmoid(member(*scaled)) for member in self.members]).mean(0)
         return covered.scatter(1, peak, 1.0)
 
 
 class _Net(nn.Module):
-    """Scaled clues and directions -> the logit of each cell, (P, N)."""
+    """Scaled clues (P, C, N) and directions -> the logit of each cell, (P, N)."""
 
     def __init__(self, clues: int, directions: int):
         super().__init__()
@@ -52,12 +55,14 @@ class _Net(nn.Module):
 
     def forward(self, clues: Tensor, directions: Tensor) -> Tensor:
         about = F.dropout(F.relu(self.about(directions)), DROPPED, self.training)
-        cells = F.relu(self.cell(clues) + self.told(about).unsqueeze(1))
-        return self.out(F.relu(self.hidden(cells)))[..., 0]
+        # Cells stay the last dimension: what is added is then the same along it, which costs next to nothing.
+        cells = F.relu(self.cell.weight @ clues + (self.cell.bias + self.told(about)).unsqueeze(-1))
+        hidden = F.relu(self.hidden.weight @ cells + self.hidden.bias.unsqueeze(-1))
+        return (self.out.weight @ hidden)[:, 0] + self.out.bias
 
 
 def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """What `Extent` goes by: clues (P, N, C), the first of them heat as a share of its peak; vectors (P, (K + L) D).
+    """What `Extent` goes by: clues (P, C, N), the first of them heat as a share of its peak; vectors (P, (K + L) D).
 
     Args:
         v: cells (L, N, D) of one image.
@@ -78,16 +83,17 @@ def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor
     y, x = (each - row.unsqueeze(1)).unsqueeze(2) / side, (each - column.unsqueeze(1)).abs().unsqueeze(1) / side
     y, x = (one.flatten(1) for one in torch.broadcast_tensors(y, x))
     size = (heat >= 0.5).float().mean(1, keepdim=True).clamp_min(1e-3).sqrt()
-    cells = F.normalize(v.float() - v.float().mean(1, keepdim=True), dim=-1)  # (L, N, D)
+    cells = contrasted(v)  # (L, N, D)
     hottest = heat.topk(min(HOTTEST, heat.shape[1])).indices
-    seeds = torch.cat([cells[:, peak], cells[:, hottest].mean(2)])  # (2 L, P, D)
-    alike = seeds @ torch.cat([cells, cells]).transpose(1, 2)  # (2 L, P, N)
+    around = cells.index_select(1, hottest.flatten()).unflatten(1, hottest.shape).mean(2)
+    seeds = torch.stack([cells.index_select(1, peak), around])  # (2, L, P, D)
+    alike = (seeds @ cells.transpose(1, 2)).flatten(0, 1)  # (2 L, P, N)
     per_cell = [heat, across, down, torch.minimum(across, down), x, y, x / size, y / size, *alike]
     shares = [(heat >= share).float().mean(1) for share in (0.3, 0.7)]
     place = [size[:, 0], row / side, (column / side - 0.5).abs()]
     whole = [*shares, *place, scores.float(), *(alike > 0.3).float().mean(2)]
-    clues = torch.cat([torch.stack(per_cell, 2), torch.stack(whole, 1).unsqueeze(1).expand(-1, side * side, -1)], dim=2)
-    said, there = F.normalize(words.float(), dim=-1), v.float()[:, peak]  # (K, P, D), (L, P, D)
+    clues = torch.cat([torch.stack(per_cell, 1), torch.stack(whole, 1).unsqueeze(2).expand(-1, -1, side * side)], dim=1)
+    said, there = F.normalize(words.float(), dim=-1), v.float().index_select(1, peak)  # (K, P, D), (L, P, D)
     return clues, torch.cat([said, there]).transpose(0, 1).flatten(1)
 
 
@@ -109,7 +115,7 @@ def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, 
         counts: (P), how much a phrase counts.
     """
     counts = counts / counts.mean()
-    deviation, mean = torch.std_mean(clues.flatten(0, 1), 0)
+    deviation, mean = torch.std_mean(clues, (0, 2))
     extent.usual.copy_(torch.stack([mean, deviation]))
     _set_directions(extent, vectors)
     steps = EPOCHS * max(len(clues) // BATCH, 1)
@@ -120,9 +126,9 @@ def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, 
             optimizer = torch.optim.AdamW(member.parameters(), weight_decay=DECAY)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
             for _ in range(steps):
-                drawn, cells = torch.randint(len(clues), (BATCH,)), torch.randperm(clues.shape[1])[:CELLS]
+                drawn, cells = torch.randint(len(clues), (BATCH,)), torch.randperm(clues.shape[2])[:CELLS]
                 with torch.no_grad():
-                    scaled = extent.scaled(clues[drawn][:, cells], vectors[drawn])
+                    scaled = extent.scaled(clues[drawn][..., cells], vectors[drawn])
                 losses = F.binary_cross_entropy_with_logits(member(*scaled), covered[drawn][:, cells], reduction="none")
                 optimizer.zero_grad()
                 (losses.mean(1) * counts[drawn]).mean().backward()

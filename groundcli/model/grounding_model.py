@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundcli.model.attention import attend, average_levels, best_level
+from groundcli.model.attention import attend, average_levels, best_level, contrasted
 from groundcli.model.extent import Extent, look
 from groundcli.model.presence import Presence
 from groundcli.model.text import BiLstm, TextEncoders, TextFeatures, TextMappings
@@ -127,8 +127,10 @@ class GroundingModel(nn.Module):
         best, word = weights.max(1)
         side = self.config.visual.grid
         maps = self.spread(v, means).view(-1, side, side)
-        if self.config.smooth:  # the mean of 3 x 3 cells, borders repeated
-            maps = F.avg_pool2d(F.pad(maps.unsqueeze(1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, 0]
+        if self.config.smooth:  # the mean of 3 x 3 cells, borders repeated: of rows, and of columns
+            each = torch.eye(side, device=maps.device).unsqueeze(0)
+            three = F.avg_pool1d(F.pad(each, (1, 1), mode="replicate"), 3, 1)
+            maps = three.mT @ maps @ three
         chosen = torch.where(member.amax(1) > 0, words.levels[word], 0)
         evidence, extents = member[:, :0], maps[:, :0]
         if self.presence:
@@ -147,7 +149,11 @@ class GroundingModel(nn.Module):
         """
         if not self.config.spread:
             return heat
-        cells = F.normalize(v.float() - v.float().mean(1, keepdim=True), dim=-1)
-        cells = cells.transpose(0, 1).flatten(1)  # (N, L D): one product sums over the levels too
-        alike = (cells @ cells.T / len(v)).relu() ** self.config.spread  # (N, N)
-        return heat.float() @ (alike / alike.sum(1, keepdim=True).clamp_min(1e-12)).T
+        # (N, L D): one product sums over the levels too. Cells are as like each other both ways, so of the four
+        # quarters of all with all, the work of this function, three are enough.
+        a, b = contrasted(v).transpose(0, 1).flatten(1).tensor_split(2)
+        aa, ab, bb = ((x @ y.T / len(v)).relu() ** self.config.spread for x, y in ((a, a), (a, b), (b, b)))
+        given = torch.cat([heat.float(), torch.ones_like(heat[:1], dtype=torch.float32)])  # the ones add up weights
+        of_a, of_b = given.tensor_split([len(a)], dim=1)
+        sums = torch.cat([of_a @ aa + of_b @ ab.T, of_a @ ab + of_b @ bb], dim=1)  # (P + 1, N)
+        return sums[:-1] / sums[-1].clamp_min(1e-12)

@@ -100,7 +100,7 @@ def test_what_is_measured_beside_a_model(grounder: Grounder) -> None:
     for method, boxes in METHODS.items():
         theirs = found[BOX_METHODS, method].boxes
         assert theirs is not None
-        assert theirs[0] == (ours.boxes[0] if method == "extents" else boxes(ours.heat[0], (240, 180))[0])
+        assert theirs[0] == (ours.boxes[0] if method == "extents" else boxes(ours.heat[:1], (240, 180))[0][0])
     for i, level in enumerate(levels):
         chosen = found[ABLATIONS, level].levels
         assert chosen is not None
