@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CDLL
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -67,6 +67,8 @@ class EncodedImage:
     cells: Any = field(repr=False)  # (L, N, D), an array of the runtime
     image: Image.Image | Path | None = None  # to draw answers on, where `encode` was given a picture or its file
 
+
+KEPT = 1 << 13  # words, 28 MB, whose vectors are kept
 
 # Captions in the common space, for any number of images: by their texts, if those have words, the words and their
 # vectors (K, T, D), an array of the runtime.
@@ -341,7 +343,7 @@ class OnnxRuntime:
         self._image = INT8 if precision == "int8" else "image"
         self._folder = folder
         self._session = cache(self._load)
-        self._features = lru_cache(1 << 14)(self._features_of)  # captions have most words in common
+        self._known: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # see `_lookup`
 
     @property
     def knows(self) -> tuple[bool, bool]:
@@ -376,22 +378,33 @@ class OnnxRuntime:
         with safe_open(find(self.config.text.encoders[0]), framework="numpy") as file:
             return piece_cutter(json.loads(file.metadata()["pieces"])), file.get_tensor("table")
 
-    def _features_of(self, word: str) -> np.ndarray:
-        """The mean of a word's pieces, (E) float32, rounded as torch does it."""
-        cut, table = self._pieces
-        (ids,) = cut([word])
-        total = table[ids].astype(np.float32).sum(0)
-        return (total.astype(table.dtype) / table.dtype.type(len(ids))).astype(np.float32)
+    def _lookup(self, words: Sequence[str]) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """By word, the mean of its pieces (E) and its vector (K, D), float32; kept, as captions have most in common."""
+        known = self._known
+        if len(known) > KEPT:  # a thread that reads the old ones goes on with them
+            known = self._known = {}
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        if new:
+            cut, table = self._pieces
+            pieces = cut(new)
+            counts = [len(ids) for ids in pieces]
+            starts = np.cumsum([0, *counts[:-1]])
+            sums = np.add.reduceat(table[[i for ids in pieces for i in ids]].astype(np.float32), starts)
+            # rounded as torch does it
+            features = (sums.astype(table.dtype) / np.array(counts, table.dtype)[:, None]).astype(np.float32)
+            (vectors,) = self._run("words", "words", features=features)
+            known.update(zip(new, zip(features, vectors.swapaxes(0, 1), strict=True), strict=True))
+        return known
 
     def words(self, captions: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
         """See `Runtime`."""
-        once = {word: i for i, word in enumerate(dict.fromkeys(word for caption in captions for word in caption))}
-        (vectors,) = self._run("words", "words", features=np.stack([self._features(word) for word in once]))
-        return [vectors[:, [once[word] for word in caption]] for caption in captions]
+        known = self._lookup([word for caption in captions for word in caption])
+        return [np.stack([known[word][1] for word in caption], axis=1) for caption in captions]
 
     def sentences(self, captions: Sequence[Sequence[str]]) -> np.ndarray:
         """See `Runtime`. A sentence is the mean of its words."""
-        features = np.stack([np.mean([self._features(word) for word in caption], axis=0) for caption in captions])
+        known = self._lookup([word for caption in captions for word in caption])
+        features = np.stack([np.mean([known[word][0] for word in caption], axis=0) for caption in captions])
         return self._run("words", "sentences", features=features)[0]
 
     def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:

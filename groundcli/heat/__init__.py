@@ -20,7 +20,7 @@ HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to th
 def resize(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A heat map (M, M) float in pixels of an image of (width, height): (height, width), in Fortran order."""
     width, height = size
-    return _stretched(_stretched(heatmap, height).T, width).T
+    return _stretched(heatmap, np.s_[:height], np.s_[:width], size)
 
 
 def weights(pixels: int, cells: int) -> np.ndarray:
@@ -36,14 +36,16 @@ def turning(pixels: int, cells: int) -> np.ndarray:
     return np.nonzero(np.append(True, change) | np.append(change, True))[0]
 
 
-def _stretched(cells: np.ndarray, pixels: int, part: slice = np.s_[:]) -> np.ndarray:
-    """Rows of cells (M, K) as rows of pixels (pixels, K), or a part of those."""
-    positions = _positions(pixels, len(cells))[part].clip(0, len(cells) - 1)
-    before = positions.astype(int)
-    out = np.diff(cells, axis=0, append=cells[-1:]).take(before, axis=0)
-    out *= (positions - before)[:, None].astype(cells.dtype)
-    out += cells.take(before, axis=0)
-    return out
+@lru_cache(maxsize=32)
+def axis(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of an axis `weights` in float32, and `turning`."""
+    return weights(pixels, cells).astype(np.float32), turning(pixels, cells)
+
+
+def _stretched(cells: np.ndarray, rows: slice, columns: slice, size: tuple[int, int]) -> np.ndarray:
+    """Some rows and columns of what `resize` gives, in Fortran order."""
+    (across, _), (down, _) = (axis(pixels, len(cells)) for pixels in size)
+    return (across[columns] @ (down[rows] @ cells).T).T
 
 
 def _positions(pixels: int, cells: int) -> np.ndarray:
@@ -58,19 +60,11 @@ def peak(heatmaps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from 0 to (width - 1, height - 1); the first in reading order where several have the most heat. Only turning pixels
     are looked at (see above).
     """
-    width, height = size
     cells = heatmaps.astype(np.float32)
-    (x, columns), (y, rows) = _turning(width, cells.shape[-1]), _turning(height, cells.shape[-1])
-    heat = rows @ cells @ columns.T  # (P, Y, X)
+    (across, x), (down, y) = (axis(pixels, cells.shape[-1]) for pixels in size)
+    heat = down[y] @ cells @ across[x].T  # (P, Y, X)
     best = heat.reshape(len(cells), len(y) * len(x)).argmax(1)
     return np.stack([x[best % len(x)], y[best // len(x)]], axis=-1).astype(np.float32)
-
-
-@lru_cache(maxsize=256)
-def _turning(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """The turning pixels of an axis, (Y), and how much each cell weighs in each, (Y, cells) float32."""
-    indices = turning(pixels, cells)
-    return indices, weights(pixels, cells)[indices].astype(np.float32)
 
 
 def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
@@ -94,7 +88,7 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
         out[:] = (regions == hottest) & (hottest > 0)
         return out
     left, top, right, bottom = whole_pixels(box, size)
-    inside = _stretched(_stretched(heatmap, height, np.s_[top:bottom]).T, width, np.s_[left:right]).T
+    inside = _stretched(heatmap, np.s_[top:bottom], np.s_[left:right], size)
     sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
     out[top:bottom, left:right] = inside >= min(side.max() for side in sides)
     return out

@@ -1,12 +1,11 @@
 """Boxes from a heat map, as the authors of the paper draw them (`heat2bbox` of their utils.py)."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from groundcli.data import Box
-from groundcli.heat import turning, weights
+from groundcli.heat import axis
 
 PEAK = 0.3  # a local peak counts from this share of the maximum on
 FLOOR = 0.3  # a box holds what is hotter than this share of its peak
@@ -46,7 +45,7 @@ def authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box]
     cells = cells / cells.max()
     scale = max(1.0, max(size) / WORKING_SIDE)
     width, height = (max(1, round(side / scale)) for side in size)
-    down, across = (_axis(pixels, len(cells)) for pixels in (height, width))
+    down, across = (axis(pixels, len(cells)) for pixels in (height, width))
     # A peak is a cell that no neighbour tops, as scikit-image's peak_local_max has it, borders included.
     peaks = np.argwhere((cells == ndimage.maximum_filter(cells, size=3, mode="constant")) & (cells > PEAK))
     ys, xs = ((peaks + 0.5) * (height, width) / cells.shape).astype(int).T
@@ -57,12 +56,6 @@ def authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box]
     to_x, to_y = size[0] / width, size[1] / height
     boxes = [(x0 * to_x, y0 * to_y, (x1 - x0) * to_x, (y1 - y0) * to_y) for x0, y0, x1, y1 in (edges[i] for i in kept)]
     return boxes, [float(heat[best[i]]) for i in kept]
-
-
-@lru_cache(maxsize=16)
-def _axis(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """How much each cell weighs in each pixel of an axis, (pixels, cells) float32, and the turning pixels."""
-    return weights(pixels, cells).astype(np.float32), turning(pixels, cells)
 
 
 def _region(cells: np.ndarray, down: _Axis, across: _Axis, y: int, x: int, floor: float) -> _Edges:

@@ -89,18 +89,16 @@ def _highest(heat: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray
 def _sides(heat: np.ndarray, peak: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where heat (P, K or 1, M) falls below shares (K) before and after its peak (P): twice (P, K), in cells."""
     side = heat.shape[-1]
-    return side - _end(heat[..., ::-1], side - 1 - peak, before), _end(heat, peak, after)
-
-
-def _end(heat: np.ndarray, peak: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Where heat falls below shares after its peak; see `_sides`."""
-    side, share = heat.shape[-1], share[:, None]
-    lowest = np.minimum.accumulate(np.where(np.arange(side) < peak[:, None, None], np.inf, heat), axis=-1)  # so far
-    falls = lowest < share
-    cell = np.where(falls.any(-1), falls.argmax(-1), side)[..., None]  # the first one below, (P, K, 1)
-    under = np.take_along_axis(lowest, cell.clip(max=side - 1), -1)
-    over = np.take_along_axis(lowest, cell - 1, -1)
-    return np.where(cell < side, cell - 0.5 + (over - share) / np.where(cell < side, over - under, 1), side)[..., 0]
+    lines = np.stack([heat[..., ::-1], heat])  # both ways, (2, P, K or 1, M)
+    start, share = np.stack([side - 1 - peak, peak]), np.stack([before, after])[:, None, :, None]
+    lowest = np.minimum.accumulate(np.where(np.arange(side) < start[..., None, None], np.inf, lines), axis=-1)  # so far
+    below = lowest < share  # from some cell to the last
+    cell = side - below.sum(-1, keepdims=True)
+    lowest = np.broadcast_to(lowest, below.shape)
+    over, under = (np.take_along_axis(lowest, index, -1) for index in (cell - 1, cell.clip(max=side - 1)))
+    along = np.divide(over - share, over - under, out=np.full(cell.shape, 0.5), where=cell < side)
+    ends = (cell - 0.5 + along)[..., 0]
+    return side - ends[0], ends[1]
 
 
 def _whole(boxes: np.ndarray, size: tuple[int, int], scores: list[float]) -> list[Boxes]:

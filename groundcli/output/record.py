@@ -71,7 +71,7 @@ def _phrase(phrase: GroundedPhrase) -> Record:
     if not hot.any():  # a tiny picture may have no pixel on the heat
         x, y = (min(max(int(at), 0), side - 1) for at, side in zip(point, phrase.size, strict=True))
         hot[y, x] = True
-    rle = coco_mask.encode(np.asfortranarray(hot, dtype=np.uint8))
+    rle = coco_mask.encode(hot.view(np.uint8))  # in Fortran order already
     return {
         "bbox": coco_mask.toBbox(rle).tolist(),
         "area": int(coco_mask.area(rle)),
