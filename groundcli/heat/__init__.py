@@ -20,7 +20,7 @@ HOT = 0.5  # share of the heat map's maximum from which on a pixel belongs to th
 def resize(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A heat map (M, M) float in pixels of an image of (width, height): (height, width), in Fortran order."""
     width, height = size
-    return _stretched(heatmap, np.s_[:height], np.s_[:width], size)
+    return _stretched(_stretched(heatmap, height).T, width).T
 
 
 def weights(pixels: int, cells: int) -> np.ndarray:
@@ -42,10 +42,17 @@ def axis(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
     return weights(pixels, cells).astype(np.float32), turning(pixels, cells)
 
 
-def _stretched(cells: np.ndarray, rows: slice, columns: slice, size: tuple[int, int]) -> np.ndarray:
-    """Some rows and columns of what `resize` gives, in Fortran order."""
-    (across, _), (down, _) = (axis(pixels, len(cells)) for pixels in size)
-    return (across[columns] @ (down[rows] @ cells).T).T
+def _stretched(cells: np.ndarray, pixels: int, part: slice = np.s_[:]) -> np.ndarray:
+    """Rows of cells (M, K) as rows of pixels (pixels, K), or a part of those.
+
+    Not by a matrix product with `weights`: numpy's would take all cores, which have images of their own to work on.
+    """
+    positions = _positions(pixels, len(cells))[part].clip(0, len(cells) - 1)
+    before = positions.astype(int)
+    out = np.diff(cells, axis=0, append=cells[-1:]).take(before, axis=0)
+    out *= (positions - before)[:, None].astype(cells.dtype)
+    out += cells.take(before, axis=0)
+    return out
 
 
 def _positions(pixels: int, cells: int) -> np.ndarray:
@@ -88,7 +95,7 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
         out[:] = (regions == hottest) & (hottest > 0)
         return out
     left, top, right, bottom = whole_pixels(box, size)
-    inside = _stretched(heatmap, np.s_[top:bottom], np.s_[left:right], size)
+    inside = _stretched(_stretched(heatmap, height, np.s_[top:bottom]).T, width, np.s_[left:right]).T
     sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
     out[top:bottom, left:right] = inside >= min(side.max() for side in sides)
     return out
