@@ -169,6 +169,7 @@ def test_yolo_trains_as_it_is(out: Path, tmp_path: Path, groundcli: Run) -> None
     assert len((out / "labels/a b.txt").read_text().splitlines()) == 4  # "A man" of two captions is one line
 
 
+@pytest.mark.slow
 def test_a_reader_of_yolo(out: Path, groundcli: Run) -> None:  # noqa: F811
     groundcli("export", out, "--format", "yolo", "--copy-images", "--merge-captions")
     assert not (out / "images/a b.jpg").is_symlink()
@@ -208,6 +209,7 @@ def test_photographs_are_linked_and_never_written_through(out: Path, tmp_path: P
     assert contents(tmp_path / "photos") == before
 
 
+@pytest.mark.slow
 def test_photographs_that_are_elsewhere_now(out: Path, tmp_path: Path, groundcli: Run) -> None:  # noqa: F811
     (tmp_path / "photos").rename(tmp_path / "moved")
     done = groundcli("export", out, "--format", "yolo", code=3)

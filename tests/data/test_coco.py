@@ -59,6 +59,7 @@ def test_the_layout_of_2014_and_a_folder_for_images(tmp_path: Path) -> None:
     assert load(tmp_path, "val")[0].name == f"images/val2014/{name}"
 
 
+@pytest.mark.slow
 def test_a_year_may_be_named(tmp_path: Path) -> None:
     coco(tmp_path, "val2014", 1), coco(tmp_path, "val2017", 2)
     assert load(tmp_path, "val")[0].name == "val2017/000000000002.jpg"

@@ -144,6 +144,7 @@ def test_both_kernels_keep_the_grid(kernel: int) -> None:
 VIT = VisualConfig("vit_tiny_patch16_224", "", ("blocks.2", "blocks.5"), 64, 4, (8,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "patch", "tokens"),  # tokens of no patch: DINOv2's have a class and four registers, SigLIP's have none
     [

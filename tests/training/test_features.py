@@ -77,6 +77,7 @@ def test_mirrored_images_have_the_maps_of_their_mirror_image(
         next(cached(samples, backbone, tmp_path).read(BATCHES, mirrored={3}))
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_decoded_are_named_once(
     samples: list[Sample], backbone: Backbone, tmp_path: Path
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_disk_that_is_too_small_is_refused(
     assert not list(found.folder.rglob("*.npy"))
 
 
+@pytest.mark.slow
 def test_maps_of_mirrored_images_are_kept_beside(samples: list[Sample], backbone: Backbone, tmp_path: Path) -> None:
     found = CachedFeatures(samples, backbone, HOW, "hash", tmp_path, mirrored=True)
     found.complete(Ranks(), lambda: False, Console(quiet=True))
