@@ -77,6 +77,33 @@ def test_an_image_is_encoded_once_for_all_captions(
             np.testing.assert_allclose(a.heatmap, b.heatmap, atol=1e-5)
 
 
+def test_captions_of_one_text_have_phrases_of_their_own(grounder: Grounder, encoded: EncodedImage) -> None:
+    """Phrases that overlap, too: words are looked for once, whoever has them."""
+    text = "a red ball lies beside a dog"
+    spans = [(0, 10), (2, 10), (23, 28), (23, 28)]
+    captions = [Caption(text, (Phrase(text[a:b], (a, b)),)) for a, b in spans]
+    together = grounder.ground_captions(encoded, [captions[0], parse("[a dog]"), *captions[1:]])
+    for caption, answer in zip(captions, [together[0], *together[2:]], strict=True):
+        (alone,), (beside,) = grounder.ground_captions(encoded, [caption])[0].phrases, answer.phrases
+        np.testing.assert_allclose(alone.heatmap, beside.heatmap, atol=1e-6)
+        assert alone.score == pytest.approx(beside.score, abs=1e-6)
+        assert (alone.point, alone.boxes) == (beside.point, beside.boxes)
+
+
+def test_words_that_are_not_kept_any_more_are_looked_up_again(
+    encoded: EncodedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = [parse(f"[a {color} {thing}]") for color in ("red", "green", "blue") for thing in ("ball", "dog", "cat")]
+    maps = []
+    for limit in (1 << 13, 4):
+        monkeypatch.setattr("groundcli.grounder.KEPT", limit)
+        grounder = Grounder.load("lite", min_score=0)
+        for _ in range(2):
+            maps.append(np.concatenate([grounder.phrase_heat(encoded, [caption]).maps for caption in captions]))
+    for other in maps[1:]:
+        np.testing.assert_allclose(maps[0], other, atol=1e-6)
+
+
 def test_twice_the_same(grounder: Grounder, picture: np.ndarray) -> None:
     first, second = (grounder.ground(picture, "[a red ball]").phrases[0] for _ in range(2))
     assert np.array_equal(first.heatmap, second.heatmap)
