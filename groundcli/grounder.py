@@ -364,9 +364,8 @@ class OnnxRuntime:
                 "add --runtime torch"
             ) from None
 
-    def _run(self, part: str, *outputs: str, **inputs: np.ndarray) -> list[np.ndarray]:
-        """Some outputs of a part, or all; what the others alone need isn't computed."""
-        return cast(list[np.ndarray], self._session(part, threads()).run(outputs or None, inputs))
+    def _run(self, part: str, **inputs: np.ndarray) -> list[np.ndarray]:
+        return cast(list[np.ndarray], self._session(part, threads()).run(None, inputs))
 
     def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """See `Runtime`."""
@@ -392,7 +391,7 @@ class OnnxRuntime:
             sums = np.add.reduceat(table[[i for ids in pieces for i in ids]].astype(np.float32), starts)
             # rounded as torch does it
             features = (sums.astype(table.dtype) / np.array(counts, table.dtype)[:, None]).astype(np.float32)
-            (vectors,) = self._run("words", "words", features=features)
+            vectors, _ = self._run("words", features=features)
             known.update(zip(new, zip(features, vectors.swapaxes(0, 1), strict=True), strict=True))
         return known
 
@@ -405,7 +404,7 @@ class OnnxRuntime:
         """See `Runtime`. A sentence is the mean of its words."""
         known = self._lookup([word for caption in captions for word in caption])
         features = np.stack([np.mean([known[word][0] for word in caption], axis=0) for caption in captions])
-        return self._run("words", "sentences", features=features)[0]
+        return self._run("words", features=features)[1]
 
     def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:
         """See `Runtime`."""
