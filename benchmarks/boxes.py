@@ -9,6 +9,7 @@ R@1 wins. Cross-validated over fifths of the images: found on four and measured 
 import sys
 import timeit
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from groundcli import Grounder, data
 from groundcli.data import Box, Caption
 from groundcli.data.images import decode
 from groundcli.evaluation.metrics import box_iou, counted_boxes, enclosing_box, first_match, scored_phrases, stacked
-from groundcli.heat.boxes import METHODS, MULTIPLES, SHARES, boxes_at
+from groundcli.heat.boxes import METHODS, MULTIPLES, SHARES, Boxes, boxes_at
 
 GRID = np.array([*product(np.arange(0.34, 0.59, 0.04), np.arange(0.38, 0.63, 0.04), np.arange(0.08, 0.33, 0.04))])
 FOLDS = 5
@@ -50,9 +51,9 @@ def main() -> None:
     for name, method in METHODS.items():
         if name == "extents":  # which are fitted to true boxes: `groundcli calibrate` says how good they are elsewhere
             continue
-        show(name, lambda heat, size, method=method: method(heat[None], size)[0][0])
-        small = lambda h, size, method=method: counted_boxes(method(h[None], size)[0][0], size, "authors")  # noqa: E731
-        show(f"{name}, none of 90 %", small)
+        one = partial(boxes_of_one, method)
+        show(name, one)
+        show(f"{name}, none of 90 %", lambda heat, size, one=one: counted_boxes(one(heat, size), size, "authors"))
         ten = np.stack(heats[:10])
         seconds = min(timeit.repeat(lambda method=method, ten=ten: method(ten, (500, 375)), number=10, repeat=5)) / 100
         print(f"{'':30} {1000 * seconds:.2f} ms per phrase of 500 x 375")
@@ -70,6 +71,12 @@ def main() -> None:
     )
     for multiple in MULTIPLES:
         print(f"{multiple} times the shares in use: {hits(heats, sizes, trues, multiple * np.array(SHARES)):.3f}")
+
+
+def boxes_of_one(method: Callable[..., list[Boxes]], heat: np.ndarray, size: tuple[int, int]) -> list[Box]:
+    """What a method gives for a single heat map."""
+    ((boxes, _),) = method(heat[None], size)
+    return boxes
 
 
 def matched(boxes: np.ndarray, true: Sequence[Box]) -> np.ndarray:

@@ -266,22 +266,27 @@ def answer(
     these, caption by caption, and `image` is for the answers to draw on.
     """
     scores = reading.scores(found)
-    shown = np.flatnonzero((scores > 0) & (scores >= reading.min_score))
+    reasons = [_reason(score, reading.min_score) for score in scores]
+    shown = [i for i, reason in enumerate(reasons) if not reason]
     boxes: list[Boxes] = [([], [])] * len(scores)
     if reading.boxes:
         of_shown = found.maps[shown], found.extents[shown], size, scores[shown].tolist(), reading.box_calibration
         for i, several in zip(shown, find_boxes(reading.boxes, *of_shown), strict=True):
             boxes[i] = several
     points = heat.peak(found.maps, size).tolist()
-    read = zip(scores.tolist(), points, boxes, found.levels.tolist(), found.maps, strict=True)
+    read = zip(scores.tolist(), reasons, points, boxes, found.levels.tolist(), found.maps, strict=True)
     answers = []
     for caption in captions:
         phrases = []
-        for phrase, (score, point, boxed, level, heatmap) in zip(caption.phrases, read, strict=False):
-            reason = "" if score else "no heat"
-            if score < reading.min_score:
-                reason = f"its score {score:.2f} is under {reading.min_score:g}"
+        for phrase, (score, reason, point, boxed, level, heatmap) in zip(caption.phrases, read, strict=False):
             place = size, None if reason else tuple(point), tuple(boxed[0]), tuple(boxed[1])
             phrases.append(GroundedPhrase(phrase.text, phrase.span, *place, score, level, heatmap, reason))
         answers.append(Answer(caption.text, size, tuple(phrases), image))
     return answers
+
+
+def _reason(score: float, least: float) -> str:
+    """Why a phrase of a score is not found; empty where it is."""
+    if score < least:
+        return f"its score {score:.2f} is under {least:g}"
+    return "" if score else "no heat"

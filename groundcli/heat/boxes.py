@@ -104,18 +104,19 @@ def _sides(heat: np.ndarray, peak: np.ndarray, before: np.ndarray, after: np.nda
 def _whole(boxes: np.ndarray, size: tuple[int, int], scores: list[float]) -> list[Boxes]:
     """Boxes (P, K, 4) in whole pixels, each phrase's with their scores (K); none where they are NaN."""
     return [
-        ([], []) if math.isnan(several[0][0]) else ([_around(*whole_pixels(box, size)) for box in several], scores)
+        ([], []) if math.isnan(several[0][0]) else ([_from_edges(*whole_pixels(box, size)) for box in several], scores)
         for several in boxes.tolist()
     ]
 
 
-def _around(left: int, top: int, right: int, bottom: int) -> Box:
+def _from_edges(left: int, top: int, right: int, bottom: int) -> Box:
     return float(left), float(top), float(right - left), float(bottom - top)
 
 
 def _authors(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
     """Equal heat maps, as of "a man" in two captions, are boxed once: it takes milliseconds."""
-    boxed = {heat.tobytes(): authors_boxes(heat, size) for heat in {heat.tobytes(): heat for heat in heatmaps}.values()}
+    once = {heat.tobytes(): heat for heat in heatmaps}
+    boxed = {key: authors_boxes(heat, size) for key, heat in once.items()}
     return [boxed[heat.tobytes()] for heat in heatmaps]
 
 

@@ -153,7 +153,8 @@ class GroundingModel(nn.Module):
         # quarters of all with all, the work of this function, three are enough.
         a, b = contrasted(v).transpose(0, 1).flatten(1).tensor_split(2)
         aa, ab, bb = ((x @ y.T / len(v)).relu() ** self.config.spread for x, y in ((a, a), (a, b), (b, b)))
-        given = torch.cat([heat.float(), torch.ones_like(heat[:1], dtype=torch.float32)])  # the ones add up weights
+        ones = torch.ones(1, heat.shape[1], device=heat.device)  # which add up weights
+        given = torch.cat([heat.float(), ones])
         of_a, of_b = given.tensor_split([len(a)], dim=1)
         sums = torch.cat([of_a @ aa + of_b @ ab.T, of_a @ ab + of_b @ bb], dim=1)  # (P + 1, N)
         return sums[:-1] / sums[-1].clamp_min(1e-12)
