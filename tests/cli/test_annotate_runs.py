@@ -142,7 +142,7 @@ def test_interrupted_within_a_batch(photos: Path, groundcli: Run, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("wait", [0.0, 0.5, 2.0, 5.0])
 def test_ctrl_c_with_several_devices(tmp_path: Path, wait: float) -> None:
-    """A terminal sends it to all processes of the group, from the first moment of each on to the midst of their work."""
+    """A terminal sends it to all processes of the group, from their first moment to the midst of their work."""
     photos, tmp_path = tmp_path / "photos", tmp_path / "out"
     write_shapes(photos, copies=250)  # 2,000, which take longer than any wait
     command = [sys.executable, "-m", "groundcli", "annotate", photos, *QUIET, "--out", tmp_path, "--devices", "cpu,cpu"]
