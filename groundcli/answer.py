@@ -222,7 +222,8 @@ class PhraseHeat(NamedTuple):
         scores: (P) float32, the cosine of the phrase's best word; 0 for a phrase without words.
         levels: (P) int64, index of that word's visual level.
         evidence: (P, E) float32, of `groundcli.heat.EVIDENCE`; E is 0 where the weights know no presence.
-        extents: (P, M, M) float32, how likely the thing's box covers each cell; (P, 0, M) where the weights know none.
+        extents: (P, M, M) float32, how likely the thing's box covers each cell; 0 where nobody asked for boxes by
+            them; (P, 0, M) where the weights know none.
     """
 
     maps: np.ndarray

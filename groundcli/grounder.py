@@ -55,7 +55,8 @@ class Runtime(Protocol):
     def heat(self, cells: Any, words: Sequence[Any], *phrases: np.ndarray) -> Sequence[np.ndarray]:
         """What `PhraseHeat` is made of: phrases on the cells of one image, by the words of captions in a row, W.
 
-        Of P phrases: `member`, `naming` (P, W) float32 and `last` (P) int64, see `GroundingModel.ground_phrases`.
+        Of P phrases: `member`, `naming` (P, W) float32, `last` (P) and `boxed` (Q) int64, see
+        `GroundingModel.ground_phrases`.
         """
 
 
@@ -271,7 +272,7 @@ class Grounder:
 
         `encoded` is what `encode_captions` gave for these captions, and others; None encodes them here.
         """
-        heat = self.phrase_heat(image, captions, encoded)
+        heat = self.phrase_heat(image, captions, encoded, boxed=None if boxes else 0)
         return answer(captions, image.size, heat, self.reading(boxes), image.image)
 
     def reading(self, boxes: bool = True) -> Reading:
@@ -285,10 +286,12 @@ class Grounder:
         captions: Sequence[Caption],
         encoded: EncodedCaptions | None = None,
         sentences: Sequence[str] = (),
+        boxed: int | None = None,
     ) -> PhraseHeat:
         """The model's half of `ground_captions`: heat maps, of which `groundcli.answer` makes answers.
 
-        After the captions' phrases come whole texts, by their sentence vectors, as if each were a phrase.
+        After the captions' phrases come whole texts, by their sentence vectors, as if each were a phrase. How far
+        things reach is found for the first `boxed` phrases; without it for all, if boxes are found by that.
         """
         encoded = encoded or self.encode_captions(captions)
         phrases = []  # each one's text, and which of its words it has
@@ -319,7 +322,9 @@ class Grounder:
                 member[i, [column[text, j] for j in inside]] = 1
                 naming[i, [column[text, j] for j in content]] = 1 / len(content)
                 last[i] = column[text, content[-1]]
-        return PhraseHeat(*self.runtime.heat(image.cells, vectors, member, naming, last))
+        if boxed is None:
+            boxed = count if self.boxes == "extents" else 0
+        return PhraseHeat(*self.runtime.heat(image.cells, vectors, member, naming, last, np.arange(count)[:boxed]))
 
     def _nothing(self, count: int) -> PhraseHeat:
         """What there is to say of phrases without any word."""
@@ -408,7 +413,7 @@ class OnnxRuntime:
 
     def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:
         """See `Runtime`."""
-        given = dict(zip(("member", "naming", "last"), phrases, strict=True))
+        given = dict(zip(("member", "naming", "last", "boxed"), phrases, strict=True))
         return self._run("heat", cells=cells, words=np.concatenate(words, axis=1), **given)
 
 

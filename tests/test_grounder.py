@@ -129,6 +129,20 @@ def test_boxes_by_each_way(grounder: Grounder, picture: np.ndarray) -> None:
     assert y <= ours.point[1] <= y + height
 
 
+def test_how_far_things_reach_is_found_for_as_many_phrases_as_it_is_asked_for(
+    grounder: Grounder, encoded: EncodedImage
+) -> None:
+    captions = [parse("[a red ball] beside [a dog] and [a cat]")]
+    whole = grounder.phrase_heat(encoded, captions, sentences=["a ball"])
+    for boxed in (0, 1, 3):
+        part = grounder.phrase_heat(encoded, captions, sentences=["a ball"], boxed=boxed)
+        np.testing.assert_allclose(part.maps, whole.maps, atol=1e-6)
+        np.testing.assert_allclose(part.extents[:boxed], whole.extents[:boxed], atol=1e-6)
+        assert whole.extents[boxed:].any((1, 2)).all()
+        assert not part.extents[boxed:].any()
+    assert not Grounder(grounder.runtime, boxes="sides").phrase_heat(encoded, captions).extents.any()
+
+
 def test_points_alone(grounder: Grounder, encoded: EncodedImage) -> None:
     """Without boxes all else is the same."""
     captions = [parse("[a red ball]")]

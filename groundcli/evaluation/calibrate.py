@@ -44,7 +44,7 @@ class _Watched(GrounderSystem):
     def __init__(self, grounder: "Grounder") -> None:
         from groundcli.model.extent import Extent
 
-        super().__init__(grounder, alone=True)
+        super().__init__(grounder, alone=True, absent_boxes=True)
         self.seen: dict[str, list[Numbers]] = {}
         self._shown = local()  # as several threads ask at a time
         assert hasattr(grounder.runtime, "model")

@@ -132,8 +132,7 @@ def measure(truth: Truth, predicted: Predicted, protocol: Protocol, tolerance: f
         columns["hit"] = pointing_hits(predicted.points, truth.boxes, tolerance).astype(float)
     if predicted.heat is not None:
         overlap: Overlap = "sum" if protocol == "authors" else "union"
-        pairs = zip(predicted.heat, truth.phrases, strict=True)
-        columns["attention"] = np.array([attention_correctness(h, p.boxes, truth.size, overlap) for h, p in pairs])
+        columns["attention"] = attention_correctness(predicted.heat, truth.boxes, truth.size, overlap)
     if predicted.boxes is not None:
         counted = [counted_boxes(boxes, truth.size, protocol) for boxes in predicted.boxes]
         boxes = stacked(counted)
@@ -169,25 +168,22 @@ def pointing_hits(points: ArrayLike, boxes: ArrayLike, tolerance: float = 0) -> 
 
 def attention_correctness(
     heat: np.ndarray, boxes: ArrayLike, size: tuple[int, int], overlap: Overlap = "union"
-) -> float:
-    """Share of heat inside a phrase's boxes; 0 where there is no heat (the authors' `attCorrectness`).
+) -> np.ndarray:
+    """Share of heat inside each phrase's boxes; 0 where there is no heat (the authors' `attCorrectness`).
 
     The heat is that of all pixels of the heat map resized to the image, bilinear; none is made: the heat of a
     rectangle is r' H c, where r and c say how much the cells weigh in its rows and columns together.
 
-    Of cells (rows, columns), not negative, over an image of (width, height), and boxes (K, 4). A box holds the pixels
-    from round(x) to round(x + width), the last one excluded, and so for y. The overlap "union" counts a pixel once,
-    "sum" once for each box over it, as the authors do: it may exceed 1.
+    Of cells (..., rows, columns), not negative, over an image of (width, height), and boxes (..., K, 4), of which those
+    at NaN hold nothing: (...). A box holds the pixels from round(x) to round(x + width), the last one excluded, and so
+    for y. The overlap "union" counts a pixel once, "sum" once for each box over it, as the authors do: it may exceed 1.
     """
-    across, down = _summed_weights(size[0], heat.shape[1]), _summed_weights(size[1], heat.shape[0])
-    total = down[-1] @ heat @ across[-1]
-    edges = np.rint(corners(boxes)).clip(0, [*size, *size]).astype(int)
-    if total <= 0 or not len(edges):
-        return 0.0
-    counts, x, y = _coverage(edges)
-    weight = counts if overlap == "sum" else counts > 0
-    rectangles = np.diff(down[y], axis=0) @ heat @ np.diff(across[x], axis=0).T
-    return float((rectangles * weight).sum() / total)
+    across, down = _summed_weights(size[0], heat.shape[-1]), _summed_weights(size[1], heat.shape[-2])
+    total = np.asarray(down[-1] @ heat @ across[-1])
+    counts, x, y = _coverage(np.rint(corners(boxes)).clip(0, [*size, *size]))
+    columns, rows = (np.diff(each[at.astype(int)], axis=-2) for each, at in ((across, x), (down, y)))
+    inside = (rows @ heat @ columns.swapaxes(-1, -2) * (counts if overlap == "sum" else counts > 0)).sum((-1, -2))
+    return np.divide(inside, total, out=np.zeros(total.shape), where=total > 0)
 
 
 @lru_cache(maxsize=16)
@@ -228,19 +224,22 @@ def enclosing_box(boxes: ArrayLike) -> np.ndarray:
     return np.concatenate([low, high - low], axis=-1)
 
 
-def covered_area(boxes: ArrayLike, size: tuple[int, int]) -> float:
-    """Area of the image, (width, height), that lies under any of boxes (K, 4), in square pixels. Exact."""
+def covered_area(boxes: ArrayLike, size: tuple[int, int]) -> np.ndarray:
+    """Area of the image, (width, height), that lies under any of boxes (..., K, 4), in square pixels, (...). Exact."""
     counts, x, y = _coverage(corners(boxes).clip(0, [*size, *size]))
-    return float(np.diff(y) @ (counts > 0) @ np.diff(x))
+    return np.asarray((np.diff(y)[..., None] * np.diff(x)[..., None, :] * (counts > 0)).sum((-1, -2)))
 
 
 def _coverage(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many of boxes, of corners (K, 4), lie over each rectangle between their lines: (Y, X); lines x and y."""
-    x0, y0, x1, y1 = edges.T
-    x, y = np.unique([x0, x1]), np.unique([y0, y1])  # between two neighbouring lines a box covers all or nothing
-    across = (x0[:, None] <= x[:-1]) & (x[1:] <= x1[:, None])  # (K, X)
-    down = (y0[:, None] <= y[:-1]) & (y[1:] <= y1[:, None])  # (K, Y)
-    return down.T.astype(int) @ across.astype(int), x, y
+    """How many of boxes, of corners (..., K, 4), lie over each rectangle between two lines; lines x and y, (..., 2 K).
+
+    Between two neighbouring lines a box covers all or nothing: (..., 2 K - 1, 2 K - 1). Boxes at NaN cover nothing.
+    """
+    x0, y0, x1, y1 = np.moveaxis(np.nan_to_num(edges), -1, 0)  # (..., K)
+    x, y = (np.sort(np.concatenate(ends, axis=-1), axis=-1)[..., None, :] for ends in ((x0, x1), (y0, y1)))
+    across = (x0[..., None] <= x[..., :-1]) & (x[..., 1:] <= x1[..., None])  # (..., K, 2 K - 1)
+    down = (y0[..., None] <= y[..., :-1]) & (y[..., 1:] <= y1[..., None])
+    return down.swapaxes(-1, -2).astype(int) @ across.astype(int), x[..., 0, :], y[..., 0, :]
 
 
 def corners(boxes: ArrayLike) -> np.ndarray:

@@ -227,7 +227,8 @@ def evaluate(
             warn_untrained(grounder.loaded.name)
             about["untrained"] = True
         ablations = options.ablations and not alone
-        return GrounderSystem(grounder, grounder.loaded.name, options.encode, ablations, alone), about
+        detects = options.dataset == "coco_categories"  # boxes of absent phrases count there
+        return GrounderSystem(grounder, grounder.loaded.name, options.encode, ablations, alone, detects), about
 
     compared, about_other = load(options.compare, (), alone=True) if options.compare else (None, {})
     if options.predictions:

@@ -183,15 +183,16 @@ def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
         wins[:, image] = np.bincount(ours, below, count) / 2  # an equal score is half a win
     sizes = [np.bincount(numbers, minlength=count) for numbers in (ours, theirs)]
 
-    def area(drawn: np.ndarray) -> float:
-        weights = np.bincount(drawn, minlength=count)
-        return float(weights @ wins @ weights / np.maximum(1e-12, (sizes[0] @ weights) * (sizes[1] @ weights)))
+    def areas(often: np.ndarray) -> np.ndarray:
+        """Of draws, in which each image comes so often, (R, count)."""
+        pairs = np.maximum(1e-12, (often @ sizes[0]) * (often @ sizes[1]))
+        return np.asarray(((often @ wins) * often).sum(1) / pairs)
 
-    draw = np.random.default_rng(0)
-    areas = [area(draw.choice(count, count)) for _ in range(RESAMPLES)]
+    drawn = np.random.default_rng(0).choice(count, (RESAMPLES, count))
+    often = np.stack([np.bincount(images, minlength=count) for images in drawn]).astype(float)
     summary: Numbers = {
-        "auroc": area(np.arange(count)),
-        "ci95": [float(end) for end in np.percentile(areas, (2.5, 97.5))],
+        "auroc": float(areas(np.ones((1, count)))[0]),
+        "ci95": np.percentile(areas(often), (2.5, 97.5)).tolist(),
         "present_above_half": float((present["score"] > 0.5).mean()),
         "absent_above_half": float((absent["score"] > 0.5).mean()),
         "absent": len(absent),

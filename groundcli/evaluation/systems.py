@@ -6,7 +6,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from groundcli.answer import PhraseHeat, Reading
@@ -52,15 +51,18 @@ class GrounderSystem:
         encode: Encode = "caption",
         ablations: bool = False,
         alone: bool = False,
+        absent_boxes: bool = False,
     ):
-        """Of a grounder, and the name of its weights; `alone` gives nothing beside what the grounder itself says."""
+        """Of a grounder, and the name of its weights; `alone` gives nothing beside what the grounder itself says, and
+        `absent_boxes` boxes of absent phrases, too.
+        """
         self.grounder, self.name = grounder, name
         self.threads = cores() if grounder.on_cpu else 1
         self.side: int = grounder.config.visual.image_size
         self.levels: Sequence[str] = grounder.config.visual.levels
         ways = fusions(grounder) if ablations else {}
         self._grounders = {(EVALUATED, name): grounder} | {(ABLATIONS, way): other for way, other in ways.items()}
-        self._encode, self._ablations, self._alone = encode, ablations, alone
+        self._encode, self._ablations, self._alone, self._absent_boxes = encode, ablations, alone, absent_boxes
 
     def __call__(self, pixels: Sequence[np.ndarray], truths: Sequence[Truth]) -> list[Predictions]:
         """See `System`."""
@@ -76,17 +78,18 @@ class GrounderSystem:
     ) -> Predictions:
         reading = self.grounder.reading()
         asked, whole_texts = [*captions, *truth.absent], [] if self._alone else [c.text for c in truth.captions]
-        # In one go, as an image costs most.
-        heat = {
-            key: it.phrase_heat(image, asked, text, whole_texts if it is self.grounder else ())
-            for key, it in self._grounders.items()
-        }
         count, said = len(truth.phrases), sum(len(caption.phrases) for caption in asked)
         present, absent, sentence = np.s_[:count], np.s_[count:said], np.s_[said:]
+        boxed = said + len(whole_texts) if self._ablations else said if self._absent_boxes else count
+        # In one go, as an image costs most.
+        heat = {
+            key: it.phrase_heat(image, asked, text, whole_texts if it is self.grounder else (), boxed)
+            for key, it in self._grounders.items()
+        }
         predictions = {system: _predicted(_part(found, present), truth.size, reading) for system, found in heat.items()}
         whole, ours = heat[EVALUATED, self.name], predictions[EVALUATED, self.name]
         if truth.absent:
-            predictions[ABSENT, self.name] = _predicted(_part(whole, absent), truth.size, reading)
+            predictions[ABSENT, self.name] = _predicted(_part(whole, absent), truth.size, reading, self._absent_boxes)
         if self._alone:
             return predictions
         by_method = {
@@ -113,11 +116,12 @@ def _part(found: PhraseHeat, which: slice | np.ndarray) -> PhraseHeat:
     return PhraseHeat(*(values[which] for values in found))
 
 
-def _predicted(found: PhraseHeat, size: tuple[int, int], reading: Reading) -> Predicted:
+def _predicted(found: PhraseHeat, size: tuple[int, int], reading: Reading, boxed: bool = True) -> Predicted:
     """What a model says of phrases; one without heat has no point."""
     points = np.where(found.maps.max((1, 2), initial=0)[:, None] > 0, peak(found.maps, size), np.nan)
-    scores = reading.scores(found)
-    boxes, box_scores = _boxes(reading.boxes or DEFAULT, found, size, scores.tolist(), reading.box_calibration)
+    scores, boxes, box_scores = reading.scores(found), None, None
+    if boxed:
+        boxes, box_scores = _boxes(reading.boxes or DEFAULT, found, size, scores.tolist(), reading.box_calibration)
     return Predicted(points, None, boxes, found.maps, box_scores, scores, found.features, found.levels)
 
 
@@ -161,20 +165,18 @@ def fusions(grounder: "Grounder") -> Mapping[str, "Grounder"]:
 def baselines(truth: Truth, tolerance: float) -> Predictions:
     """The image's centre, the whole image as a box, and a point drawn evenly from the image."""
     count, (width, height) = len(truth.phrases), truth.size
-    chances = [random_hit_probability(phrase.boxes, truth.size, tolerance) for phrase in truth.phrases]
     return {
         (BASELINES, CENTER): Predicted(np.tile([width / 2, height / 2], (count, 1))),
         (BASELINES, WHOLE_IMAGE): Predicted(boxes=[[(0.0, 0.0, float(width), float(height))]] * count),
-        (BASELINES, RANDOM): Predicted(chances=np.array(chances)),
+        (BASELINES, RANDOM): Predicted(chances=random_hit_probability(truth.boxes, truth.size, tolerance)),
     }
 
 
-def random_hit_probability(boxes: ArrayLike, size: tuple[int, int], tolerance: float = 0) -> float:
-    """Probability that a point drawn evenly from an image of (width, height) lies in any of boxes (K, 4), each side of
-    which is moved outwards first by `tolerance` pixels: the share of the image under them.
+def random_hit_probability(boxes: np.ndarray, size: tuple[int, int], tolerance: float = 0) -> np.ndarray:
+    """Probability that a point drawn evenly from an image of (width, height) lies in any of boxes (..., K, 4), (...):
+    the share of the image under them, each side of which is moved outwards first by `tolerance` pixels.
     """
-    grown = np.asarray(boxes, dtype=float).reshape(-1, 4) + tolerance * np.array([-1, -1, 2, 2])
-    return covered_area(grown, size) / (size[0] * size[1])
+    return covered_area(boxes + tolerance * np.array([-1, -1, 2, 2]), size) / (size[0] * size[1])
 
 
 def largest_region(heat: np.ndarray, size: tuple[int, int]) -> tuple[tuple[float, float], Box]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ MULTIPLES = {1.0: 0.42, 1.4: 0.38, 0.6: 0.35, 0.3: 0.28, 1.8: 0.20}
 Method = Literal["extents", "sides", "authors"]
 Boxes = tuple[list[Box], list[float]]
 DEFAULT: Method = "extents"
+AT_ONCE = 100  # heat maps that the authors' boxes are sought in together: about 10 MB
 
 
 def sides_boxes(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
@@ -116,7 +117,9 @@ def _from_edges(left: int, top: int, right: int, bottom: int) -> Box:
 def _authors(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
     """Equal heat maps, as of "a man" in two captions, are boxed once: it takes milliseconds."""
     once = {heat.tobytes(): heat for heat in heatmaps}
-    boxed = {key: authors_boxes(heat, size) for key, heat in once.items()}
+    maps = [*once.values()]
+    parts = (np.stack(maps[start : start + AT_ONCE]) for start in range(0, len(maps), AT_ONCE))
+    boxed = dict(zip(once, chain(*(authors_boxes(part, size) for part in parts)), strict=True))
     return [boxed[heat.tobytes()] for heat in heatmaps]
 
 

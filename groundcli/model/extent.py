@@ -25,27 +25,35 @@ class Extent(nn.Module):
         """Of L levels, and words' vectors of dimension D in K spaces, 1 or L."""
         super().__init__()
         self.parts = [spaces * dimension, *[dimension] * levels]  # of vectors: words, the hottest cell at each level
-        clues, directions = 14 + 4 * levels, DIRECTIONS * len(self.parts)
+        self.clues = 8 + 2 * levels, 6 + 2 * levels  # how many a cell has, and how many a phrase
+        clues, directions = sum(self.clues), DIRECTIONS * len(self.parts)
         self.register_buffer("usual", torch.zeros(2, clues))  # mean and deviation of clues
         self.known = nn.Linear(sum(self.parts), directions)  # principal directions of each part
         self.members = nn.ModuleList(_Net(clues, directions) for _ in range(MEMBERS))
         self.usual: Tensor
 
-    def scaled(self, clues: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Clues (P, C, N) and vectors (P, (K + L) D) of `look`, as the nets want them."""
-        mean, deviation = self.usual.unsqueeze(-1)
-        clues = ((clues - mean) / deviation.clamp_min(1e-6)).clamp(-LARGEST, LARGEST)
-        return clues, self.known(vectors).clamp(-LARGEST, LARGEST)
+    def scaled(self, cells: Tensor, phrases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `look` gives, as the nets want it: clues of cells (P, C, N) and of phrases (P, W), directions (P, V)."""
+        clues, vectors = phrases.split([self.clues[1], sum(self.parts)], dim=1)
+        of_cells, of_phrases = self.usual.split([*self.clues], dim=1)
+        return (
+            _scaled(cells, *of_cells.unsqueeze(-1)), _scaled(clues, *of_phrases),
+            self.known(vectors).clamp(-LARGEST, LARGEST),
+        )  # fmt: skip
 
-    def forward(self, clues: Tensor, vectors: Tensor) -> Tensor:
+    def forward(self, cells: Tensor, phrases: Tensor) -> Tensor:
         """How likely the box covers each cell, (P, N) in [0, 1]; 1 at the hottest one, around which boxes are found."""
-        peak, scaled = clues[:, 0].argmax(1, keepdim=True), self.scaled(clues, vectors)
+        peak, scaled = cells[:, 0].argmax(1, keepdim=True), self.scaled(cells, phrases)
         covered = torch.stack([torch.sigmoid(member(*scaled)) for member in self.members]).mean(0)
         return covered.scatter(1, peak, 1.0)
 
 
+def _scaled(clues: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    return ((clues - mean) / deviation.clamp_min(1e-6)).clamp(-LARGEST, LARGEST)
+
+
 class _Net(nn.Module):
-    """Scaled clues (P, C, N) and directions -> the logit of each cell, (P, N)."""
+    """Clues and directions, of `Extent.scaled` -> the logit of each cell, (P, N)."""
 
     def __init__(self, clues: int, directions: int):
         super().__init__()
@@ -53,16 +61,18 @@ class _Net(nn.Module):
         self.cell, self.told = nn.Linear(clues, HIDDEN), nn.Linear(ABOUT, HIDDEN, bias=False)
         self.hidden, self.out = nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 1)
 
-    def forward(self, clues: Tensor, directions: Tensor) -> Tensor:
+    def forward(self, cells: Tensor, phrases: Tensor, directions: Tensor) -> Tensor:
         about = F.dropout(F.relu(self.about(directions)), DROPPED, self.training)
-        # Cells stay the last dimension: what is added is then the same along it, which costs next to nothing.
-        cells = F.relu(self.cell.weight @ clues + (self.cell.bias + self.told(about)).unsqueeze(-1))
-        hidden = F.relu(self.hidden.weight @ cells + self.hidden.bias.unsqueeze(-1))
+        of_cells, of_phrases = self.cell.weight.split([cells.shape[1], phrases.shape[1]], dim=1)
+        told = F.linear(phrases, of_phrases, self.cell.bias) + self.told(about)  # the same for all cells of a phrase
+        hidden = F.relu(of_cells @ cells + told.unsqueeze(-1))
+        hidden = F.relu(self.hidden.weight @ hidden + self.hidden.bias.unsqueeze(-1))
         return (self.out.weight @ hidden)[:, 0] + self.out.bias
 
 
 def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """What `Extent` goes by: clues (P, C, N), the first of them heat as a share of its peak; vectors (P, (K + L) D).
+    """What `Extent` goes by: clues of each cell (P, C, N), the first of them heat as a share of its peak, and of each
+    phrase, with vectors of what it means and of its hottest cell, (P, W + (K + L) D).
 
     Args:
         v: cells (L, N, D) of one image.
@@ -91,10 +101,10 @@ def look(v: Tensor, words: Tensor, maps: Tensor, scores: Tensor) -> tuple[Tensor
     per_cell = [heat, across, down, torch.minimum(across, down), x, y, x / size, y / size, *alike]
     shares = [(heat >= share).float().mean(1) for share in (0.3, 0.7)]
     place = [size[:, 0], row / side, (column / side - 0.5).abs()]
-    whole = [*shares, *place, scores.float(), *(alike > 0.3).float().mean(2)]
-    clues = torch.cat([torch.stack(per_cell, 1), torch.stack(whole, 1).unsqueeze(2).expand(-1, -1, side * side)], dim=1)
+    per_phrase = torch.stack([*shares, *place, scores.float(), *(alike > 0.3).float().mean(2)], 1)
     said, there = F.normalize(words.float(), dim=-1), v.float().index_select(1, peak)  # (K, P, D), (L, P, D)
-    return clues, torch.cat([said, there]).transpose(0, 1).flatten(1)
+    vectors = torch.cat([said, there]).transpose(0, 1).flatten(1)
+    return torch.stack(per_cell, 1), torch.cat([per_phrase, vectors], 1)
 
 
 def _way(values: Tensor, start: Tensor) -> Tensor:
@@ -105,20 +115,21 @@ def _way(values: Tensor, start: Tensor) -> Tensor:
     return torch.where(between, values.unsqueeze(1), torch.inf).amin(2)
 
 
-def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, counts: Tensor) -> Extent:
+def fit_extent(extent: Extent, cells: Tensor, phrases: Tensor, covered: Tensor, counts: Tensor) -> Extent:
     """Fits a new extent to phrases whose boxes are known; the same nets each time.
 
     Args:
         extent: new.
-        clues, vectors: of P phrases of any images, of `look`.
+        cells, phrases: clues of P phrases of any images, of `look`.
         covered: (P, N), the share of each cell that the box covers.
         counts: (P), how much a phrase counts.
     """
     counts = counts / counts.mean()
-    deviation, mean = torch.std_mean(clues, (0, 2))
-    extent.usual.copy_(torch.stack([mean, deviation]))
+    clues, vectors = phrases.split([extent.clues[1], sum(extent.parts)], dim=1)
+    usual = [torch.stack([of.mean(over), of.std(over, correction=0)]) for of, over in ((cells, (0, 2)), (clues, 0))]
+    extent.usual.copy_(torch.cat(usual, dim=1))
     _set_directions(extent, vectors)
-    steps = EPOCHS * max(len(clues) // BATCH, 1)
+    steps = EPOCHS * max(len(cells) // BATCH, 1)
     with torch.random.fork_rng():
         for seed, member in enumerate(extent.requires_grad_(True).train().members):
             torch.manual_seed(seed)
@@ -126,10 +137,10 @@ def fit_extent(extent: Extent, clues: Tensor, vectors: Tensor, covered: Tensor, 
             optimizer = torch.optim.AdamW(member.parameters(), weight_decay=DECAY)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
             for _ in range(steps):
-                drawn, cells = torch.randint(len(clues), (BATCH,)), torch.randperm(clues.shape[2])[:CELLS]
+                drawn, some = torch.randint(len(cells), (BATCH,)), torch.randperm(cells.shape[2])[:CELLS]
                 with torch.no_grad():
-                    scaled = extent.scaled(clues[drawn][..., cells], vectors[drawn])
-                losses = F.binary_cross_entropy_with_logits(member(*scaled), covered[drawn][:, cells], reduction="none")
+                    scaled = extent.scaled(cells[drawn][..., some], phrases[drawn])
+                losses = F.binary_cross_entropy_with_logits(member(*scaled), covered[drawn][:, some], reduction="none")
                 optimizer.zero_grad()
                 (losses.mean(1) * counts[drawn]).mean().backward()
                 optimizer.step()

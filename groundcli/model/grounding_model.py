@@ -104,7 +104,7 @@ class GroundingModel(nn.Module):
 
     @torch.no_grad()
     def ground_phrases(
-        self, v: Tensor, s: Tensor, words: WordHeat, member: Tensor, naming: Tensor, last: Tensor
+        self, v: Tensor, s: Tensor, words: WordHeat, member: Tensor, naming: Tensor, last: Tensor, boxed: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Phrases of one image, all at once.
 
@@ -115,11 +115,13 @@ class GroundingModel(nn.Module):
             member: of P phrases (P, W), 1 for each of its words.
             naming: (P, W), the share of each of its words that names something.
             last: (P) int64, the last of those, its head for the most part.
+            boxed: (Q) int64, the phrases whose extents are wanted.
 
         Returns:
             Heat maps (P, M, M); the score of each phrase's best word (P), 0 for a phrase without words, and that
             word's level (P) int64; what speaks for the phrase's presence (P, E), E = 0 where none was learned; and how
-            likely the thing's box covers each cell, (P, M, M), (P, 0, M) where no extent was fitted.
+            likely the thing's box covers each cell, (P, M, M), 0 for phrases that aren't `boxed`; (P, 0, M) where no
+            extent was fitted.
         """
         # One matrix product averages the heat of each phrase's words, weighted by their scores. (P, W) @ (W, N)
         weights = member * words.scores
@@ -137,7 +139,8 @@ class GroundingModel(nn.Module):
             said = self.presence(v, s, words.scores, words.top)  # (W, E)
             evidence = torch.cat([said[last], naming @ said], dim=1)
         if self.extent:
-            extents = self.extent(*look(v, naming @ s.float(), maps, best)).view_as(maps)
+            seen = look(v, naming[boxed] @ s.float(), maps[boxed], best[boxed])
+            extents = torch.zeros_like(maps).index_copy(0, boxed, self.extent(*seen).unflatten(1, (side, side)))
         return maps, best, chosen, evidence, extents
 
     @torch.no_grad()

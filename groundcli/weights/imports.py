@@ -424,7 +424,7 @@ def _exported(model: GroundingModel) -> Iterator[bytes]:
     """The content of the files of `PARTS`."""
     visual, width = model.config.visual, model.config.text.mapping[-1]
     levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
-    words, phrases = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
+    words, phrases, boxed = (torch.export.Dim(name, min=1) for name in ("words", "phrases", "boxed"))
     pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
     yield _onnx(_Image(model), {"pixels": pixels}, {}, ["cells"])
     features = torch.randn(5, model.text.word_widths[0])
@@ -436,9 +436,10 @@ def _exported(model: GroundingModel) -> Iterator[bytes]:
         "member": member,
         "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
         "last": torch.tensor([1, 2, 4]),
+        "boxed": torch.tensor([0, 2]),
     }
     members = {0: phrases, 1: words}
-    varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}}
+    varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}, "boxed": {0: boxed}}
     yield _onnx(_Heat(model), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
 
 
@@ -484,9 +485,11 @@ class _Words(_Part):
 class _Heat(_Part):
     """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
 
-    def forward(self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor, boxed: Tensor
+    ) -> tuple[Tensor, ...]:
         said = self.model.ground_words(cells, words)
-        return self.model.ground_phrases(cells, words, said, member, naming, last)
+        return self.model.ground_phrases(cells, words, said, member, naming, last, boxed)
 
 
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:

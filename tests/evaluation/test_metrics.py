@@ -189,7 +189,7 @@ def test_authors_metrics(oracles: Path) -> None:
         size, cells = (width, height), heat[case["heat"]][None]
         true = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in case["bbox"]]
         assert pointing_hits(peak(cells, size), true)[0] == case["hit"]
-        boxes = counted_boxes(authors_boxes(cells[0], size)[0], size, "authors")
+        boxes = counted_boxes(authors_boxes(cells, size)[0][0], size, "authors")
         assert (enclosing_iou(stacked([boxes]), stacked([true]))[0] >= 0.5) == case["iou"]
         attention = attention_correctness(cells[0], true, size, "sum")
         assert attention == pytest.approx(case["att"], abs=1e-5)

@@ -7,7 +7,7 @@ from PIL import Image
 from groundcli import Grounder
 from groundcli.data import Caption, Phrase
 from groundcli.data.images import resize
-from groundcli.evaluation.metrics import Truth
+from groundcli.evaluation.metrics import Truth, stacked
 from groundcli.evaluation.systems import (
     ABLATIONS,
     ABSENT,
@@ -51,7 +51,7 @@ def test_the_centre_and_the_whole_image() -> None:
     ],
 )
 def test_random_hit_probability(boxes: list, tolerance: float, probability: float) -> None:
-    assert random_hit_probability(boxes, (100, 100), tolerance) == pytest.approx(probability)
+    assert random_hit_probability(stacked([boxes]), (100, 100), tolerance) == pytest.approx(probability)
 
 
 def test_largest_region() -> None:

@@ -8,7 +8,13 @@ from scipy import ndimage
 
 from groundcli.data import Box
 from groundcli.heat import resize
-from groundcli.heat.authors_boxes import authors_boxes
+from groundcli.heat.authors_boxes import authors_boxes as of_several
+
+
+def authors_boxes(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], list[float]]:
+    """Of one heat map."""
+    ((boxes, scores),) = of_several(heatmap[np.newaxis], size)
+    return boxes, scores
 
 
 def plain(heatmap: np.ndarray, size: tuple[int, int]) -> tuple[list[Box], list[float]]:
