@@ -62,7 +62,8 @@ def summarize(rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOption
     if rows.empty:
         why = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no phrases at all"
         raise GroundcliError(f"nothing to score under protocol {options.protocol}: {why}; choose another split")
-    systems = {key: _with_metrics(table) for key, table in rows.groupby(["group", "system"], observed=True, sort=False)}
+    by_system = _with_metrics(rows).groupby(["group", "system"], observed=True, sort=False)
+    systems = {key: table.reset_index(drop=True) for key, table in by_system}
     groups: dict[str, Numbers] = {}
     for (group, system), table in systems.items():
         if group != ABSENT:
@@ -94,12 +95,11 @@ def summarize(rows: pd.DataFrame, skipped: Counter[str], options: EvaluateOption
 
 
 def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a system with a column for each metric, named as in JSON: what is averaged, NaN for the unknown."""
+    """The rows with a column for each metric, named as in JSON: what is averaged, NaN for the unknown."""
     shares = {f"{name} R@{k}": (table[rank], table[rank] <= k) for name, rank in RECALLS.items() for k in RANKS}
     shares["iou_accuracy"] = table["iou"], table["iou"] >= IOU
     metrics = {name: right.astype(float).where(measured.notna()) for name, (measured, right) in shares.items()}
-    table = table.assign(pointing=table["hit"], attention_correctness=table["attention"], **metrics)
-    return table.reset_index(drop=True)
+    return table.assign(pointing=table["hit"], attention_correctness=table["attention"], **metrics)
 
 
 def _numbers(table: pd.DataFrame) -> Numbers:
