@@ -295,20 +295,19 @@ class Grounder:
         """
         encoded = encoded or self.encode_captions(captions)
         phrases = []  # each one's text, and which of its words it has
-        asked: dict[str, set[int]] = {}  # by text: the words that any phrase has; no others are looked for
+        column: dict[tuple[str, int], int] = {}  # of the words that any phrase has; no others are looked for
         for caption in captions:
             words, _ = encoded.get(caption.text, ([], None))
             for phrase in caption.phrases:
                 inside = words_in(words, phrase.span)
                 phrases.append((caption.text, inside))
-                if inside:
-                    asked.setdefault(caption.text, set()).update(inside)
-        column = {word: i for i, word in enumerate((text, j) for text, some in asked.items() for j in sorted(some))}
+                for j in inside:
+                    column.setdefault((caption.text, j), len(column))
         spoken = {i: words for i, text in enumerate(sentences, len(phrases)) if (words := tokenize(text))}
         count = len(phrases) + len(sentences)
         if not column and not spoken:
             return self._nothing(count)
-        vectors = [encoded[text][1][:, sorted(some)] for text, some in asked.items()]
+        vectors = [encoded[text][1][:, j : j + 1] for text, j in column]
         if spoken:
             vectors.append(self.runtime.sentences([[word.text for word in words] for words in spoken.values()]))
         # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
