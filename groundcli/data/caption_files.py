@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 from groundcli.data import Failure
 from groundcli.data.images import IMAGE_SUFFIXES, is_image
 from groundcli.data.published import as_id, parse_json
-from groundcli.errors import BadInput, first_line
+from groundcli.errors import BadInput
 
 T = TypeVar("T")
 HEAD = 1 << 18  # characters that a file's format is told by, more than five captions of 1,000 words
@@ -43,15 +43,13 @@ Columns = tuple[str | None, str | None]  # of a table: what the user calls that 
 
 
 class Format(NamedTuple):
-    """A kind of file that names its images itself.
-
-    `read` gives the captions of a file in order, and a Failure for each line or item that can't be used, from its path
-    and its first lines that aren't blank; None where it isn't of the format. It raises BadInput where the file as a
-    whole can't be read, at once or as it goes on.
-    """
+    """A kind of file that names its images itself."""
 
     expected: str  # what such a file looks like, for the user to read
     suffixes: tuple[str, ...]  # how names of such files end, lower case
+    # The captions of a file in order, and a Failure for each line or item that can't be used, from its path and its
+    # first lines that aren't blank; None where it is of another format. Raises BadInput where the file as a whole can't
+    # be read, at once or as it goes on.
     read: Callable[[Path, Sequence[str]], Captions | None]
 
 
@@ -131,13 +129,16 @@ def _check_text(path: Path, text: str) -> None:
 
 
 @lru_cache(maxsize=256)  # items of one file have the same fields
-def fields_of(names: tuple[str, ...]) -> tuple[str, list[str]] | None:
-    """The field that names an image and those that hold its captions, None where either isn't among them."""
+def fields_of(names: tuple[str, ...], columns: Columns = (None, None)) -> tuple[str, list[str]] | None:
+    """The field that names an image and those that hold its captions, as the user calls them or else as they are known;
+    None where either isn't among the names."""
     known = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in names}
-    image = next((known[name] for name in IMAGE_FIELDS if name in known), None)
-    captions = [known[name] for name in CAPTION_FIELDS if name in known][:1]
+    image = columns[0] or next((known[name] for name in IMAGE_FIELDS if name in known), None)
+    captions = [columns[1]] if columns[1] else [known[name] for name in CAPTION_FIELDS if name in known][:1]
     captions = captions or [name for field, name in known.items() if NUMBERED_FIELD.fullmatch(field)]
-    return (image, captions) if image is not None and captions else None
+    if image is None or not captions or image in captions or not {image, *captions} <= {*names}:
+        return None
+    return image, captions
 
 
 def captions_of(item: object) -> list[NamedCaption]:
@@ -207,58 +208,49 @@ QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')  # a field in quotation marks, tho
 MOST_LINES = 20  # that one quoted field of a table may span
 
 
-def _read_table(path: Path, head: Sequence[str], named: Columns = (None, None)) -> Captions | None:
+def _read_table(path: Path, head: Sequence[str], columns: Columns = (None, None)) -> Captions | None:
     for delimiter in DELIMITERS:
         names = _cells(head[0], delimiter) if head else None
         if not names:
             continue
-        items = _items(numbered_lines(path), delimiter)
-        header = _renamed(names, named) if any(named) else names
-        if fields_of(tuple(header)):
-            return _read_all(path, islice(items, 1, None), partial(_of_cells, header, ""))
-        if not any(named) and (header := _guessed(names)):
+        rows = _rows(numbered_lines(path), delimiter)
+        if fields := fields_of(tuple(names), columns):
+            place = {name: number for number, name in enumerate(names)}
+            read = partial(_of_row, len(names), place[fields[0]], [place[field] for field in fields[1]], "")
+            return _read_all(path, islice(rows, 1, None), read)
+        if not any(columns) and (guessed := _guessed(names)):
+            image, caption = guessed
             # Without a header nobody quoted the commas of captions, if the caption comes last.
-            joint = {",": ", "}.get(delimiter, delimiter) if header[-1] == "caption" else ""
-            return _read_all(path, items, partial(_of_cells, header, joint))
+            joint = {",": ", "}.get(delimiter, delimiter) if caption == len(names) - 1 else ""
+            return _read_all(path, rows, partial(_of_row, len(names), image, [caption], joint))
     return None
 
 
-def _renamed(names: list[str], named: Columns) -> list[str]:
-    """A header in which the columns that the user names, and they alone, are those of the image and the caption."""
-    if not {*named} - {None} <= {*names}:
-        return []
-    known = fields_of(tuple(names)) or ("", [""])
-    image, caption = named[0] or known[0], named[1] or known[1][0]
-    return ["file_name" if n == image else "caption" if n == caption else f"other {n}" for n in names]
-
-
-def _guessed(cells: list[str]) -> list[str]:
-    """A header for a table without one: the image's column is the one that looks like a name, the caption's the last
-    other, but for numbers, as Flickr's of the caption; empty where there are none such.
+def _guessed(cells: list[str]) -> tuple[int, int] | None:
+    """The columns of the image and the caption in a table without a header, None where there are none such: of the
+    image the one that looks like a name, of the caption the last other, but for numbers, as Flickr's of the caption.
     """
     image = next((i for i, cell in enumerate(cells) if is_image(cell.strip())), None)
     caption = next((i for i in reversed(range(len(cells))) if i != image and not cells[i].strip().isdigit()), None)
-    if image is None or caption is None:
-        return []
-    return ["file_name" if i == image else "caption" if i == caption else f"column {i}" for i in range(len(cells))]
+    return None if image is None or caption is None else (image, caption)
 
 
-def _of_cells(header: list[str], joint: str, cells: list[str] | None) -> list[NamedCaption]:
-    """The captions of a row, whose last cell may have been cut at the joints."""
+def _of_row(width: int, image: int, captions: list[int], joint: str, cells: list[str] | None) -> list[NamedCaption]:
+    """The captions of a row of so many cells, of which the last may have been cut at the joints."""
     if cells is None:
-        raise ValueError("a quotation mark is opened or closed where it can't be")
-    if not cells:
-        raise ValueError(f"a field of more than {csv.field_size_limit():,} characters")
-    if joint and len(cells) > len(header):
-        cells = [*cells[: len(header) - 1], joint.join(cells[len(header) - 1 :])]
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} fields where the header has {len(header)}")
-    return captions_of(dict(zip(header, cells, strict=True)))
+        most = f"{csv.field_size_limit():,}"
+        raise ValueError(
+            f"a quotation mark is opened or closed where it can't be, or a field of more than {most} characters"
+        )
+    if joint and len(cells) > width:
+        cells = [*cells[: width - 1], joint.join(cells[width - 1 :])]
+    if len(cells) != width:
+        raise ValueError(f"{len(cells)} fields where the header has {width}")
+    return [NamedCaption(cells[image], cells[caption]) for caption in captions]
 
 
-def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Each item's fields by the number of its first line; None for a line that makes none, alone or with those after,
-    and no fields for one that is too long.
+def _rows(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
+    """Each row's cells by the number of its first line; None for a line that makes none, alone or with those after.
 
     The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
     """
@@ -269,24 +261,23 @@ def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[i
         while cells is None and count < len(window):
             text += "\n" + window[count][1]
             cells, count = _cells(text, delimiter), count + 1
-        count = 1 if cells is None else count
         yield number, cells
-        for _ in range(count):
+        for _ in range(1 if cells is None else count):
             window.popleft()
-        window.extend(islice(lines, count))
+            window.extend(islice(lines, 1))
 
 
 def _cells(text: str, delimiter: str) -> list[str] | None:
-    """The fields of an item, None where its quotation marks don't come in pairs, and none where one is too long.
+    """The cells of a row, None where its quotation marks don't come in pairs or a cell is too long.
 
     Quoting is RFC 4180's in comma and semicolon separated files. The others are often written without any, so there
-    a quotation mark is one like any other unless a pair of them holds the whole field.
+    a quotation mark is one like any other unless a pair of them holds the whole cell.
     """
     if delimiter in ",;":
         try:
-            return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
-        except csv.Error as error:
-            return [] if "field larger" in str(error) else None
+            return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
+        except csv.Error:
+            return None
     cells = [cell.strip() for cell in text.split(delimiter)]
     return [quoted[1].replace('""', '"') if (quoted := QUOTED.fullmatch(cell)) else cell for cell in cells]
 
@@ -294,18 +285,14 @@ def _cells(text: str, delimiter: str) -> list[str] | None:
 # --- JSON lines, as Hugging Face has them: {"file_name": ..., "text": ...}
 
 
-def _read_json_lines(path: Path, head: Sequence[str]) -> Captions | None:
-    if not any(line.lstrip().startswith("{") and _has_captions(line, _of_json_line) for line in head[:20]):
+def _read_lines(path: Path, head: Sequence[str]) -> Captions | None:
+    if not any(_has_captions(line, _of_json_line) for line in head[:20]):
         return None
     return _read_all(path, numbered_lines(path), _of_json_line)
 
 
 def _of_json_line(line: str) -> list[NamedCaption]:
-    try:
-        item = parse_json(line)
-    except ValueError as error:
-        raise ValueError(f"not valid JSON ({first_line(error)})") from None
-    return captions_of(item)
+    return captions_of(parse_json(line))
 
 
 # --- JSON: COCO captions, or a list of items
@@ -326,7 +313,7 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
     try:
         content = parse_json(text)
     except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({first_line(error)}); write it again") from None
+        raise BadInput(f"{path}: {error}; write it again") from None
     if isinstance(content, list):
         return _read_all(path, _places("", content)) if any(map(_has_captions, content)) else None
     images, annotations = content.get("images"), content.get("annotations")
@@ -384,14 +371,8 @@ def _of_coco(path: Path, images: list[Any], annotations: list[Any]) -> Captions:
 
 FORMATS = (
     Format("a Flickr token file (name.jpg#0<tab>caption per line)", (".token", ".txt"), _read_token),
-    Format(
-        "a table of images and captions, with a header (image,caption) or without",
-        (".csv", ".tsv", ".txt"),
-        _read_table,
-    ),
-    Format(
-        'JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_json_lines
-    ),
+    Format("a table, with a header (image,caption) or without", (".csv", ".tsv", ".txt"), _read_table),
+    Format('JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_lines),
     Format('COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON', (".json",), _read_json),
 )
 SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
