@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import basename, commonprefix, dirname, join, normpath, splitext
@@ -100,11 +100,15 @@ class _Matcher:
     """Collects the captions of wanted images, and looks images up by the names that captions files call them."""
 
     def __init__(self, images: Sequence[str], wanted: Collection[str] | None) -> None:
-        self.images = images
-        self.exact = frozenset(images)
-        self.wanted = self.exact if wanted is None else frozenset(wanted)
+        self.images = dict.fromkeys(images)
+        self.wanted = frozenset(images if wanted is None else wanted)
         self.matched = Matched()
-        self._indexes: dict[tuple[Callable[[str], str], bool], dict[str, list[str]]] = {}
+        self._by_path: dict[str, list[str]] = defaultdict(list)  # by stems: whatever the suffix
+        self._by_base: dict[str, list[str]] = defaultdict(list)
+        for image in images:
+            stem = _stem(image)
+            self._by_path[stem].append(image)
+            self._by_base[basename(stem)].append(image)
 
     def add_file(self, path: Path, name: str, captions: Captions | None = None) -> None:
         """Adds a file's captions where it names its images; a text file that doesn't is captions without an image."""
@@ -162,16 +166,14 @@ class _Matcher:
         so, composed and decomposed letters (é) are the same, and so are .JPG and .jpg, and a backslash is a slash; a
         name that doesn't end as images do may be one of any kind.
         """
-        key, index = (_folded, _folded) if is_image(name) else (_composed, _stem)
-        by_path, by_base = self._by(index), self._by(index, base=True)
         for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
             path = normpath(spelled)
             for whole in dict.fromkeys((normpath(join(folder, path)), path)):
-                if whole in self.exact:
+                if whole in self.images:
                     return [whole]
-                if images := by_path.get(key(whole)):
+                if images := _called(whole, self._by_path):
                     return images
-            if images := by_base.get(key(basename(path))):
+            if images := _called(basename(path), self._by_base):
                 steps = path.split("/")[::-1]  # the image is meant that shares most of the path, from its end
                 shared = [len(commonprefix([steps, image.split("/")[::-1]])) for image in images]
                 return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]
@@ -183,33 +185,27 @@ class _Matcher:
         It may belong to the only image of its name anywhere else too where so told, or if its folder is `Sentences`.
         """
         path = _stem(sidecar)
-        if images := self._by(_stem).get(path):
+        if images := self._by_path.get(path):
             return images
         anywhere = anywhere or basename(dirname(path)) == SENTENCES
-        namesakes = self._by(_stem, base=True).get(basename(path), []) if anywhere else []
+        namesakes = self._by_base.get(basename(path), []) if anywhere else []
         return namesakes if len(namesakes) == 1 else []
-
-    def _by(self, key: Callable[[str], str], base: bool = False) -> Mapping[str, list[str]]:
-        """The images by what their paths, or their base names, have in common; made when it is first asked for."""
-        if (key, base) not in self._indexes:
-            index = self._indexes[key, base] = defaultdict(list)
-            for image in self.images:
-                index[key(basename(image) if base else image)].append(image)
-        return self._indexes[key, base]
 
 
 def _reason(error: BadInput, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
+def _called(name: str, by_stem: Mapping[str, list[str]]) -> list[str]:
+    """The images of a name, whatever case its suffix has; of any kind where it has no image's suffix."""
+    if not is_image(name):
+        return by_stem.get(_composed(name), [])
+    suffix = splitext(name)[1].lower()
+    return [image for image in by_stem.get(_stem(name), ()) if splitext(image)[1].lower() == suffix]
+
+
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def _folded(name: str) -> str:
-    """One spelling for all ways to write a file's name."""
-    stem, suffix = splitext(_composed(name))
-    return stem + suffix.lower()
 
 
 def _stem(name: str) -> str:

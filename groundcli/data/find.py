@@ -26,7 +26,7 @@ HIDDEN = re.compile(r"(^|/)\.")
 ANNOTATED = {"run.json", "annotations.jsonl"}  # a folder that holds these is what annotate made of others
 LONGEST = 20_000  # characters of a caption: several pages; what is longer is no caption, and may end no run
 LONGEST_WORD = 500  # characters without white space: spaCy's time grows with the square of them
-MISSING, A_FOLDER = "no such file", "a folder, not an image"
+A_FOLDER = "a folder, not an image"
 
 
 class Found(NamedTuple):
@@ -190,22 +190,18 @@ class _Asked:
 
     def _add_list(self, path: Path) -> None:
         count = missing = 0
+        self._root(path.parent)  # the first, whatever the lines name
         for number, line in numbered_lines(path):
             text = line.strip()
             if text.startswith("#"):
                 continue
-            root, file = self._root(path.parent), path.parent / text
-            problem = _problem(file)
-            if problem == MISSING and (elsewhere := _problem(Path(text))) != MISSING:
-                root, file, problem = self._root(Path()), Path(text), elsewhere
-            count += 1
-            if problem == MISSING:
-                problem = f"{MISSING}; line {number} of {path} asks for it"
-                missing += 1
-            name = PurePath(text)
+            there = next((folder for folder in (path.parent, Path()) if os.path.lexists(folder / text)), None)
+            folder, name = there or path.parent, PurePath(text)
+            count, missing = count + 1, missing + (there is None)
+            problem = _problem(folder / text) if there else f"no such file; line {number} of {path} asks for it"
             if name.is_absolute() or os.pardir in name.parts:
-                root, name = self._root(file.parent), PurePath(file.name)
-            self._add_image(root, name.as_posix(), problem)
+                folder, name = (folder / text).parent, PurePath(name.name)
+            self._add_image(self._root(folder), name.as_posix(), problem)
         if count == missing:
             what = f"none of the {count} paths in it exists" if count else "no paths in it"
             raise GroundcliError(f"{path}: {what}; a list of images has a path per line")
@@ -269,17 +265,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def _problem(path: Path) -> str:
-    """Why an image can't be used, as far as that shows without reading it."""
+    """Why an image that is there can't be used, as far as that shows without reading it."""
     try:
-        mode = path.lstat().st_mode
+        return A_FOLDER if stat.S_ISDIR(path.stat().st_mode) else ""
     except OSError:
-        return MISSING
-    if stat.S_ISLNK(mode):
-        try:
-            mode = path.stat().st_mode
-        except OSError:
-            return f"a link to {path.readlink()}, which isn't there"
-    return A_FOLDER if stat.S_ISDIR(mode) else ""
+        return f"a link to {path.readlink()}, which isn't there"
 
 
 def _files_first(name: str) -> list[tuple[bool, str]]:
@@ -383,6 +373,4 @@ def _too_long(text: str) -> str:
 
 def _legible(failure: Failure) -> Failure:
     """A failure that can be written down: names of files may be no Unicode."""
-    if is_unicode(failure.path) and is_unicode(failure.reason):
-        return failure
     return Failure(*(text.encode(errors="replace").decode() for text in (failure.path, failure.reason)))
