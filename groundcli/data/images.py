@@ -38,11 +38,17 @@ def is_image(name: str | Path) -> bool:
 def open_image(file: Path | io.BytesIO) -> Image.Image:
     """Opens a picture, of which only the header is read: all pictures from outside are opened here.
 
-    Raises BadInput where the file is missing, empty or no file; and nearly any Exception where its content isn't what a
-    file of one of `FORMATS` holds.
+    Raises BadInput where the file is empty or no file; and nearly any Exception where it is missing, or its content
+    isn't what a file of one of `FORMATS` holds.
     """
     if isinstance(file, Path):
-        _check_file(file)
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise BadInput(f"{file}: a folder, not an image")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput(f"{file}: not a file")  # a pipe would be waited for
+        if not status.st_size:
+            raise BadInput(f"{file}: the file is empty (0 bytes)")
     Image.init()  # all formats that this Pillow has: older ones lack AVIF
     return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
@@ -65,7 +71,7 @@ def as_image(value: Any) -> Image.Image:
     for what can't be a picture, BadInput for bytes that are none.
     """
     if isinstance(value, Image.Image):
-        return _rgb(_upright(value.copy()))
+        return _rgb(value.copy())
     if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read"):
         data = value.read() if hasattr(value, "read") else bytes(value)
         if not isinstance(data, bytes):
@@ -101,9 +107,11 @@ def resize(image: Image.Image, side: int) -> np.ndarray:
 def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
     try:
         with open_image(source) as image:
-            return _rgb(_upright(image))
+            return _rgb(image)
     except BadInput:
         raise
+    except FileNotFoundError:
+        raise BadInput(f"{name}: no such file") from None
     except UnidentifiedImageError:
         hint = "convert it to JPEG first" if name.lower().endswith((".heic", ".heif")) else "replace or remove it"
         raise BadInput(f"{name}: not an image that can be read; {hint}") from None
@@ -118,29 +126,11 @@ def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
         raise BadInput(f"{name}: the image is damaged or cut short ({reason}); replace it") from error
 
 
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except OSError as error:
-        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise BadInput(f"{path}: a folder, not an image")
-    if not stat.S_ISREG(status.st_mode):
-        raise BadInput(f"{path}: not a file")
-    if not status.st_size:
-        raise BadInput(f"{path}: the file is empty (0 bytes)")
-
-
-def _upright(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture upright, of mode RGB; it may be turned in place."""
     image.load()
     with suppress(Exception):  # a broken EXIF block doesn't spoil the pixels
         ImageOps.exif_transpose(image, in_place=True)
-    return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray(EIGHT_BITS[np.asarray(image)]).convert("RGB")
     if image.mode in {"I", "F"}:
