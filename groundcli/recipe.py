@@ -264,7 +264,7 @@ def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
 def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = ()) -> Recipe:
     """A recipe from plain values, and settings over them; `source` names them in errors. Raises UsageError."""
     for setting in settings:
-        _set(values, setting)
+        values = _merge(values, _values(setting))
     recipe = _build(Recipe, values, source, "")
     model = recipe.model
     weights, levels = model.level_weights, model.visual.levels
@@ -286,47 +286,45 @@ def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = (
 def check_settings(settings: Iterable[str]) -> None:
     """Refuses settings of keys that no recipe has, before there is one to set them in. Raises UsageError."""
     for setting in settings:
-        _set({}, setting)
-        kind: Any = Recipe
-        where = ""
-        for name in setting.partition("=")[0].strip().split("."):
-            hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-            if name not in hints:
-                raise _unknown(where + name, where, name, hints, f"--set {setting}")
-            kind, where = hints[name], f"{where}{name}."
+        _values(setting)
 
 
-def _unknown(key: str, where: str, name: str, hints: Mapping[str, Any], source: str) -> UsageError:
-    near = difflib.get_close_matches(name, hints, n=1)
-    hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
-    return UsageError(f"{source}: unknown key {key}; {hint}")
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
+def _values(setting: str) -> dict[str, Any]:
+    """What `key.key=value` sets, in its groups."""
     key, equals, text = setting.partition("=")
+    source = f"--set {setting}"
     if not equals:
-        raise UsageError(f"--set {setting}: expected KEY=VALUE, such as training.epochs=5")
+        raise UsageError(f"{source}: expected KEY=VALUE, such as training.epochs=5")
+    names, kind, where = key.strip().split("."), Recipe, ""
+    for name in names:
+        if not dataclasses.is_dataclass(kind):
+            raise UsageError(f"{source}: {where.rstrip('.')} is a value, not a group of settings")
+        kind, where = _hints(kind, where, [name], source)[name], f"{where}{name}."
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text  # a bare word
-    *tables, name = key.strip().split(".")
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise UsageError(f"--set {setting}: {table} is a value, not a group of settings")
-    values[name] = value
+    for name in reversed(names):
+        value = {name: value}
+    return value
+
+
+def _hints(kind: Any, where: str, names: Iterable[str], source: str) -> dict[str, Any]:
+    """The annotations of a group of settings, among which these names have to be."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for name in names:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
+            raise UsageError(f"{source}: unknown key {where}{name}; {hint}")
+    return hints
 
 
 def _build(kind: type[T], values: Any, source: str, where: str) -> T:
     if not isinstance(values, Mapping):
         raise UsageError(f"{source}: {where.rstrip('.') or 'the recipe'} must be a group of settings")
-    hints = typing.get_type_hints(kind, include_extras=True)
-    arguments = {}
-    for key, value in values.items():
-        if key not in hints:
-            raise _unknown(where + key, where, key, hints, source)
-        arguments[key] = typed(hints[key], value, source, where + key)
+    hints = _hints(kind, where, values, source)
+    arguments = {key: typed(hints[key], value, source, where + key) for key, value in values.items()}
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
         if f.name not in arguments and f.default is dataclasses.MISSING:
             raise UsageError(f"{source}: {where}{f.name} is missing")

@@ -20,7 +20,6 @@ from groundcli.errors import GroundcliError, UsageError
 
 SOURCE = "https://cocodataset.org/#download"
 YEARS = ("2017", "2014")
-PARTS = {"trainval": ["train", "val"]}
 SPLIT = re.compile(rf"(trainval|train|val)({'|'.join(YEARS)})?")
 WHAT = "COCO annotations"
 LISTS = ("images", "annotations", "categories")
@@ -113,20 +112,15 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     with reading(path, WHAT):
         named, annotations = _categories(content), _by_image(content["annotations"])
         said = {caption["id"]: caption["caption"] for caption in content.get("captions", ())}
-        samples = [
-            Sample(name, root / name, _captions(annotations[image["id"]], said, named))
-            for image in content["images"]
-            if image["id"] in annotations
-            for name in [_name(image["file_name"])]
-        ]
+        samples: list[Sample] = []
+        for image in (image for image in content["images"] if image["id"] in annotations):
+            name = image["file_name"]
+            if "://" in name:  # an address, as Label Studio writes of what it didn't fetch
+                name = unquote(urlsplit(name).path).lstrip("/")
+            samples.append(Sample(name, root / name, _captions(annotations[image["id"]], said, named)))
     if samples and not any(sample.image.exists() for sample in samples):
         raise GroundcliError(f"{path}: none of its {len(samples)} images is in {root}; put it beside the images")
     return samples
-
-
-def _name(file_name: str) -> str:
-    """What an image is called; of an address, which Label Studio writes of what it didn't fetch, its path."""
-    return unquote(urlsplit(file_name).path).lstrip("/") if "://" in file_name else file_name
 
 
 # --- The published data set
@@ -138,10 +132,9 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
     if not match:
         raise UsageError(f"--split {split}: COCO has train, val and trainval, and with the year val2014 and so on")
     name, year = match.groups()
-    parts = PARTS.get(name, [name])
-    if year is None:
-        here = (y for y in YEARS if (root / f"annotations/{kinds[0]}_{parts[0]}{y}.json").exists())
-        year = next(here, YEARS[0])
+    parts = ["train", "val"] if name == "trainval" else [name]
+    here = (y for y in YEARS if (root / f"annotations/{kinds[0]}_{parts[0]}{y}.json").exists())
+    year = year or next(here, YEARS[0])
     wanted = []
     for part in parts:
         wanted += [[f"annotations/{kind}_{part}{year}.json"] for kind in kinds]
