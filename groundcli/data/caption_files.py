@@ -8,7 +8,7 @@ import csv
 import re
 import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -61,7 +61,11 @@ def open_captions(
     Its content alone decides, or its suffix too; where columns are named, it has to be a table that has them. `head` is
     its first lines that aren't blank, where they are known. Raises BadInput where it can't be read.
     """
-    head = _head_of(path) if head is None else head
+    if head is None:
+        with _open_text(path) as file:
+            text = file.read(HEAD)
+        _check_text(path, text)
+        head = [line for line in text.split("\n") if line.strip()]
     if any(columns):
         if captions := _read_table(path, head, columns):
             return captions
@@ -94,14 +98,6 @@ def is_unicode(text: str) -> bool:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-
-
-def _head_of(path: Path) -> list[str]:
-    """A file's first lines that aren't blank, the last one cut where the file is long. Raises BadInput."""
-    with _open_text(path) as file:
-        text = file.read(HEAD)
-    _check_text(path, text)
-    return [line for line in text.split("\n") if line.strip()]
 
 
 @contextmanager
@@ -345,26 +341,24 @@ def _of_karpathy(image: Any) -> list[NamedCaption]:
 
 
 def _of_coco(path: Path, images: list[Any], annotations: list[Any]) -> Captions:
-    names: dict[int | str, Any] = {}
-    shared = set()
+    names: dict[int | str, set[Any]] = defaultdict(set)
     for place, image in _places("images", images):
         try:
-            number, name = as_id(image["id"]), image["file_name"]
+            same = names[as_id(image["id"])]
+            same.add(image["file_name"])
         except (KeyError, TypeError, ValueError):
             yield Failure(f"{path.name}:{place}", "not of the form {id, file_name}; it is left out")
             continue
-        if names.setdefault(number, name) != name:
-            shared.add(number)
-            yield Failure(f"{path.name}:{place}", f"its id {number} is another image's too; neither is used")
-    for number in shared:
-        del names[number]
+        if len(same) > 1:
+            reason = f"its id {image['id']} is another image's too; neither is used"
+            yield Failure(f"{path.name}:{place}", reason)
 
     def read(annotation: Any) -> list[NamedCaption]:
         try:
-            name, caption = names[as_id(annotation["image_id"])], annotation["caption"]
+            (name,) = names[as_id(annotation["image_id"])]
+            return captions_of({"file_name": name, "caption": annotation["caption"]})
         except (KeyError, TypeError, ValueError):
             raise ValueError("not of the form {image_id, caption} with the id of one of the images") from None
-        return captions_of({"file_name": name, "caption": caption})
 
     yield from _read_all(path, _places("annotations", annotations), read)
 
