@@ -205,39 +205,37 @@ MOST_LINES = 20  # that one quoted field of a table may span
 
 
 def _read_table(path: Path, head: Sequence[str], columns: Columns = (None, None)) -> Captions | None:
-    for delimiter in DELIMITERS:
-        names = _cells(head[0], delimiter) if head else None
-        if not names:
-            continue
+    for delimiter in DELIMITERS if head else "":
+        names = _cells(head[0], delimiter) or []
         rows = _rows(numbered_lines(path), delimiter)
+        joint = ""
         if fields := fields_of(tuple(names), columns):
             place = {name: number for number, name in enumerate(names)}
-            read = partial(_of_row, len(names), place[fields[0]], [place[field] for field in fields[1]], "")
-            return _read_all(path, islice(rows, 1, None), read)
-        if not any(columns) and (guessed := _guessed(names)):
-            image, caption = guessed
-            # Without a header nobody quoted the commas of captions, if the caption comes last.
-            joint = {",": ", "}.get(delimiter, delimiter) if caption == len(names) - 1 else ""
-            return _read_all(path, rows, partial(_of_row, len(names), image, [caption], joint))
+            image, captions = place[fields[0]], [place[field] for field in fields[1]]
+            rows = islice(rows, 1, None)
+        elif not any(columns) and (guessed := _guessed(names)):
+            image, captions = guessed
+            if captions[-1] == len(names) - 1:  # without a header nobody quoted the commas of captions
+                joint = {",": ", "}.get(delimiter, delimiter)
+        else:
+            continue
+        return _read_all(path, rows, partial(_of_row, len(names), image, captions, joint))
     return None
 
 
-def _guessed(cells: list[str]) -> tuple[int, int] | None:
-    """The columns of the image and the caption in a table without a header, None where there are none such: of the
-    image the one that looks like a name, of the caption the last other, but for numbers, as Flickr's of the caption.
-    """
+def _guessed(cells: list[str]) -> tuple[int, list[int]] | None:
+    """The columns of a table without a header: the image's is the one that looks like a name, the caption's the last
+    other, but for numbers, as Flickr's of the caption. None where there are none such."""
     image = next((i for i, cell in enumerate(cells) if is_image(cell.strip())), None)
-    caption = next((i for i in reversed(range(len(cells))) if i != image and not cells[i].strip().isdigit()), None)
-    return None if image is None or caption is None else (image, caption)
+    captions = [i for i, cell in enumerate(cells) if i != image and not cell.strip().isdigit()][-1:]
+    return None if image is None or not captions else (image, captions)
 
 
 def _of_row(width: int, image: int, captions: list[int], joint: str, cells: list[str] | None) -> list[NamedCaption]:
     """The captions of a row of so many cells, of which the last may have been cut at the joints."""
     if cells is None:
-        most = f"{csv.field_size_limit():,}"
-        raise ValueError(
-            f"a quotation mark is opened or closed where it can't be, or a field of more than {most} characters"
-        )
+        wrong = "a quotation mark is opened or closed where it can't be"
+        raise ValueError(f"{wrong}, or a field of more than {csv.field_size_limit():,} characters")
     if joint and len(cells) > width:
         cells = [*cells[: width - 1], joint.join(cells[width - 1 :])]
     if len(cells) != width:
@@ -246,10 +244,8 @@ def _of_row(width: int, image: int, captions: list[int], joint: str, cells: list
 
 
 def _rows(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Each row's cells by the number of its first line; None for a line that makes none, alone or with those after.
-
-    The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
-    """
+    """Each row's cells by the number of its first line; None for a line that makes none, alone or with those after."""
+    # The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
     window = deque(islice(lines, MOST_LINES))
     while window:
         number, text = window[0]
@@ -264,16 +260,13 @@ def _rows(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[in
 
 
 def _cells(text: str, delimiter: str) -> list[str] | None:
-    """The cells of a row, None where its quotation marks don't come in pairs or a cell is too long.
-
-    Quoting is RFC 4180's in comma and semicolon separated files. The others are often written without any, so there
-    a quotation mark is one like any other unless a pair of them holds the whole cell.
-    """
-    if delimiter in ",;":
+    """The cells of a row, None where its quotation marks don't come in pairs or a cell is too long."""
+    if delimiter in ",;":  # where quoting is RFC 4180's
         try:
             return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
         except csv.Error:
             return None
+    # The others are often written without any: quotation is there only a pair of marks that holds the whole cell.
     cells = [cell.strip() for cell in text.split(delimiter)]
     return [quoted[1].replace('""', '"') if (quoted := QUOTED.fullmatch(cell)) else cell for cell in cells]
 

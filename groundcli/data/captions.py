@@ -46,8 +46,7 @@ def match_captions(
         root: folder that the files lie in.
         images: names of the images, relative to their own root, forward slashes.
         wanted: the images to match; default is all. The others' captions are neither kept nor reported.
-        anywhere: whether every sidecar may belong to the only image of its name in another folder, as it must where
-            captions have a tree of their own.
+        anywhere: whether captions have a tree of their own: a sidecar may belong to the only image of its name.
     """
     matcher = _Matcher(images, wanted)
     sidecars: list[tuple[str, list[str]]] = []
