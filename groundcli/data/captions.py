@@ -81,18 +81,21 @@ def match_named(
         kinds = "; ".join(known.expected for known in FORMATS)
         raise GroundcliError(f"{path}: not a captions file; expected {kinds}; or a text file named as its image is")
     lines = read_sidecar(path)
-    if not lines:
-        raise BadInput(f"{path}: the file is empty; write a caption per line")
     return Matched({image: lines for image in owners if image in matcher.wanted})
 
 
 def read_sidecar(path: Path) -> list[str]:
-    """The captions of one image: a caption per line, blank lines left out. Raises BadInput where it isn't UTF-8."""
-    lines = [(number, line.strip()) for number, line in numbered_lines(path)]
-    for number, line in lines:
+    """The captions of one image: a caption per line, blank lines left out. Raises BadInput where it can't be that."""
+    numbered = list(numbered_lines(path))
+    if not numbered:
+        raise BadInput(f"{path}: the file is empty; write a caption per line")
+    for number, line in numbered:
         if not is_unicode(line):
             raise BadInput(f"{path}: line {number}: not UTF-8 text; save it as UTF-8")
-    return [line for _, line in lines]
+    lines = [line.strip() for _, line in numbered]
+    if open_captions(path, head=lines[:1]) is not None:
+        raise BadInput(f"{path}: named as this image is, but it names images itself; rename it")
+    return lines
 
 
 class _Matcher:
@@ -131,20 +134,12 @@ class _Matcher:
 
     def add_sidecar(self, path: Path, name: str, owners: Sequence[str]) -> None:
         """Adds the captions of a text file named as its images are."""
-        owners = [image for image in owners if image in self.wanted]
-        if not owners:
-            return
+        owners = [image for image in owners if image in self.wanted and image not in self.matched.captions]
         try:
-            lines, reason = read_sidecar(path), "the file is empty"
-            if open_captions(path, head=lines[:1]) is not None:
-                lines, reason = [], "named as this image is, but it names images itself; rename it"
+            lines = read_sidecar(path) if owners else []
+            self.matched.captions.update(dict.fromkeys(owners, lines))
         except BadInput as error:
-            lines, reason = [], _reason(error, path)
-        for image in owners:
-            if lines:
-                self.matched.captions.setdefault(image, lines)
-            elif image not in self.matched.captions:
-                self.matched.failures.append(Failure(image, f"no caption: {name}: {reason}"))
+            self.matched.failures += [Failure(image, f"no caption: {name}: {_reason(error, path)}") for image in owners]
 
     def _meant(self, name: str, file: str) -> str | None:
         """The wanted image that a name in a file means; what can't be told is reported, unless nobody wants it."""
