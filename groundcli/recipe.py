@@ -68,9 +68,7 @@ class VisualConfig:
 
     backbone: Architecture
     weights: str  # name of the backbone's frozen weights, see `groundcli weights list`
-    # Names of the backbone's modules whose outputs are the levels, early to late; of a vision transformer some of its
-    # blocks, `blocks.0` and so on.
-    levels: Names
+    levels: Names  # the backbone's modules whose outputs they are, early to late; a transformer's `blocks.0` and so on
     image_size: Annotated[int, Range(32, 4096)]  # side of the square to which images are resized, whatever their shape
     grid: Annotated[int, Range(1, 256)]  # cells per side, to which every level is bilinearly resized
     mapping: Widths  # of the convolutions of a level's stack; the last one is the common dimension D
@@ -83,8 +81,7 @@ class VisualConfig:
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     output_stride: Literal[0, 8, 16, 32] = 0  # pixels per cell of the last level, where one can choose; 0 leaves it
     # The backbone's stages, one after the other up to the last level, that learn too in the end (`training.tuning`),
-    # and are kept with the model; their batch norms and depthwise filters stay. None of a vision transformer, whose
-    # later blocks need more than maps.
+    # but for batch norms and depthwise filters. None of a vision transformer, whose later blocks need more than maps.
     tuned: Annotated[tuple[str, ...], Range(0, 64)] = ()
 
 
@@ -176,8 +173,8 @@ class TrainingConfig:
 
     epochs: Annotated[int, Range(1)] = 20  # passes over the images; one caption of each is drawn anew every time
     batch_size: Annotated[int, Range(2)] = 32  # pairs per step; all others are a pair's negatives: alone it has none
-    # Parts in which the mappings take a batch's images, for large batches in little memory; the loss and its gradient
-    # are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
+    # Parts in which the mappings take a batch's images, for large batches in little memory: the same loss and gradient
+    # for up to half more time.
     accumulate: Annotated[int, Range(1)] = 1
     learning_rate: NotNegative = 1e-3  # Adam's, at its highest
     schedule: Literal["cosine", "paper"] = "paper"  # to zero after a warm-up, or the paper's two steps down
@@ -187,8 +184,8 @@ class TrainingConfig:
     image_size: Annotated[int, Range(32, 4096, or_zero=True)] = 0
     grid: Annotated[int, Range(0, 256)] = 0
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0  # of order, drawn captions and initial weights
-    # Compute the backbone's feature maps once and keep them on disk, not anew in every epoch. Worth it where they are
-    # small: `lite` has 53 kB per image, the paper's PNASNet 9.4 MB.
+    # Compute the backbone's feature maps once and keep them on disk: `lite` has 53 kB per image, the paper's PNASNet
+    # 9.4 MB.
     cache_features: bool = False
     # Learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption that says
     # left or right; needs the backbone in every epoch. Off, as mirroring gave `lite` nothing.
@@ -229,10 +226,8 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 
 def _read(name: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The values of a recipe over those of the recipe that it names as its `base`."""
-    path = RECIPES / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
+    path = next((path for path in (RECIPES / f"{name}.toml", Path(name)) if path.is_file()), None)
+    if path is None:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise GroundcliError(f"{name}: no recipe of this name and no such file; recipes are {known}")
     try:

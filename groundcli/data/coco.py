@@ -54,8 +54,8 @@ def load(root: Path, split: str) -> list[Sample]:
 
     Args:
         root: holds `annotations/captions_val2017.json` and `val2017/` (or `images/val2017/`), and so on.
-        split: "train", "val", or both as "trainval", which the paper learned from. Where both years are there it is
-            2017's; "val2014" and so on name the year.
+        split: "train", "val", or both as "trainval", which the paper learned from; of 2017 where that is there, or of
+            the year that is named, as in "val2014".
     """
     kinds = ["captions", "instances"] if split.startswith("val") else ["captions"]
     samples: list[Sample] = []
