@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from groundcli.data import Box, Caption, Phrase, Sample
@@ -25,16 +25,8 @@ WHAT = "COCO annotations"
 LISTS = ("images", "annotations", "categories")
 
 Json = Mapping[str, Any]
-
-
-class Category(NamedTuple):
-    """One of COCO's categories; `group` is its supercategory, or its own name where it has none."""
-
-    name: str
-    group: str
-
-
-Shown = Mapping[Category, tuple[Box, ...]]  # what one image shows, and where
+Category = tuple[str, str]  # its name and that of its supercategory, which is its own where it has none
+Shown = Mapping[str, Phrase]  # what one image shows: the name of each category as a phrase, with its boxes
 
 
 def load(root: Path, split: str) -> list[Sample]:
@@ -85,7 +77,7 @@ def load_categories(root: Path, split: str) -> list[Sample]:
         images, shown = _instances(instances)
         with reading(instances, WHAT):
             for image in images:
-                named = [Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()]
+                named = [Caption(phrase.text, (phrase,)) for phrase in shown[image["id"]].values()]
                 samples += [_sample(root, folder, image, named)] if named else []
     return samples
 
@@ -146,13 +138,14 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
 def _instances(path: Path) -> tuple[list[Json], Mapping[int, Shown]]:
     """The images, and what those show that show anything, categories in order of their first annotations."""
     content = _read(path, *LISTS)
-    shown: dict[Any, dict[Category, tuple[Box, ...]]] = defaultdict(dict)
+    shown: dict[Any, dict[str, Phrase]] = defaultdict(dict)
     with reading(path, WHAT):
         named = _categories(content)
         for annotation in content["annotations"]:
             if box := _box(annotation):
-                boxes, category = shown[as_id(annotation["image_id"])], named[annotation["category_id"]]
-                boxes[category] = (*boxes.get(category, ()), box)
+                here, (name, group) = shown[as_id(annotation["image_id"])], named[annotation["category_id"]]
+                boxes = (*here[name].boxes, box) if name in here else (box,)
+                here[name] = Phrase(name, (0, len(name)), group, boxes, name)
         return content["images"], shown
 
 
@@ -171,12 +164,9 @@ def _with_phrases(samples: Mapping[int, Sample], shown: Mapping[int, Shown]) -> 
 
 
 def _boxed(caption: Caption, shown: Shown) -> Caption:
-    by_name = {category.name: category for category in shown}
-    phrases = []
-    for phrase in caption.phrases:
-        if category := by_name.get(named_category(phrase.text)):
-            phrases.append(replace(phrase, category=category.group, boxes=shown[category], entity=category.name))
-    return replace(caption, phrases=tuple(phrases))
+    named = ((phrase, shown.get(named_category(phrase.text))) for phrase in caption.phrases)
+    boxed = tuple(replace(thing, text=phrase.text, span=phrase.span) for phrase, thing in named if thing)
+    return replace(caption, phrases=boxed)
 
 
 # --- A folder of the user's own
@@ -186,21 +176,21 @@ def _captions(
     annotations: Sequence[Json], said: Mapping[Any, str], named: Mapping[int, Category]
 ) -> tuple[Caption, ...]:
     """The captions of one image, in order of their first annotations."""
-    boxes: dict[tuple[str, tuple[int, int], str], list[Box]] = defaultdict(list)
+    captions: dict[str, dict[tuple[int, int, str], list[Box]]] = defaultdict(lambda: defaultdict(list))
     for annotation in annotations:
-        category = named[annotation["category_id"]]
-        phrase = annotation.get("phrase", category.name)
+        name, group = named[annotation["category_id"]]
+        phrase = annotation.get("phrase", name)
         text = said.get(annotation.get("caption_id"), phrase)
         start, end = annotation.get("span") or (0, 0)
         if text[start:end] != phrase:
             start = text.find(phrase)
         if start < 0:
             text, start = phrase, 0
-        boxes[text, (start, start + len(phrase)), category.group] += filter(None, [_box(annotation)])
-    phrases: dict[str, list[Phrase]] = defaultdict(list)
-    for (text, (start, end), group), drawn in boxes.items():
-        phrases[text].append(Phrase(text[start:end], (start, end), group, tuple(drawn)))
-    return tuple(Caption(text, tuple(marked)) for text, marked in phrases.items())
+        captions[text][start, start + len(phrase), group] += filter(None, [_box(annotation)])
+    return tuple(
+        Caption(text, tuple(Phrase(text[a:b], (a, b), group, tuple(boxes)) for (a, b, group), boxes in phrases.items()))
+        for text, phrases in captions.items()
+    )
 
 
 # --- The format
@@ -220,7 +210,7 @@ def _read(path: Path, *lists: str) -> Json:
 
 
 def _categories(content: Json) -> dict[int, Category]:
-    return {c["id"]: Category(c["name"], c.get("supercategory") or c["name"]) for c in content["categories"]}
+    return {c["id"]: (c["name"], c.get("supercategory") or c["name"]) for c in content["categories"]}
 
 
 def _by_image(annotations: Iterable[Json]) -> dict[Any, list[Json]]:
