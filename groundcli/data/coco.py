@@ -32,10 +32,9 @@ Shown = Mapping[str, Phrase]  # what one image shows: the name of each category 
 def load(root: Path, split: str) -> list[Sample]:
     """Images with their captions; those of "val" with the noun phrases that name a category, and their boxes.
 
-    A noun phrase that spaCy finds counts where it ends in a category's name or in a plain synonym of it
-    (`named_category`) and the image has a box of that category; nobody linked COCO's captions to its boxes, so every
-    instance of the category in the image is a true box. Other phrases are left out. Captions of "train" and "trainval"
-    are to learn from: they have no phrases, and `instances_*.json` isn't read.
+    A noun phrase that spaCy finds counts where it names a category (`named_category`) of which the image has a box;
+    nobody linked COCO's captions to its boxes, so every instance of the category in the image is a true box. Captions
+    of "train" and "trainval" are to learn from: they have no phrases, and `instances_*.json` isn't read.
 
     A phrase's `entity` is the category, its `category` the supercategory: twelve groups, each with enough phrases for
     a number of its own. Crowds (`iscrowd`) are no boxes: a point on one is a miss where other instances are marked,
@@ -86,10 +85,9 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     """Images with the phrases that a COCO file of the same folder annotates, such as `annotate` writes.
 
     An annotation's `phrase` is a phrase of the caption that its `caption_id` names in the file's list `captions`, at
-    its `span` or else where it first occurs; without such a caption it is a caption of its own, and an annotation
-    without `phrase` stands for its category's name. Annotations of one phrase of one caption share their boxes. The
-    true box is `bbox`, whatever `boxes` and `keypoints` say; crowds and annotations without a box give none.
-    Supercategories are the phrases' categories.
+    its `span` or else where it first occurs; without such a caption it is a caption of its own, and without `phrase`
+    it is its category's name. Annotations of one phrase of one caption share their boxes. The true box is `bbox`,
+    whatever `boxes` and `keypoints` say; crowds have none. Supercategories are the phrases' categories.
 
     `root` is the folder that the file's `file_name`s are relative to, `split` the file's name without ".json". Samples
     are named by their `file_name`, or the path of its address, of images with annotations; boxes are in pixels of the

@@ -38,9 +38,7 @@ class Found(NamedTuple):
     positions: list[int]  # the place of each sample among all images that were found, whatever the shard
     listing: str  # hash of the names of all images that were found, whatever the shard
     read: tuple[Path, ...]  # files that were read for all that, and folders whose images and captions were
-    # What is odd about captions and spoils nothing, a line each: for whole folders those whose image is missing, and
-    # brackets that mark nothing.
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # a line on captions without an image, in whole folders; on brackets that mark nothing
 
 
 def load(
@@ -60,26 +58,22 @@ def load(
     that `annotate` has made, are passed over. An image is named by its path relative to its folder, to its list's
     folder, or to the part of a pattern before the first wildcard; a single file by its own name. Where two inputs
     would give one name twice, all names are relative to the inputs' common parent. An image reached twice is taken
-    once.
+    once. Raises GroundcliError where an input or `captions` doesn't exist or can't be read, an input holds no images,
+    or no image has a caption; UsageError where a phrase is blank.
 
     Args:
         inputs: folders, image files, lists of image files (.txt, .lst, .list: a path per line, relative to the list or
             else to the working directory; # begins a comment) and patterns ("photos/**/*.jpg"; ** doesn't follow links
             to folders).
-        captions: a captions file or a folder of them. Without it, captions are looked for beside the images, unless
-            there are phrases.
+        captions: a captions file or a folder of them; else they are looked for beside the images, unless there are
+            phrases.
         phrases: given to every image, each as a caption of its own that is one phrase; None where a command takes none.
         columns: of the image and of the caption, where `captions` is a table; by their names in it.
         recursive: whether folders are searched to the bottom.
         limit: take the first images only, at least 1.
-        shard: (i, n), the i-th of n parts of these images: every n-th chunk of them, from the i-th on. What is wrong
-            with no image in particular is reported with every part.
+        shard: (i, n), every n-th chunk of these images, from the i-th on. What is wrong with no image in particular is
+            reported with every part.
         chunk: how many images are one chunk.
-
-    Raises:
-        GroundcliError: an input or `captions` doesn't exist or can't be read, an input holds no images, or no image
-            has a caption.
-        UsageError: a phrase is blank.
     """
     everywhere = [_as_caption(phrase) for phrase in phrases or ()]
     ways = "--captions" if phrases is None else "--captions or --phrase"

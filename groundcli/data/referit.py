@@ -29,11 +29,10 @@ def load(root: Path, split: str) -> Sequence[Sample]:
     Equal expressions for one thing count once, as in the paper's code; for two things they count twice, each with its
     own box. The things' labels are the phrases' categories.
 
-    The samples are made as they are asked for: only then is the image's header read, for its size.
-
-    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
-    where `instances.json` states another size, they are scaled. Raises GroundcliError where files or the split are
-    missing or can't be read, or the pickle holds more than plain data.
+    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg", and made as they are asked for. Boxes are in pixels of the
+    image as it lies on the disk, whose header is read then: where `instances.json` states another size, they are
+    scaled. Raises GroundcliError where files or the split are missing or can't be read, or the pickle holds more than
+    plain data.
 
     Args:
         root: holds `refclef/refs(berkeley).p` or `refclef/refs(unc).p`, `refclef/instances.json` and

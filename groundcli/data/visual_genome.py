@@ -29,13 +29,11 @@ def load(root: Path, split: str) -> Sequence[Sample]:
     are clamped to the image. (They also clamp to its first pixel, and keep what lies wholly outside as a sliver on the
     border; here that is no box.) Phrases have no category.
 
-    The samples are made as they are asked for: only then is the image's header read, for its size. While
-    `region_descriptions.json` is parsed, memory peaks at 3.7 times its size, at 2.1 times with a list of a tenth of
-    its images.
-
-    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
-    of the image as it lies on the disk: where `image_data.json` states another size, they are scaled. Raises
-    GroundcliError where files or the list are missing or can't be read.
+    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`, and made as they are
+    asked for. Boxes are in pixels of the image as it lies on the disk, whose header is read then: where
+    `image_data.json` states another size, they are scaled. While `region_descriptions.json` is parsed, memory peaks at
+    3.7 times its size, at 2.1 times with a list of a tenth of its images. Raises GroundcliError where files or the list
+    are missing or can't be read.
 
     Args:
         root: holds `region_descriptions.json`, `image_data.json`, and the images in `VG_100K/` and `VG_100K_2/` or in
