@@ -303,16 +303,16 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
         content = parse_json(text)
     except ValueError as error:
         raise BadInput(f"{path}: {error}; write it again") from None
-    if isinstance(content, list):
-        return _read_all(path, _places("", content)) if any(map(_has_captions, content)) else None
-    images, annotations = content.get("images"), content.get("annotations")
-    if isinstance(images, list) and _any_has("caption", annotations):
-        return _of_coco(path, images, annotations)
-    if _any_has("sentences", images):
-        return _read_all(path, _places("images", images), _of_karpathy)
-    if NAMED_KEY.match(text):
-        items = ((f"[{name!r}]", {"file_name": name, "captions": said}) for name, said in content.items())
-        return _read_all(path, items)
+    match content:
+        case list() if any(map(_has_captions, content)):
+            return _read_all(path, _places("", content))
+        case {"images": list(images), "annotations": list(annotations)} if _any_has("caption", annotations):
+            return _of_coco(path, images, annotations)
+        case {"images": list(images)} if _any_has("sentences", images):
+            return _read_all(path, _places("images", images), _of_karpathy)
+        case dict() if NAMED_KEY.match(text):
+            items = ((f"[{name!r}]", {"file_name": name, "captions": said}) for name, said in content.items())
+            return _read_all(path, items)
     return None
 
 
@@ -320,8 +320,8 @@ def _places(name: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{name}[{index}]", item) for index, item in enumerate(items))
 
 
-def _any_has(key: str, items: object) -> bool:
-    return isinstance(items, list) and any(isinstance(item, dict) and key in item for item in items)
+def _any_has(key: str, items: list[Any]) -> bool:
+    return any(isinstance(item, dict) and key in item for item in items)
 
 
 def _of_karpathy(image: Any) -> list[NamedCaption]:

@@ -129,8 +129,8 @@ class PhraseFinder:
 
         A phrase is never rewritten: `caption.text[a:b] == phrase.text` for its span (a, b).
 
-        `how`: "marked" takes nothing but marked phrases; "noun" noun phrases; "auto" marked phrases, and nouns' where
-        there are none; "words" every word that isn't a stop word; "caption" the whole caption as one phrase.
+        `how`: "marked" takes nothing but marked phrases; "noun" noun phrases; "auto" marked phrases, or noun phrases
+        where there are none; "words" every word that isn't a stop word; "caption" the whole caption as one phrase.
         """
         if how == "marked":
             return list(captions)

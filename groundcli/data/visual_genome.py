@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from groundcli.data import Box, Caption, Sample
 from groundcli.data.published import Lazy, listed, locate, reading, scale_of, scaled, size_of
@@ -14,12 +14,6 @@ from groundcli.errors import GroundcliError
 SOURCE = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
 FOLDERS = ("VG_100K", "VG_100K_2")
 MOST_WORDS = 9
-
-
-class _Image(NamedTuple):
-    number: int
-    size: tuple[float, float]
-    regions: list[tuple[str, Box]]  # phrase, box
 
 
 def load(root: Path, split: str) -> Sequence[Sample]:
@@ -54,7 +48,7 @@ def load(root: Path, split: str) -> Sequence[Sample]:
     numbers = [number for number in (wanted or regions) if number in regions and number in sizes]
     if not numbers:
         raise GroundcliError(f"{regions_path}: has none of the images of the split {split}; check its list of ids")
-    return Lazy([_Image(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
+    return Lazy([(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
 
 
 def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[tuple[str, Box]]]:
@@ -78,13 +72,14 @@ def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[tuple
     return regions
 
 
-def _sample(root: Path, image: _Image) -> Sample:
-    places = [root / folder / f"{image.number}.jpg" for folder in FOLDERS]
+def _sample(root: Path, image: tuple[int, tuple[float, float], list[tuple[str, Box]]]) -> Sample:
+    number, size, regions = image
+    places = [root / folder / f"{number}.jpg" for folder in FOLDERS]
     path = next((place for place in places if place.exists()), places[0])
-    scale = scale_of(path, image.size)
+    scale = scale_of(path, size)
     boxes: dict[str, list[Box]] = defaultdict(list)
-    for phrase, (x, y, width, height) in image.regions:
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, image.size[0]), min(y + height, image.size[1])
+    for phrase, (x, y, width, height) in regions:
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
         boxes[phrase] += [scaled((x0, y0, x1 - x0, y1 - y0), scale)] if x0 < x1 and y0 < y1 else []
     captions = tuple(Caption.of_phrase(phrase, boxes=tuple(shared)) for phrase, shared in boxes.items())
     return Sample(path.relative_to(root).as_posix(), path, captions)
