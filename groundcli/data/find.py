@@ -208,12 +208,12 @@ class _Asked:
         if pattern[-1] == "**":
             pattern.append("*")
         matches = (match.relative_to(folder).as_posix() for match in folder.glob("/".join(pattern)))
-        names = sorted({name for name in matches if is_image(name) and not HIDDEN.search(name)}, key=_files_first)
+        names = {name for name in matches if is_image(name) and not HIDDEN.search(name)}
         images = {name: problem for name in names if (problem := _problem(folder / name)) != A_FOLDER}
         if not images:
             raise GroundcliError(f"{path}: no image matches this pattern; check it, or give a folder")
-        for name, problem in images.items():
-            self._add_image(self._root(folder), name, problem)
+        for name in sorted(images, key=lambda name: (dirname(name).split("/"), name)):  # as a folder is searched
+            self._add_image(self._root(folder), name, images[name])
 
 
 class _Files:
@@ -266,12 +266,6 @@ def _problem(path: Path) -> str:
         return f"a link to {path.readlink()}, which isn't there"
 
 
-def _files_first(name: str) -> list[tuple[bool, str]]:
-    """Orders names as folders are searched."""
-    *folders, base = name.split("/")
-    return [*((True, folder) for folder in folders), (False, base)]
-
-
 def _named(images: Mapping[str, _Image]) -> dict[str, _Image]:
     """Images of some paths by their names, in order."""
     named = {image.name: image for image in images.values()}
@@ -292,10 +286,10 @@ def _as_caption(phrase: str) -> Caption:
 
 
 def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str], columns: Columns) -> Matched:
-    if os.path.isfile(path):  # noqa: PTH113 - as below
-        return match_named(path, images, chosen, columns)
-    if not _is_folder(path):
+    if not os.path.lexists(path):
         raise GroundcliError(f"--captions {path}: no such file or folder; check the path")
+    if not _is_folder(path):
+        return match_named(path, images, chosen, columns)
     files = [file for file in _Files(path).texts if splitext(file)[1].lower() in SUFFIXES]
     if not files:
         raise GroundcliError(f"--captions {path}: no captions files in this folder or below it")
