@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 from groundcli.errors import GroundcliError, UsageError, first_line
 
@@ -19,7 +19,6 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
-T = TypeVar("T")
 
 
 class Range(NamedTuple):
@@ -260,7 +259,7 @@ def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = (
     """A recipe from plain values, and settings over them; `source` names them in errors. Raises UsageError."""
     for setting in settings:
         values = _merge(values, _values(setting))
-    recipe = _build(Recipe, values, source, "")
+    recipe: Recipe = _build(Recipe, values, source, "")
     model = recipe.model
     weights, levels = model.level_weights, model.visual.levels
     if weights and len(weights) != len(levels):
@@ -315,12 +314,13 @@ def _hints(kind: Any, where: str, names: Iterable[str], source: str) -> dict[str
     return hints
 
 
-def _build(kind: type[T], values: Any, source: str, where: str) -> T:
+def _build(kind: Any, values: Any, source: str, where: str) -> Any:
+    """A group of settings from plain values."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{source}: {where.rstrip('.') or 'the recipe'} must be a group of settings")
     hints = _hints(kind, where, values, source)
     arguments = {key: typed(hints[key], value, source, where + key) for key, value in values.items()}
-    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for f in dataclasses.fields(kind):
         if f.name not in arguments and f.default is dataclasses.MISSING:
             raise UsageError(f"{source}: {where}{f.name} is missing")
     return kind(**arguments)
@@ -330,7 +330,7 @@ def typed(hint: Any, value: Any, source: str, key: str) -> Any:
     """A value as its annotation wants it. Raises UsageError, which names source and key, where it isn't."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, source, key + ".")
+        return _build(hint, value, source, key + ".")
     if origin is Annotated:
         value = typed(parts[0], value, source, key)
         several = isinstance(value, tuple)

@@ -75,7 +75,10 @@ def load(
             reported with every part.
         chunk: how many images are one chunk.
     """
-    everywhere = [_as_caption(phrase) for phrase in phrases or ()]
+    everywhere = [Caption.of_phrase(phrase.strip()) for phrase in phrases or ()]
+    for caption in everywhere:
+        if reason := _too_long(caption.text) if caption.text else "the phrase is blank":
+            raise UsageError(f"--phrase: {reason}")
     ways = "--captions" if phrases is None else "--captions or --phrase"
     asked = _Asked()
     for path in inputs:
@@ -276,13 +279,6 @@ def _named(images: Mapping[str, _Image]) -> dict[str, _Image]:
 
 
 # --- Captions
-
-
-def _as_caption(phrase: str) -> Caption:
-    text = phrase.strip()
-    if reason := _too_long(text) if text else "the phrase is blank":
-        raise UsageError(f"--phrase: {reason}")
-    return Caption.of_phrase(text)
 
 
 def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str], columns: Columns) -> Matched:
