@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
-from posixpath import basename, dirname, splitext
+from posixpath import basename, dirname, join, splitext
 from textwrap import shorten
 from typing import NamedTuple
 
@@ -233,20 +233,19 @@ class _Files:
             here = waiting.pop()
             try:
                 status = (root / here).stat()
-                if (status.st_dev, status.st_ino) in entered:
-                    continue
-                entered.add((status.st_dev, status.st_ino))
-                with os.scandir(root / here) as entries:
-                    visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+                entries = sorted(os.scandir(root / here), key=lambda entry: entry.name)
             except OSError as error:
                 self.unreadable[here] = error.strerror or "error"
                 continue
-            if here and {entry.name for entry in visible} >= ANNOTATED:
+            place = status.st_dev, status.st_ino
+            if place in entered or (here and {entry.name for entry in entries} >= ANNOTATED):
                 continue
+            entered.add(place)
             below: list[str] = []
-            for entry in visible:
-                name = f"{here}/{entry.name}" if here else entry.name
-                linked = entry.is_symlink()
+            for entry in entries:
+                name, linked = join(here, entry.name), entry.is_symlink()
+                if entry.name[0] == ".":
+                    continue
                 if _is_folder(Path(entry.path)) if linked else entry.is_dir():
                     below.append(name)
                 elif is_image(name):
