@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 from groundcli.errors import GroundcliError, UsageError, first_line
 
@@ -19,7 +19,6 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
-T = TypeVar("T")
 
 
 class Range(NamedTuple):
@@ -68,9 +67,7 @@ class VisualConfig:
 
     backbone: Architecture
     weights: str  # name of the backbone's frozen weights, see `groundcli weights list`
-    # Names of the backbone's modules whose outputs are the levels, early to late; of a vision transformer some of its
-    # blocks, `blocks.0` and so on.
-    levels: Names
+    levels: Names  # the backbone's modules whose outputs they are, early to late; a transformer's `blocks.0` and so on
     image_size: Annotated[int, Range(32, 4096)]  # side of the square to which images are resized, whatever their shape
     grid: Annotated[int, Range(1, 256)]  # cells per side, to which every level is bilinearly resized
     mapping: Widths  # of the convolutions of a level's stack; the last one is the common dimension D
@@ -83,8 +80,7 @@ class VisualConfig:
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     output_stride: Literal[0, 8, 16, 32] = 0  # pixels per cell of the last level, where one can choose; 0 leaves it
     # The backbone's stages, one after the other up to the last level, that learn too in the end (`training.tuning`),
-    # and are kept with the model; their batch norms and depthwise filters stay. None of a vision transformer, whose
-    # later blocks need more than maps.
+    # but for batch norms and depthwise filters. None of a vision transformer, whose later blocks need more than maps.
     tuned: Annotated[tuple[str, ...], Range(0, 64)] = ()
 
 
@@ -176,8 +172,8 @@ class TrainingConfig:
 
     epochs: Annotated[int, Range(1)] = 20  # passes over the images; one caption of each is drawn anew every time
     batch_size: Annotated[int, Range(2)] = 32  # pairs per step; all others are a pair's negatives: alone it has none
-    # Parts in which the mappings take a batch's images, for large batches in little memory; the loss and its gradient
-    # are those of the whole batch, for up to half more time. 1, as all of `lite`'s fits anywhere.
+    # Parts in which the mappings take a batch's images, for large batches in little memory: the same loss and gradient
+    # for up to half more time.
     accumulate: Annotated[int, Range(1)] = 1
     learning_rate: NotNegative = 1e-3  # Adam's, at its highest
     schedule: Literal["cosine", "paper"] = "paper"  # to zero after a warm-up, or the paper's two steps down
@@ -187,8 +183,8 @@ class TrainingConfig:
     image_size: Annotated[int, Range(32, 4096, or_zero=True)] = 0
     grid: Annotated[int, Range(0, 256)] = 0
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0  # of order, drawn captions and initial weights
-    # Compute the backbone's feature maps once and keep them on disk, not anew in every epoch. Worth it where they are
-    # small: `lite` has 53 kB per image, the paper's PNASNet 9.4 MB.
+    # Compute the backbone's feature maps once and keep them on disk: `lite` has 53 kB per image, the paper's PNASNet
+    # 9.4 MB.
     cache_features: bool = False
     # Learn from half of the images mirrored, drawn anew in every epoch, but never from those with a caption that says
     # left or right; needs the backbone in every epoch. Off, as mirroring gave `lite` nothing.
@@ -229,10 +225,8 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 
 def _read(name: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The values of a recipe over those of the recipe that it names as its `base`."""
-    path = RECIPES / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
+    path = next((path for path in (RECIPES / f"{name}.toml", Path(name)) if path.is_file()), None)
+    if path is None:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise GroundcliError(f"{name}: no recipe of this name and no such file; recipes are {known}")
     try:
@@ -264,8 +258,8 @@ def override(recipe: Recipe, settings: Iterable[str], source: str) -> Recipe:
 def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = ()) -> Recipe:
     """A recipe from plain values, and settings over them; `source` names them in errors. Raises UsageError."""
     for setting in settings:
-        _set(values, setting)
-    recipe = _build(Recipe, values, source, "")
+        values = _merge(values, _values(setting))
+    recipe: Recipe = _build(Recipe, values, source, "")
     model = recipe.model
     weights, levels = model.level_weights, model.visual.levels
     if weights and len(weights) != len(levels):
@@ -286,48 +280,47 @@ def recipe_from(values: dict[str, Any], source: str, settings: Iterable[str] = (
 def check_settings(settings: Iterable[str]) -> None:
     """Refuses settings of keys that no recipe has, before there is one to set them in. Raises UsageError."""
     for setting in settings:
-        _set({}, setting)
-        kind: Any = Recipe
-        where = ""
-        for name in setting.partition("=")[0].strip().split("."):
-            hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-            if name not in hints:
-                raise _unknown(where + name, where, name, hints, f"--set {setting}")
-            kind, where = hints[name], f"{where}{name}."
+        _values(setting)
 
 
-def _unknown(key: str, where: str, name: str, hints: Mapping[str, Any], source: str) -> UsageError:
-    near = difflib.get_close_matches(name, hints, n=1)
-    hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
-    return UsageError(f"{source}: unknown key {key}; {hint}")
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
+def _values(setting: str) -> dict[str, Any]:
+    """What `key.key=value` sets, in its groups."""
     key, equals, text = setting.partition("=")
+    source = f"--set {setting}"
     if not equals:
-        raise UsageError(f"--set {setting}: expected KEY=VALUE, such as training.epochs=5")
+        raise UsageError(f"{source}: expected KEY=VALUE, such as training.epochs=5")
+    names, kind, where = key.strip().split("."), Recipe, ""
+    for name in names:
+        if not dataclasses.is_dataclass(kind):
+            raise UsageError(f"{source}: {where.rstrip('.')} is a value, not a group of settings")
+        kind, where = _hints(kind, where, [name], source)[name], f"{where}{name}."
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text  # a bare word
-    *tables, name = key.strip().split(".")
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise UsageError(f"--set {setting}: {table} is a value, not a group of settings")
-    values[name] = value
+    for name in reversed(names):
+        value = {name: value}
+    return value
 
 
-def _build(kind: type[T], values: Any, source: str, where: str) -> T:
+def _hints(kind: Any, where: str, names: Iterable[str], source: str) -> dict[str, Any]:
+    """The annotations of a group of settings, among which these names have to be."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for name in names:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(hints)}"
+            raise UsageError(f"{source}: unknown key {where}{name}; {hint}")
+    return hints
+
+
+def _build(kind: Any, values: Any, source: str, where: str) -> Any:
+    """A group of settings from plain values."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{source}: {where.rstrip('.') or 'the recipe'} must be a group of settings")
-    hints = typing.get_type_hints(kind, include_extras=True)
-    arguments = {}
-    for key, value in values.items():
-        if key not in hints:
-            raise _unknown(where + key, where, key, hints, source)
-        arguments[key] = typed(hints[key], value, source, where + key)
-    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+    hints = _hints(kind, where, values, source)
+    arguments = {key: typed(hints[key], value, source, where + key) for key, value in values.items()}
+    for f in dataclasses.fields(kind):
         if f.name not in arguments and f.default is dataclasses.MISSING:
             raise UsageError(f"{source}: {where}{f.name} is missing")
     return kind(**arguments)
@@ -337,7 +330,7 @@ def typed(hint: Any, value: Any, source: str, key: str) -> Any:
     """A value as its annotation wants it. Raises UsageError, which names source and key, where it isn't."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, source, key + ".")
+        return _build(hint, value, source, key + ".")
     if origin is Annotated:
         value = typed(parts[0], value, source, key)
         several = isinstance(value, tuple)

@@ -29,9 +29,9 @@ class Caption:
     phrases: tuple[Phrase, ...] = ()
 
     @classmethod
-    def of_phrase(cls, text: str, category: str = "", boxes: tuple[Box, ...] = (), entity: str = "") -> "Caption":
+    def of_phrase(cls, text: str, category: str = "", boxes: tuple[Box, ...] = ()) -> "Caption":
         """A phrase that is a caption of its own; the arguments are the phrase's."""
-        return cls(text, (Phrase(text, (0, len(text)), category, boxes, entity),))
+        return cls(text, (Phrase(text, (0, len(text)), category, boxes),))
 
 
 @dataclass(frozen=True, slots=True)

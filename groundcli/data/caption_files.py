@@ -8,7 +8,7 @@ import csv
 import re
 import stat
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 from groundcli.data import Failure
 from groundcli.data.images import IMAGE_SUFFIXES, is_image
 from groundcli.data.published import as_id, parse_json
-from groundcli.errors import BadInput, first_line
+from groundcli.errors import BadInput
 
 T = TypeVar("T")
 HEAD = 1 << 18  # characters that a file's format is told by, more than five captions of 1,000 words
@@ -43,15 +43,13 @@ Columns = tuple[str | None, str | None]  # of a table: what the user calls that 
 
 
 class Format(NamedTuple):
-    """A kind of file that names its images itself.
-
-    `read` gives the captions of a file in order, and a Failure for each line or item that can't be used, from its path
-    and its first lines that aren't blank; None where it isn't of the format. It raises BadInput where the file as a
-    whole can't be read, at once or as it goes on.
-    """
+    """A kind of file that names its images itself."""
 
     expected: str  # what such a file looks like, for the user to read
     suffixes: tuple[str, ...]  # how names of such files end, lower case
+    # The captions of a file in order, and a Failure for each line or item that can't be used, from its path and its
+    # first lines that aren't blank; None where it is of another format. Raises BadInput where the file as a whole can't
+    # be read, at once or as it goes on.
     read: Callable[[Path, Sequence[str]], Captions | None]
 
 
@@ -63,7 +61,11 @@ def open_captions(
     Its content alone decides, or its suffix too; where columns are named, it has to be a table that has them. `head` is
     its first lines that aren't blank, where they are known. Raises BadInput where it can't be read.
     """
-    head = _head_of(path) if head is None else head
+    if head is None:
+        with _open_text(path) as file:
+            text = file.read(HEAD)
+        _check_text(path, text)
+        head = [line for line in text.split("\n") if line.strip()]
     if any(columns):
         if captions := _read_table(path, head, columns):
             return captions
@@ -98,14 +100,6 @@ def is_unicode(text: str) -> bool:
         return False
 
 
-def _head_of(path: Path) -> list[str]:
-    """A file's first lines that aren't blank, the last one cut where the file is long. Raises BadInput."""
-    with _open_text(path) as file:
-        text = file.read(HEAD)
-    _check_text(path, text)
-    return [line for line in text.split("\n") if line.strip()]
-
-
 @contextmanager
 def _open_text(path: Path) -> Iterator[TextIO]:
     """A text file to read from, in the encodings of `numbered_lines`. Raises BadInput."""
@@ -131,13 +125,16 @@ def _check_text(path: Path, text: str) -> None:
 
 
 @lru_cache(maxsize=256)  # items of one file have the same fields
-def fields_of(names: tuple[str, ...]) -> tuple[str, list[str]] | None:
-    """The field that names an image and those that hold its captions, None where either isn't among them."""
+def fields_of(names: tuple[str, ...], columns: Columns = (None, None)) -> tuple[str, list[str]] | None:
+    """The field that names an image and those that hold its captions, as the user calls them or else as they are known;
+    None where either isn't among the names."""
     known = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in names}
-    image = next((known[name] for name in IMAGE_FIELDS if name in known), None)
-    captions = [known[name] for name in CAPTION_FIELDS if name in known][:1]
+    image = columns[0] or next((known[name] for name in IMAGE_FIELDS if name in known), None)
+    captions = [columns[1]] if columns[1] else [known[name] for name in CAPTION_FIELDS if name in known][:1]
     captions = captions or [name for field, name in known.items() if NUMBERED_FIELD.fullmatch(field)]
-    return (image, captions) if image is not None and captions else None
+    if image is None or not captions or image in captions or not {image, *captions} <= {*names}:
+        return None
+    return image, captions
 
 
 def captions_of(item: object) -> list[NamedCaption]:
@@ -207,61 +204,48 @@ QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')  # a field in quotation marks, tho
 MOST_LINES = 20  # that one quoted field of a table may span
 
 
-def _read_table(path: Path, head: Sequence[str], named: Columns = (None, None)) -> Captions | None:
-    for delimiter in DELIMITERS:
-        names = _cells(head[0], delimiter) if head else None
-        if not names:
+def _read_table(path: Path, head: Sequence[str], columns: Columns = (None, None)) -> Captions | None:
+    for delimiter in DELIMITERS if head else "":
+        names = _cells(head[0], delimiter) or []
+        rows = _rows(numbered_lines(path), delimiter)
+        joint = ""
+        if fields := fields_of(tuple(names), columns):
+            place = {name: number for number, name in enumerate(names)}
+            image, captions = place[fields[0]], [place[field] for field in fields[1]]
+            rows = islice(rows, 1, None)
+        elif not any(columns) and (guessed := _guessed(names)):
+            image, captions = guessed
+            if captions[-1] == len(names) - 1:  # without a header nobody quoted the commas of captions
+                joint = {",": ", "}.get(delimiter, delimiter)
+        else:
             continue
-        items = _items(numbered_lines(path), delimiter)
-        header = _renamed(names, named) if any(named) else names
-        if fields_of(tuple(header)):
-            return _read_all(path, islice(items, 1, None), partial(_of_cells, header, ""))
-        if not any(named) and (header := _guessed(names)):
-            # Without a header nobody quoted the commas of captions, if the caption comes last.
-            joint = {",": ", "}.get(delimiter, delimiter) if header[-1] == "caption" else ""
-            return _read_all(path, items, partial(_of_cells, header, joint))
+        return _read_all(path, rows, partial(_of_row, len(names), image, captions, joint))
     return None
 
 
-def _renamed(names: list[str], named: Columns) -> list[str]:
-    """A header in which the columns that the user names, and they alone, are those of the image and the caption."""
-    if not {*named} - {None} <= {*names}:
-        return []
-    known = fields_of(tuple(names)) or ("", [""])
-    image, caption = named[0] or known[0], named[1] or known[1][0]
-    return ["file_name" if n == image else "caption" if n == caption else f"other {n}" for n in names]
-
-
-def _guessed(cells: list[str]) -> list[str]:
-    """A header for a table without one: the image's column is the one that looks like a name, the caption's the last
-    other, but for numbers, as Flickr's of the caption; empty where there are none such.
-    """
+def _guessed(cells: list[str]) -> tuple[int, list[int]] | None:
+    """The columns of a table without a header: the image's is the one that looks like a name, the caption's the last
+    other, but for numbers, as Flickr's of the caption. None where there are none such."""
     image = next((i for i, cell in enumerate(cells) if is_image(cell.strip())), None)
-    caption = next((i for i in reversed(range(len(cells))) if i != image and not cells[i].strip().isdigit()), None)
-    if image is None or caption is None:
-        return []
-    return ["file_name" if i == image else "caption" if i == caption else f"column {i}" for i in range(len(cells))]
+    captions = [i for i, cell in enumerate(cells) if i != image and not cell.strip().isdigit()][-1:]
+    return None if image is None or not captions else (image, captions)
 
 
-def _of_cells(header: list[str], joint: str, cells: list[str] | None) -> list[NamedCaption]:
-    """The captions of a row, whose last cell may have been cut at the joints."""
+def _of_row(width: int, image: int, captions: list[int], joint: str, cells: list[str] | None) -> list[NamedCaption]:
+    """The captions of a row of so many cells, of which the last may have been cut at the joints."""
     if cells is None:
-        raise ValueError("a quotation mark is opened or closed where it can't be")
-    if not cells:
-        raise ValueError(f"a field of more than {csv.field_size_limit():,} characters")
-    if joint and len(cells) > len(header):
-        cells = [*cells[: len(header) - 1], joint.join(cells[len(header) - 1 :])]
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} fields where the header has {len(header)}")
-    return captions_of(dict(zip(header, cells, strict=True)))
+        wrong = "a quotation mark is opened or closed where it can't be"
+        raise ValueError(f"{wrong}, or a field of more than {csv.field_size_limit():,} characters")
+    if joint and len(cells) > width:
+        cells = [*cells[: width - 1], joint.join(cells[width - 1 :])]
+    if len(cells) != width:
+        raise ValueError(f"{len(cells)} fields where the header has {width}")
+    return [NamedCaption(cells[image], cells[caption]) for caption in captions]
 
 
-def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Each item's fields by the number of its first line; None for a line that makes none, alone or with those after,
-    and no fields for one that is too long.
-
-    The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
-    """
+def _rows(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
+    """Each row's cells by the number of its first line; None for a line that makes none, alone or with those after."""
+    # The `csv` module alone would read on to the end of the file after a quotation mark that is never closed.
     window = deque(islice(lines, MOST_LINES))
     while window:
         number, text = window[0]
@@ -269,24 +253,20 @@ def _items(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[i
         while cells is None and count < len(window):
             text += "\n" + window[count][1]
             cells, count = _cells(text, delimiter), count + 1
-        count = 1 if cells is None else count
         yield number, cells
-        for _ in range(count):
+        for _ in range(1 if cells is None else count):
             window.popleft()
-        window.extend(islice(lines, count))
+            window.extend(islice(lines, 1))
 
 
 def _cells(text: str, delimiter: str) -> list[str] | None:
-    """The fields of an item, None where its quotation marks don't come in pairs, and none where one is too long.
-
-    Quoting is RFC 4180's in comma and semicolon separated files. The others are often written without any, so there
-    a quotation mark is one like any other unless a pair of them holds the whole field.
-    """
-    if delimiter in ",;":
+    """The cells of a row, None where its quotation marks don't come in pairs or a cell is too long."""
+    if delimiter in ",;":  # where quoting is RFC 4180's
         try:
-            return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
-        except csv.Error as error:
-            return [] if "field larger" in str(error) else None
+            return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
+        except csv.Error:
+            return None
+    # The others are often written without any: quotation is there only a pair of marks that holds the whole cell.
     cells = [cell.strip() for cell in text.split(delimiter)]
     return [quoted[1].replace('""', '"') if (quoted := QUOTED.fullmatch(cell)) else cell for cell in cells]
 
@@ -294,18 +274,14 @@ def _cells(text: str, delimiter: str) -> list[str] | None:
 # --- JSON lines, as Hugging Face has them: {"file_name": ..., "text": ...}
 
 
-def _read_json_lines(path: Path, head: Sequence[str]) -> Captions | None:
-    if not any(line.lstrip().startswith("{") and _has_captions(line, _of_json_line) for line in head[:20]):
+def _read_lines(path: Path, head: Sequence[str]) -> Captions | None:
+    if not any(_has_captions(line, _of_json_line) for line in head[:20]):
         return None
     return _read_all(path, numbered_lines(path), _of_json_line)
 
 
 def _of_json_line(line: str) -> list[NamedCaption]:
-    try:
-        item = parse_json(line)
-    except ValueError as error:
-        raise ValueError(f"not valid JSON ({first_line(error)})") from None
-    return captions_of(item)
+    return captions_of(parse_json(line))
 
 
 # --- JSON: COCO captions, or a list of items
@@ -326,17 +302,17 @@ def _read_json(path: Path, head: Sequence[str]) -> Captions | None:
     try:
         content = parse_json(text)
     except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({first_line(error)}); write it again") from None
-    if isinstance(content, list):
-        return _read_all(path, _places("", content)) if any(map(_has_captions, content)) else None
-    images, annotations = content.get("images"), content.get("annotations")
-    if isinstance(images, list) and _any_has("caption", annotations):
-        return _of_coco(path, images, annotations)
-    if _any_has("sentences", images):
-        return _read_all(path, _places("images", images), _of_karpathy)
-    if NAMED_KEY.match(text):
-        items = ((f"[{name!r}]", {"file_name": name, "captions": said}) for name, said in content.items())
-        return _read_all(path, items)
+        raise BadInput(f"{path}: {error}; write it again") from None
+    match content:
+        case list() if any(map(_has_captions, content)):
+            return _read_all(path, _places("", content))
+        case {"images": list(images), "annotations": list(annotations)} if _any_has("caption", annotations):
+            return _of_coco(path, images, annotations)
+        case {"images": list(images)} if _any_has("sentences", images):
+            return _read_all(path, _places("images", images), _of_karpathy)
+        case dict() if NAMED_KEY.match(text):
+            items = ((f"[{name!r}]", {"file_name": name, "captions": said}) for name, said in content.items())
+            return _read_all(path, items)
     return None
 
 
@@ -344,8 +320,8 @@ def _places(name: str, items: list[Any]) -> Iterator[tuple[str, Any]]:
     return ((f"{name}[{index}]", item) for index, item in enumerate(items))
 
 
-def _any_has(key: str, items: object) -> bool:
-    return isinstance(items, list) and any(isinstance(item, dict) and key in item for item in items)
+def _any_has(key: str, items: list[Any]) -> bool:
+    return any(isinstance(item, dict) and key in item for item in items)
 
 
 def _of_karpathy(image: Any) -> list[NamedCaption]:
@@ -358,40 +334,32 @@ def _of_karpathy(image: Any) -> list[NamedCaption]:
 
 
 def _of_coco(path: Path, images: list[Any], annotations: list[Any]) -> Captions:
-    names: dict[int | str, Any] = {}
-    shared = set()
+    names: dict[int | str, set[Any]] = defaultdict(set)
     for place, image in _places("images", images):
         try:
-            number, name = as_id(image["id"]), image["file_name"]
+            same = names[as_id(image["id"])]
+            same.add(image["file_name"])
         except (KeyError, TypeError, ValueError):
             yield Failure(f"{path.name}:{place}", "not of the form {id, file_name}; it is left out")
             continue
-        if names.setdefault(number, name) != name:
-            shared.add(number)
-            yield Failure(f"{path.name}:{place}", f"its id {number} is another image's too; neither is used")
-    for number in shared:
-        del names[number]
+        if len(same) > 1:
+            reason = f"its id {image['id']} is another image's too; neither is used"
+            yield Failure(f"{path.name}:{place}", reason)
 
     def read(annotation: Any) -> list[NamedCaption]:
         try:
-            name, caption = names[as_id(annotation["image_id"])], annotation["caption"]
+            (name,) = names[as_id(annotation["image_id"])]
+            return captions_of({"file_name": name, "caption": annotation["caption"]})
         except (KeyError, TypeError, ValueError):
             raise ValueError("not of the form {image_id, caption} with the id of one of the images") from None
-        return captions_of({"file_name": name, "caption": caption})
 
     yield from _read_all(path, _places("annotations", annotations), read)
 
 
 FORMATS = (
     Format("a Flickr token file (name.jpg#0<tab>caption per line)", (".token", ".txt"), _read_token),
-    Format(
-        "a table of images and captions, with a header (image,caption) or without",
-        (".csv", ".tsv", ".txt"),
-        _read_table,
-    ),
-    Format(
-        'JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_json_lines
-    ),
+    Format("a table, with a header (image,caption) or without", (".csv", ".tsv", ".txt"), _read_table),
+    Format('JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_lines),
     Format('COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON', (".json",), _read_json),
 )
 SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)

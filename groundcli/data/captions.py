@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import basename, commonprefix, dirname, join, normpath, splitext
@@ -46,8 +46,7 @@ def match_captions(
         root: folder that the files lie in.
         images: names of the images, relative to their own root, forward slashes.
         wanted: the images to match; default is all. The others' captions are neither kept nor reported.
-        anywhere: whether every sidecar may belong to the only image of its name in another folder, as it must where
-            captions have a tree of their own.
+        anywhere: whether captions have a tree of their own: a sidecar may belong to the only image of its name.
     """
     matcher = _Matcher(images, wanted)
     sidecars: list[tuple[str, list[str]]] = []
@@ -82,29 +81,36 @@ def match_named(
         kinds = "; ".join(known.expected for known in FORMATS)
         raise GroundcliError(f"{path}: not a captions file; expected {kinds}; or a text file named as its image is")
     lines = read_sidecar(path)
-    if not lines:
-        raise BadInput(f"{path}: the file is empty; write a caption per line")
     return Matched({image: lines for image in owners if image in matcher.wanted})
 
 
 def read_sidecar(path: Path) -> list[str]:
-    """The captions of one image: a caption per line, blank lines left out. Raises BadInput where it isn't UTF-8."""
-    lines = [(number, line.strip()) for number, line in numbered_lines(path)]
-    for number, line in lines:
+    """The captions of one image: a caption per line, blank lines left out. Raises BadInput where it can't be that."""
+    numbered = list(numbered_lines(path))
+    if not numbered:
+        raise BadInput(f"{path}: the file is empty; write a caption per line")
+    for number, line in numbered:
         if not is_unicode(line):
             raise BadInput(f"{path}: line {number}: not UTF-8 text; save it as UTF-8")
-    return [line for _, line in lines]
+    lines = [line.strip() for _, line in numbered]
+    if open_captions(path, head=lines[:1]) is not None:
+        raise BadInput(f"{path}: named as this image is, but it names images itself; rename it")
+    return lines
 
 
 class _Matcher:
     """Collects the captions of wanted images, and looks images up by the names that captions files call them."""
 
     def __init__(self, images: Sequence[str], wanted: Collection[str] | None) -> None:
-        self.images = images
-        self.exact = frozenset(images)
-        self.wanted = self.exact if wanted is None else frozenset(wanted)
+        self.images = dict.fromkeys(images)
+        self.wanted = frozenset(images if wanted is None else wanted)
         self.matched = Matched()
-        self._indexes: dict[tuple[Callable[[str], str], bool], dict[str, list[str]]] = {}
+        self._by_path: dict[str, list[str]] = defaultdict(list)  # by stems: whatever the suffix
+        self._by_base: dict[str, list[str]] = defaultdict(list)
+        for image in images:
+            stem = _stem(image)
+            self._by_path[stem].append(image)
+            self._by_base[basename(stem)].append(image)
 
     def add_file(self, path: Path, name: str, captions: Captions | None = None) -> None:
         """Adds a file's captions where it names its images; a text file that doesn't is captions without an image."""
@@ -128,20 +134,12 @@ class _Matcher:
 
     def add_sidecar(self, path: Path, name: str, owners: Sequence[str]) -> None:
         """Adds the captions of a text file named as its images are."""
-        owners = [image for image in owners if image in self.wanted]
-        if not owners:
-            return
+        owners = [image for image in owners if image in self.wanted and image not in self.matched.captions]
         try:
-            lines, reason = read_sidecar(path), "the file is empty"
-            if open_captions(path, head=lines[:1]) is not None:
-                lines, reason = [], "named as this image is, but it names images itself; rename it"
+            lines = read_sidecar(path) if owners else []
+            self.matched.captions.update(dict.fromkeys(owners, lines))
         except BadInput as error:
-            lines, reason = [], _reason(error, path)
-        for image in owners:
-            if lines:
-                self.matched.captions.setdefault(image, lines)
-            elif image not in self.matched.captions:
-                self.matched.failures.append(Failure(image, f"no caption: {name}: {reason}"))
+            self.matched.failures += [Failure(image, f"no caption: {name}: {_reason(error, path)}") for image in owners]
 
     def _meant(self, name: str, file: str) -> str | None:
         """The wanted image that a name in a file means; what can't be told is reported, unless nobody wants it."""
@@ -162,16 +160,14 @@ class _Matcher:
         so, composed and decomposed letters (é) are the same, and so are .JPG and .jpg, and a backslash is a slash; a
         name that doesn't end as images do may be one of any kind.
         """
-        key, index = (_folded, _folded) if is_image(name) else (_composed, _stem)
-        by_path, by_base = self._by(index), self._by(index, base=True)
         for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
             path = normpath(spelled)
             for whole in dict.fromkeys((normpath(join(folder, path)), path)):
-                if whole in self.exact:
+                if whole in self.images:
                     return [whole]
-                if images := by_path.get(key(whole)):
+                if images := _called(whole, self._by_path):
                     return images
-            if images := by_base.get(key(basename(path))):
+            if images := _called(basename(path), self._by_base):
                 steps = path.split("/")[::-1]  # the image is meant that shares most of the path, from its end
                 shared = [len(commonprefix([steps, image.split("/")[::-1]])) for image in images]
                 return [image for image, parts in zip(images, shared, strict=True) if parts == max(shared)]
@@ -183,33 +179,27 @@ class _Matcher:
         It may belong to the only image of its name anywhere else too where so told, or if its folder is `Sentences`.
         """
         path = _stem(sidecar)
-        if images := self._by(_stem).get(path):
+        if images := self._by_path.get(path):
             return images
         anywhere = anywhere or basename(dirname(path)) == SENTENCES
-        namesakes = self._by(_stem, base=True).get(basename(path), []) if anywhere else []
+        namesakes = self._by_base.get(basename(path), []) if anywhere else []
         return namesakes if len(namesakes) == 1 else []
-
-    def _by(self, key: Callable[[str], str], base: bool = False) -> Mapping[str, list[str]]:
-        """The images by what their paths, or their base names, have in common; made when it is first asked for."""
-        if (key, base) not in self._indexes:
-            index = self._indexes[key, base] = defaultdict(list)
-            for image in self.images:
-                index[key(basename(image) if base else image)].append(image)
-        return self._indexes[key, base]
 
 
 def _reason(error: BadInput, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
 
 
+def _called(name: str, by_stem: Mapping[str, list[str]]) -> list[str]:
+    """The images of a name, whatever case its suffix has; of any kind where it has no image's suffix."""
+    if not is_image(name):
+        return by_stem.get(_composed(name), [])
+    suffix = splitext(name)[1].lower()
+    return [image for image in by_stem.get(_stem(name), ()) if splitext(image)[1].lower() == suffix]
+
+
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def _folded(name: str) -> str:
-    """One spelling for all ways to write a file's name."""
-    stem, suffix = splitext(_composed(name))
-    return stem + suffix.lower()
 
 
 def _stem(name: str) -> str:

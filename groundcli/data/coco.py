@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from groundcli.data import Box, Caption, Phrase, Sample
@@ -20,31 +20,21 @@ from groundcli.errors import GroundcliError, UsageError
 
 SOURCE = "https://cocodataset.org/#download"
 YEARS = ("2017", "2014")
-PARTS = {"trainval": ["train", "val"]}
 SPLIT = re.compile(rf"(trainval|train|val)({'|'.join(YEARS)})?")
 WHAT = "COCO annotations"
 LISTS = ("images", "annotations", "categories")
 
 Json = Mapping[str, Any]
-
-
-class Category(NamedTuple):
-    """One of COCO's categories; `group` is its supercategory, or its own name where it has none."""
-
-    name: str
-    group: str
-
-
-Shown = Mapping[Category, tuple[Box, ...]]  # what one image shows, and where
+Category = tuple[str, str]  # its name and that of its supercategory, which is its own where it has none
+Shown = Mapping[str, Phrase]  # what one image shows: the name of each category as a phrase, with its boxes
 
 
 def load(root: Path, split: str) -> list[Sample]:
     """Images with their captions; those of "val" with the noun phrases that name a category, and their boxes.
 
-    A noun phrase that spaCy finds counts where it ends in a category's name or in a plain synonym of it
-    (`named_category`) and the image has a box of that category; nobody linked COCO's captions to its boxes, so every
-    instance of the category in the image is a true box. Other phrases are left out. Captions of "train" and "trainval"
-    are to learn from: they have no phrases, and `instances_*.json` isn't read.
+    A noun phrase that spaCy finds counts where it names a category (`named_category`) of which the image has a box;
+    nobody linked COCO's captions to its boxes, so every instance of the category in the image is a true box. Captions
+    of "train" and "trainval" are to learn from: they have no phrases, and `instances_*.json` isn't read.
 
     A phrase's `entity` is the category, its `category` the supercategory: twelve groups, each with enough phrases for
     a number of its own. Crowds (`iscrowd`) are no boxes: a point on one is a miss where other instances are marked,
@@ -55,8 +45,8 @@ def load(root: Path, split: str) -> list[Sample]:
 
     Args:
         root: holds `annotations/captions_val2017.json` and `val2017/` (or `images/val2017/`), and so on.
-        split: "train", "val", or both as "trainval", which the paper learned from. Where both years are there it is
-            2017's; "val2014" and so on name the year.
+        split: "train", "val", or both as "trainval", which the paper learned from; of 2017 where that is there, or of
+            the year that is named, as in "val2014".
     """
     kinds = ["captions", "instances"] if split.startswith("val") else ["captions"]
     samples: list[Sample] = []
@@ -86,7 +76,7 @@ def load_categories(root: Path, split: str) -> list[Sample]:
         images, shown = _instances(instances)
         with reading(instances, WHAT):
             for image in images:
-                named = [Caption.of_phrase(c.name, c.group, boxes, c.name) for c, boxes in shown[image["id"]].items()]
+                named = [Caption(phrase.text, (phrase,)) for phrase in shown[image["id"]].values()]
                 samples += [_sample(root, folder, image, named)] if named else []
     return samples
 
@@ -95,10 +85,9 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     """Images with the phrases that a COCO file of the same folder annotates, such as `annotate` writes.
 
     An annotation's `phrase` is a phrase of the caption that its `caption_id` names in the file's list `captions`, at
-    its `span` or else where it first occurs; without such a caption it is a caption of its own, and an annotation
-    without `phrase` stands for its category's name. Annotations of one phrase of one caption share their boxes. The
-    true box is `bbox`, whatever `boxes` and `keypoints` say; crowds and annotations without a box give none.
-    Supercategories are the phrases' categories.
+    its `span` or else where it first occurs; without such a caption it is a caption of its own, and without `phrase`
+    it is its category's name. Annotations of one phrase of one caption share their boxes. The true box is `bbox`,
+    whatever `boxes` and `keypoints` say; crowds have none. Supercategories are the phrases' categories.
 
     `root` is the folder that the file's `file_name`s are relative to, `split` the file's name without ".json". Samples
     are named by their `file_name`, or the path of its address, of images with annotations; boxes are in pixels of the
@@ -113,20 +102,15 @@ def load_folder(root: Path, split: str) -> list[Sample]:
     with reading(path, WHAT):
         named, annotations = _categories(content), _by_image(content["annotations"])
         said = {caption["id"]: caption["caption"] for caption in content.get("captions", ())}
-        samples = [
-            Sample(name, root / name, _captions(annotations[image["id"]], said, named))
-            for image in content["images"]
-            if image["id"] in annotations
-            for name in [_name(image["file_name"])]
-        ]
+        samples: list[Sample] = []
+        for image in (image for image in content["images"] if image["id"] in annotations):
+            name = image["file_name"]
+            if "://" in name:  # an address, as Label Studio writes of what it didn't fetch
+                name = unquote(urlsplit(name).path).lstrip("/")
+            samples.append(Sample(name, root / name, _captions(annotations[image["id"]], said, named)))
     if samples and not any(sample.image.exists() for sample in samples):
         raise GroundcliError(f"{path}: none of its {len(samples)} images is in {root}; put it beside the images")
     return samples
-
-
-def _name(file_name: str) -> str:
-    """What an image is called; of an address, which Label Studio writes of what it didn't fetch, its path."""
-    return unquote(urlsplit(file_name).path).lstrip("/") if "://" in file_name else file_name
 
 
 # --- The published data set
@@ -138,10 +122,9 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
     if not match:
         raise UsageError(f"--split {split}: COCO has train, val and trainval, and with the year val2014 and so on")
     name, year = match.groups()
-    parts = PARTS.get(name, [name])
-    if year is None:
-        here = (y for y in YEARS if (root / f"annotations/{kinds[0]}_{parts[0]}{y}.json").exists())
-        year = next(here, YEARS[0])
+    parts = ["train", "val"] if name == "trainval" else [name]
+    here = (y for y in YEARS if (root / f"annotations/{kinds[0]}_{parts[0]}{y}.json").exists())
+    year = year or next(here, YEARS[0])
     wanted = []
     for part in parts:
         wanted += [[f"annotations/{kind}_{part}{year}.json"] for kind in kinds]
@@ -153,13 +136,14 @@ def _files(root: Path, split: str, kinds: Sequence[str]) -> list[list[Path]]:
 def _instances(path: Path) -> tuple[list[Json], Mapping[int, Shown]]:
     """The images, and what those show that show anything, categories in order of their first annotations."""
     content = _read(path, *LISTS)
-    shown: dict[Any, dict[Category, tuple[Box, ...]]] = defaultdict(dict)
+    shown: dict[Any, dict[str, Phrase]] = defaultdict(dict)
     with reading(path, WHAT):
         named = _categories(content)
         for annotation in content["annotations"]:
             if box := _box(annotation):
-                boxes, category = shown[as_id(annotation["image_id"])], named[annotation["category_id"]]
-                boxes[category] = (*boxes.get(category, ()), box)
+                here, (name, group) = shown[as_id(annotation["image_id"])], named[annotation["category_id"]]
+                boxes = (*here[name].boxes, box) if name in here else (box,)
+                here[name] = Phrase(name, (0, len(name)), group, boxes, name)
         return content["images"], shown
 
 
@@ -178,12 +162,9 @@ def _with_phrases(samples: Mapping[int, Sample], shown: Mapping[int, Shown]) -> 
 
 
 def _boxed(caption: Caption, shown: Shown) -> Caption:
-    by_name = {category.name: category for category in shown}
-    phrases = []
-    for phrase in caption.phrases:
-        if category := by_name.get(named_category(phrase.text)):
-            phrases.append(replace(phrase, category=category.group, boxes=shown[category], entity=category.name))
-    return replace(caption, phrases=tuple(phrases))
+    named = ((phrase, shown.get(named_category(phrase.text))) for phrase in caption.phrases)
+    boxed = tuple(replace(thing, text=phrase.text, span=phrase.span) for phrase, thing in named if thing)
+    return replace(caption, phrases=boxed)
 
 
 # --- A folder of the user's own
@@ -193,21 +174,21 @@ def _captions(
     annotations: Sequence[Json], said: Mapping[Any, str], named: Mapping[int, Category]
 ) -> tuple[Caption, ...]:
     """The captions of one image, in order of their first annotations."""
-    boxes: dict[tuple[str, tuple[int, int], str], list[Box]] = defaultdict(list)
+    captions: dict[str, dict[tuple[int, int, str], list[Box]]] = defaultdict(lambda: defaultdict(list))
     for annotation in annotations:
-        category = named[annotation["category_id"]]
-        phrase = annotation.get("phrase", category.name)
+        name, group = named[annotation["category_id"]]
+        phrase = annotation.get("phrase", name)
         text = said.get(annotation.get("caption_id"), phrase)
         start, end = annotation.get("span") or (0, 0)
         if text[start:end] != phrase:
             start = text.find(phrase)
         if start < 0:
             text, start = phrase, 0
-        boxes[text, (start, start + len(phrase)), category.group] += filter(None, [_box(annotation)])
-    phrases: dict[str, list[Phrase]] = defaultdict(list)
-    for (text, (start, end), group), drawn in boxes.items():
-        phrases[text].append(Phrase(text[start:end], (start, end), group, tuple(drawn)))
-    return tuple(Caption(text, tuple(marked)) for text, marked in phrases.items())
+        captions[text][start, start + len(phrase), group] += filter(None, [_box(annotation)])
+    return tuple(
+        Caption(text, tuple(Phrase(text[a:b], (a, b), group, tuple(boxes)) for (a, b, group), boxes in phrases.items()))
+        for text, phrases in captions.items()
+    )
 
 
 # --- The format
@@ -227,7 +208,7 @@ def _read(path: Path, *lists: str) -> Json:
 
 
 def _categories(content: Json) -> dict[int, Category]:
-    return {c["id"]: Category(c["name"], c.get("supercategory") or c["name"]) for c in content["categories"]}
+    return {c["id"]: (c["name"], c.get("supercategory") or c["name"]) for c in content["categories"]}
 
 
 def _by_image(annotations: Iterable[Json]) -> dict[Any, list[Json]]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
-from posixpath import basename, dirname, splitext
+from posixpath import basename, dirname, join, splitext
 from textwrap import shorten
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ HIDDEN = re.compile(r"(^|/)\.")
 ANNOTATED = {"run.json", "annotations.jsonl"}  # a folder that holds these is what annotate made of others
 LONGEST = 20_000  # characters of a caption: several pages; what is longer is no caption, and may end no run
 LONGEST_WORD = 500  # characters without white space: spaCy's time grows with the square of them
-MISSING, A_FOLDER = "no such file", "a folder, not an image"
+A_FOLDER = "a folder, not an image"
 
 
 class Found(NamedTuple):
@@ -38,9 +38,7 @@ class Found(NamedTuple):
     positions: list[int]  # the place of each sample among all images that were found, whatever the shard
     listing: str  # hash of the names of all images that were found, whatever the shard
     read: tuple[Path, ...]  # files that were read for all that, and folders whose images and captions were
-    # What is odd about captions and spoils nothing, a line each: for whole folders those whose image is missing, and
-    # brackets that mark nothing.
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # a line on captions without an image, in whole folders; on brackets that mark nothing
 
 
 def load(
@@ -60,28 +58,27 @@ def load(
     that `annotate` has made, are passed over. An image is named by its path relative to its folder, to its list's
     folder, or to the part of a pattern before the first wildcard; a single file by its own name. Where two inputs
     would give one name twice, all names are relative to the inputs' common parent. An image reached twice is taken
-    once.
+    once. Raises GroundcliError where an input or `captions` doesn't exist or can't be read, an input holds no images,
+    or no image has a caption; UsageError where a phrase is blank.
 
     Args:
         inputs: folders, image files, lists of image files (.txt, .lst, .list: a path per line, relative to the list or
             else to the working directory; # begins a comment) and patterns ("photos/**/*.jpg"; ** doesn't follow links
             to folders).
-        captions: a captions file or a folder of them. Without it, captions are looked for beside the images, unless
-            there are phrases.
+        captions: a captions file or a folder of them; else they are looked for beside the images, unless there are
+            phrases.
         phrases: given to every image, each as a caption of its own that is one phrase; None where a command takes none.
         columns: of the image and of the caption, where `captions` is a table; by their names in it.
         recursive: whether folders are searched to the bottom.
         limit: take the first images only, at least 1.
-        shard: (i, n), the i-th of n parts of these images: every n-th chunk of them, from the i-th on. What is wrong
-            with no image in particular is reported with every part.
+        shard: (i, n), every n-th chunk of these images, from the i-th on. What is wrong with no image in particular is
+            reported with every part.
         chunk: how many images are one chunk.
-
-    Raises:
-        GroundcliError: an input or `captions` doesn't exist or can't be read, an input holds no images, or no image
-            has a caption.
-        UsageError: a phrase is blank.
     """
-    everywhere = [_as_caption(phrase) for phrase in phrases or ()]
+    everywhere = [Caption.of_phrase(phrase.strip()) for phrase in phrases or ()]
+    for caption in everywhere:
+        if reason := _too_long(caption.text) if caption.text else "the phrase is blank":
+            raise UsageError(f"--phrase: {reason}")
     ways = "--captions" if phrases is None else "--captions or --phrase"
     asked = _Asked()
     for path in inputs:
@@ -190,22 +187,18 @@ class _Asked:
 
     def _add_list(self, path: Path) -> None:
         count = missing = 0
+        self._root(path.parent)  # the first, whatever the lines name
         for number, line in numbered_lines(path):
             text = line.strip()
             if text.startswith("#"):
                 continue
-            root, file = self._root(path.parent), path.parent / text
-            problem = _problem(file)
-            if problem == MISSING and (elsewhere := _problem(Path(text))) != MISSING:
-                root, file, problem = self._root(Path()), Path(text), elsewhere
-            count += 1
-            if problem == MISSING:
-                problem = f"{MISSING}; line {number} of {path} asks for it"
-                missing += 1
-            name = PurePath(text)
+            there = next((folder for folder in (path.parent, Path()) if os.path.lexists(folder / text)), None)
+            folder, name = there or path.parent, PurePath(text)
+            count, missing = count + 1, missing + (there is None)
+            problem = _problem(folder / text) if there else f"no such file; line {number} of {path} asks for it"
             if name.is_absolute() or os.pardir in name.parts:
-                root, name = self._root(file.parent), PurePath(file.name)
-            self._add_image(root, name.as_posix(), problem)
+                folder, name = (folder / text).parent, PurePath(name.name)
+            self._add_image(self._root(folder), name.as_posix(), problem)
         if count == missing:
             what = f"none of the {count} paths in it exists" if count else "no paths in it"
             raise GroundcliError(f"{path}: {what}; a list of images has a path per line")
@@ -218,12 +211,12 @@ class _Asked:
         if pattern[-1] == "**":
             pattern.append("*")
         matches = (match.relative_to(folder).as_posix() for match in folder.glob("/".join(pattern)))
-        names = sorted({name for name in matches if is_image(name) and not HIDDEN.search(name)}, key=_files_first)
+        names = {name for name in matches if is_image(name) and not HIDDEN.search(name)}
         images = {name: problem for name in names if (problem := _problem(folder / name)) != A_FOLDER}
         if not images:
             raise GroundcliError(f"{path}: no image matches this pattern; check it, or give a folder")
-        for name, problem in images.items():
-            self._add_image(self._root(folder), name, problem)
+        for name in sorted(images, key=lambda name: (dirname(name).split("/"), name)):  # as a folder is searched
+            self._add_image(self._root(folder), name, images[name])
 
 
 class _Files:
@@ -240,20 +233,19 @@ class _Files:
             here = waiting.pop()
             try:
                 status = (root / here).stat()
-                if (status.st_dev, status.st_ino) in entered:
-                    continue
-                entered.add((status.st_dev, status.st_ino))
-                with os.scandir(root / here) as entries:
-                    visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+                entries = sorted(os.scandir(root / here), key=lambda entry: entry.name)
             except OSError as error:
                 self.unreadable[here] = error.strerror or "error"
                 continue
-            if here and {entry.name for entry in visible} >= ANNOTATED:
+            place = status.st_dev, status.st_ino
+            if place in entered or (here and {entry.name for entry in entries} >= ANNOTATED):
                 continue
+            entered.add(place)
             below: list[str] = []
-            for entry in visible:
-                name = f"{here}/{entry.name}" if here else entry.name
-                linked = entry.is_symlink()
+            for entry in entries:
+                name, linked = join(here, entry.name), entry.is_symlink()
+                if entry.name[0] == ".":
+                    continue
                 if _is_folder(Path(entry.path)) if linked else entry.is_dir():
                     below.append(name)
                 elif is_image(name):
@@ -269,23 +261,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def _problem(path: Path) -> str:
-    """Why an image can't be used, as far as that shows without reading it."""
+    """Why an image that is there can't be used, as far as that shows without reading it."""
     try:
-        mode = path.lstat().st_mode
+        return A_FOLDER if stat.S_ISDIR(path.stat().st_mode) else ""
     except OSError:
-        return MISSING
-    if stat.S_ISLNK(mode):
-        try:
-            mode = path.stat().st_mode
-        except OSError:
-            return f"a link to {path.readlink()}, which isn't there"
-    return A_FOLDER if stat.S_ISDIR(mode) else ""
-
-
-def _files_first(name: str) -> list[tuple[bool, str]]:
-    """Orders names as folders are searched."""
-    *folders, base = name.split("/")
-    return [*((True, folder) for folder in folders), (False, base)]
+        return f"a link to {path.readlink()}, which isn't there"
 
 
 def _named(images: Mapping[str, _Image]) -> dict[str, _Image]:
@@ -300,18 +280,11 @@ def _named(images: Mapping[str, _Image]) -> dict[str, _Image]:
 # --- Captions
 
 
-def _as_caption(phrase: str) -> Caption:
-    text = phrase.strip()
-    if reason := _too_long(text) if text else "the phrase is blank":
-        raise UsageError(f"--phrase: {reason}")
-    return Caption.of_phrase(text)
-
-
 def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str], columns: Columns) -> Matched:
-    if os.path.isfile(path):  # noqa: PTH113 - as below
-        return match_named(path, images, chosen, columns)
-    if not _is_folder(path):
+    if not os.path.lexists(path):
         raise GroundcliError(f"--captions {path}: no such file or folder; check the path")
+    if not _is_folder(path):
+        return match_named(path, images, chosen, columns)
     files = [file for file in _Files(path).texts if splitext(file)[1].lower() in SUFFIXES]
     if not files:
         raise GroundcliError(f"--captions {path}: no captions files in this folder or below it")
@@ -383,6 +356,4 @@ def _too_long(text: str) -> str:
 
 def _legible(failure: Failure) -> Failure:
     """A failure that can be written down: names of files may be no Unicode."""
-    if is_unicode(failure.path) and is_unicode(failure.reason):
-        return failure
     return Failure(*(text.encode(errors="replace").decode() for text in (failure.path, failure.reason)))

@@ -3,7 +3,7 @@
 import io
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from posixpath import splitext
@@ -38,72 +38,36 @@ def is_image(name: str | Path) -> bool:
 def open_image(file: Path | io.BytesIO) -> Image.Image:
     """Opens a picture, of which only the header is read: all pictures from outside are opened here.
 
-    Raises BadInput where the file is missing, empty or no file; and nearly any Exception where its content isn't what a
-    file of one of `FORMATS` holds.
+    Raises BadInput where the file is empty or no file; and nearly any Exception where it is missing, or its content
+    isn't what a file of one of `FORMATS` holds.
     """
     if isinstance(file, Path):
-        _check_file(file)
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise BadInput(f"{file}: a folder, not an image")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInput(f"{file}: not a file")  # a pipe would be waited for
+        if not status.st_size:
+            raise BadInput(f"{file}: the file is empty (0 bytes)")
     Image.init()  # all formats that this Pillow has: older ones lack AVIF
     return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def decode(path: Path) -> Image.Image:
+def decode(file: Path | io.BytesIO) -> Image.Image:
     """The picture in a file, upright, of mode RGB.
 
     Palettes and CMYK are converted, 16-bit greyscale is scaled to 8 bits, transparency is laid on white, of an
     animation the first frame is taken. EXIF orientation is applied, so rows run from the top of the scene to its
     bottom. Raises BadInput where it is missing, empty, cut short, no image or larger than `MAX_PIXELS`.
     """
-    return _decoded(path, str(path))
-
-
-def as_image(value: Any) -> Image.Image:
-    """A picture from memory -> an upright picture of mode RGB, as `decode` makes of files.
-
-    It may be a picture of Pillow in any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of floats
-    from 0 to 1; a tensor of torch, (C, H, W) with C of 1, 3 or 4; a file's bytes; or a binary file. Raises TypeError
-    for what can't be a picture, BadInput for bytes that are none.
-    """
-    if isinstance(value, Image.Image):
-        return _rgb(_upright(value.copy()))
-    if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read"):
-        data = value.read() if hasattr(value, "read") else bytes(value)
-        if not isinstance(data, bytes):
-            raise TypeError("expected a binary file, opened with mode 'rb'")
-        return _decoded(io.BytesIO(data), "the image")
-    if hasattr(value, "detach"):  # torch's, which isn't imported here
-        value = value.detach().cpu()
-        value = (value.float() if value.is_floating_point() else value).numpy()  # numpy has no bfloat16
-        if value.ndim == 3:
-            value = value.transpose(1, 2, 0)
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"expected an image's path, picture, array, tensor, bytes or file, not {type(value).__name__}")
-    if value.ndim == 3 and value.shape[2] == 1:
-        value = value[..., 0]
-    if not value.size or not (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (3, 4))):
-        raise TypeError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), not {value.shape}")
-    if value.dtype.kind == "f":
-        if not (np.isfinite(value).all() and value.min() >= 0 and value.max() <= 1):
-            raise TypeError("expected floats from 0 to 1; numbers up to 255 have to be uint8")
-        value = np.rint(value * 255).astype(np.uint8)
-    elif value.dtype == np.bool_:
-        value = value.astype(np.uint8) * 255
-    elif value.dtype != np.uint8:
-        raise TypeError(f"expected an array of uint8, or of floats from 0 to 1, not {value.dtype}")
-    return _rgb(Image.fromarray(np.ascontiguousarray(value)))
-
-
-def resize(image: Image.Image, side: int) -> np.ndarray:
-    """A picture of mode RGB -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
-
-
-def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
+    name = "the image" if isinstance(file, io.BytesIO) else str(file)
     try:
-        with open_image(source) as image:
-            return _rgb(_upright(image))
+        with open_image(file) as image:
+            return _rgb(image)
     except BadInput:
         raise
+    except FileNotFoundError:
+        raise BadInput(f"{name}: no such file") from None
     except UnidentifiedImageError:
         hint = "convert it to JPEG first" if name.lower().endswith((".heic", ".heif")) else "replace or remove it"
         raise BadInput(f"{name}: not an image that can be read; {hint}") from None
@@ -118,29 +82,50 @@ def _decoded(source: Path | io.BytesIO, name: str) -> Image.Image:
         raise BadInput(f"{name}: the image is damaged or cut short ({reason}); replace it") from error
 
 
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except OSError as error:
-        raise BadInput(f"{path}: can't be read ({error.strerror}); check its permissions") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise BadInput(f"{path}: a folder, not an image")
-    if not stat.S_ISREG(status.st_mode):
-        raise BadInput(f"{path}: not a file")
-    if not status.st_size:
-        raise BadInput(f"{path}: the file is empty (0 bytes)")
+def as_image(value: Any) -> Image.Image:
+    """A picture from memory -> an upright picture of mode RGB, as `decode` makes of files.
+
+    It may be a picture of Pillow in any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of floats
+    from 0 to 1; a tensor of torch, (C, H, W) with C of 1, 3 or 4; a file's bytes; or a binary file. Raises TypeError
+    for what can't be a picture, BadInput for bytes that are none.
+    """
+    if isinstance(value, Image.Image):
+        return _rgb(value.copy())
+    if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read"):
+        data = value.read() if hasattr(value, "read") else bytes(value)
+        if not isinstance(data, bytes):
+            raise TypeError("expected a binary file, opened with mode 'rb'")
+        return decode(io.BytesIO(data))
+    if hasattr(value, "detach"):  # torch's, which isn't imported here
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()  # numpy has no bfloat16
+        if value.ndim == 3:
+            value = value.transpose(1, 2, 0)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"expected an image's path, picture, array, tensor, bytes or file, not {type(value).__name__}")
+    if value.ndim == 3 and value.shape[2] == 1:
+        value = value[..., 0]
+    if not value.size or not (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (3, 4))):
+        raise TypeError(f"expected an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (C, H, W), not {value.shape}")
+    if value.dtype.kind in "bf":
+        if not (np.isfinite(value).all() and value.min() >= 0 and value.max() <= 1):
+            raise TypeError("expected floats from 0 to 1; numbers up to 255 have to be uint8")
+        value = np.rint(value * 255).astype(np.uint8)
+    elif value.dtype != np.uint8:
+        raise TypeError(f"expected an array of uint8, or of floats from 0 to 1, not {value.dtype}")
+    return _rgb(Image.fromarray(np.ascontiguousarray(value)))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    with suppress(Exception):  # a broken EXIF block doesn't spoil the pixels
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
+def resize(image: Image.Image, side: int) -> np.ndarray:
+    """A picture of mode RGB -> (side, side, 3) uint8: bilinear with antialiasing, without keeping the aspect ratio."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    """The picture upright, of mode RGB; it may be turned in place."""
+    image.load()
+    with suppress(Exception):  # a broken EXIF block doesn't spoil the pixels
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I;16"):
         return Image.fromarray(EIGHT_BITS[np.asarray(image)]).convert("RGB")
     if image.mode in {"I", "F"}:
@@ -160,8 +145,8 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _stretch(image: Image.Image) -> Image.Image:
     """32-bit pixels have no agreed white: their own range becomes 0 to 255."""
     low, high = np.inf, -np.inf
-    for box in _strips(image.size):
-        values = _values(image.crop(box))
+    for _, strip in _strips(image):
+        values = _values(strip)
         low, high = min(low, values.min()), max(high, values.max())
     scale = 255 / (high - low) if high > low else 0
     return _in_strips(image, lambda strip: Image.fromarray(np.rint((_values(strip) - low) * scale).astype(np.uint8)))
@@ -174,12 +159,12 @@ def _values(image: Image.Image) -> np.ndarray:
 def _in_strips(image: Image.Image, make: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """A picture of mode RGB that is made strip by strip, as numbers of all its pixels can take gigabytes."""
     made = Image.new("RGB", image.size)
-    for box in _strips(image.size):
-        made.paste(make(image.crop(box)).convert("RGB"), box)
+    for top, strip in _strips(image):
+        made.paste(make(strip).convert("RGB"), (0, top))
     return made
 
 
-def _strips(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    width, height = size
-    rows = max(1, STRIP // width)
-    return [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))

@@ -105,18 +105,16 @@ def parse(text: str) -> Caption:
     """
     pieces: list[str] = []
     phrases: list[Phrase] = []
-    length = end = 0
+    end = removed = 0
     for mark in MARK.finditer(text):
-        between, phrase = text[end : mark.start()], mark["phrase"]
-        if not phrase.strip():
+        start, stop = _trim(text, *mark.span("phrase"))
+        if start == stop:
             continue
-        start, stop = _trim(phrase, 0, len(phrase))
-        length += len(between)
-        span = length + start, length + stop
-        phrases.append(Phrase(phrase[start:stop], span, mark["category"] or "", entity=mark["entity"] or ""))
-        pieces += between, phrase
-        length += len(phrase)
-        end = mark.end()
+        removed += mark.start("phrase") - mark.start()
+        span = start - removed, stop - removed
+        phrases.append(Phrase(text[start:stop], span, mark["category"] or "", entity=mark["entity"] or ""))
+        pieces += text[end : mark.start()], mark["phrase"]
+        end, removed = mark.end(), removed + 1
     return Caption("".join([*pieces, text[end:]]), tuple(phrases))
 
 
@@ -131,11 +129,8 @@ class PhraseFinder:
 
         A phrase is never rewritten: `caption.text[a:b] == phrase.text` for its span (a, b).
 
-        Args:
-            captions: their marked phrases are kept by "marked", and by "auto" where there are any.
-            how: "marked" takes nothing but marked phrases; "noun" noun phrases; "auto" marked phrases, and noun
-                phrases of captions without marks; "words" every word that isn't a stop word; "caption" the whole
-                caption as one phrase.
+        `how`: "marked" takes nothing but marked phrases; "noun" noun phrases; "auto" marked phrases, or noun phrases
+        where there are none; "words" every word that isn't a stop word; "caption" the whole caption as one phrase.
         """
         if how == "marked":
             return list(captions)
@@ -174,7 +169,6 @@ def _without_torch() -> Iterator[None]:
 
     spaCy would import it, which takes seconds, for models that need it; its small English one doesn't.
     """
-
     thread = get_ident()
 
     def find_spec(name: str, *_: Any) -> None:
@@ -196,8 +190,8 @@ def _with_phrases(caption: Caption, spans: Sequence[tuple[int, int]]) -> Caption
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     """The span without white space at its ends; captions with several spaces in a row have some."""
-    phrase = text[start:end]
-    return start + len(phrase) - len(phrase.lstrip()), end - len(phrase) + len(phrase.rstrip())
+    phrase = text[start:end].rstrip()
+    return start + len(phrase) - len(phrase.lstrip()), start + len(phrase)
 
 
 def _words(doc: "Doc") -> list[tuple[int, int]]:

@@ -72,11 +72,11 @@ class Lazy(Sequence[T]):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, which says what is wrong, for all that can't be read."""
+    """The value of a JSON text. Raises ValueError, which says what is wrong on one line, for all that can't be read."""
     try:
         return json.loads(text, parse_int=_whole)
-    except RecursionError:
-        raise ValueError("brackets nested too deep") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid JSON ({first_line(error)})") from None
 
 
 def _whole(digits: str) -> int:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from groundcli.data import Box, Caption, Sample
 from groundcli.data.published import Lazy, locate, parse_json, reading, scale_of, scaled, size_of
@@ -17,23 +17,16 @@ SOURCE = "https://github.com/lichengunc/refer"
 LISTS = ("berkeley", "unc")
 
 
-class _Image(NamedTuple):
-    path: Path
-    size: tuple[float, float]
-    expressions: list[tuple[str, str, Box]]  # text, category, box
-
-
 def load(root: Path, split: str) -> Sequence[Sample]:
     """The images of a split with their referring expressions, each a phrase and a caption of its own.
 
     Equal expressions for one thing count once, as in the paper's code; for two things they count twice, each with its
     own box. The things' labels are the phrases' categories.
 
-    The samples are made as they are asked for: only then is the image's header read, for its size.
-
-    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg". Boxes are in pixels of the image as it lies on the disk:
-    where `instances.json` states another size, they are scaled. Raises GroundcliError where files or the split are
-    missing or can't be read, or the pickle holds more than plain data.
+    Samples are named "images/saiapr_tc-12/NN/images/ID.jpg", and made as they are asked for. Boxes are in pixels of the
+    image as it lies on the disk, whose header is read then: where `instances.json` states another size, they are
+    scaled. Raises GroundcliError where files or the split are missing or can't be read, or the pickle holds more than
+    plain data.
 
     Args:
         root: holds `refclef/refs(berkeley).p` or `refclef/refs(unc).p`, `refclef/instances.json` and
@@ -65,7 +58,7 @@ def load(root: Path, split: str) -> Sequence[Sample]:
             texts = dict.fromkeys(sentence["sent"].strip() for sentence in ref["sentences"])
             label, (x, y, width, height) = labels[ref["category_id"]], things[ref["ann_id"]]
             expressions[ref["image_id"]] += [(text, label, (x, y, width, height)) for text in texts if text]
-        keys = [_Image(*files[image], said) for image, said in expressions.items()]
+        keys = [(*files[image], said) for image, said in expressions.items()]
     if not keys:
         known = ", ".join(sorted({ref["split"] for ref in refs}))
         raise GroundcliError(f"{refs_path}: no expressions of the split {name}; it has the splits {known}")
@@ -79,12 +72,11 @@ def _is_in(name: str, split: str) -> bool:
     return split == name
 
 
-def _sample(root: Path, image: _Image) -> Sample:
-    scale = scale_of(image.path, image.size)
-    captions = tuple(
-        Caption.of_phrase(text, category=label, boxes=(scaled(box, scale),)) for text, label, box in image.expressions
-    )
-    return Sample(image.path.relative_to(root).as_posix(), image.path, captions)
+def _sample(root: Path, image: tuple[Path, tuple[float, float], list[tuple[str, str, Box]]]) -> Sample:
+    path, size, expressions = image
+    scale = scale_of(path, size)
+    captions = tuple(Caption.of_phrase(text, label, (scaled(box, scale),)) for text, label, box in expressions)
+    return Sample(path.relative_to(root).as_posix(), path, captions)
 
 
 # --- Pickles of plain data from people we don't know: nothing in them is ever run

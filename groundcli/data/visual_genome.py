@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from groundcli.data import Box, Caption, Sample
 from groundcli.data.published import Lazy, listed, locate, reading, scale_of, scaled, size_of
@@ -16,12 +16,6 @@ FOLDERS = ("VG_100K", "VG_100K_2")
 MOST_WORDS = 9
 
 
-class _Image(NamedTuple):
-    number: int
-    size: tuple[float, float]
-    regions: list[tuple[str, Box]]  # phrase, box
-
-
 def load(root: Path, split: str) -> Sequence[Sample]:
     """The images of a split with their region descriptions, each a phrase and a caption of its own.
 
@@ -29,13 +23,11 @@ def load(root: Path, split: str) -> Sequence[Sample]:
     are clamped to the image. (They also clamp to its first pixel, and keep what lies wholly outside as a sliver on the
     border; here that is no box.) Phrases have no category.
 
-    The samples are made as they are asked for: only then is the image's header read, for its size. While
-    `region_descriptions.json` is parsed, memory peaks at 3.7 times its size, at 2.1 times with a list of a tenth of
-    its images.
-
-    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`. Boxes are in pixels
-    of the image as it lies on the disk: where `image_data.json` states another size, they are scaled. Raises
-    GroundcliError where files or the list are missing or can't be read.
+    Samples are named "VG_100K/ID.jpg", in the order of the list or of `region_descriptions.json`, and made as they are
+    asked for. Boxes are in pixels of the image as it lies on the disk, whose header is read then: where
+    `image_data.json` states another size, they are scaled. While `region_descriptions.json` is parsed, memory peaks at
+    3.7 times its size, at 2.1 times with a list of a tenth of its images. Raises GroundcliError where files or the list
+    are missing or can't be read.
 
     Args:
         root: holds `region_descriptions.json`, `image_data.json`, and the images in `VG_100K/` and `VG_100K_2/` or in
@@ -56,7 +48,7 @@ def load(root: Path, split: str) -> Sequence[Sample]:
     numbers = [number for number in (wanted or regions) if number in regions and number in sizes]
     if not numbers:
         raise GroundcliError(f"{regions_path}: has none of the images of the split {split}; check its list of ids")
-    return Lazy([_Image(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
+    return Lazy([(n, sizes[n], regions[n]) for n in numbers], partial(_sample, root))
 
 
 def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[tuple[str, Box]]]:
@@ -80,13 +72,14 @@ def _regions(path: Path, wanted: Collection[int] | None) -> dict[int, list[tuple
     return regions
 
 
-def _sample(root: Path, image: _Image) -> Sample:
-    places = [root / folder / f"{image.number}.jpg" for folder in FOLDERS]
+def _sample(root: Path, image: tuple[int, tuple[float, float], list[tuple[str, Box]]]) -> Sample:
+    number, size, regions = image
+    places = [root / folder / f"{number}.jpg" for folder in FOLDERS]
     path = next((place for place in places if place.exists()), places[0])
-    scale = scale_of(path, image.size)
+    scale = scale_of(path, size)
     boxes: dict[str, list[Box]] = defaultdict(list)
-    for phrase, (x, y, width, height) in image.regions:
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, image.size[0]), min(y + height, image.size[1])
+    for phrase, (x, y, width, height) in regions:
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + width, size[0]), min(y + height, size[1])
         boxes[phrase] += [scaled((x0, y0, x1 - x0, y1 - y0), scale)] if x0 < x1 and y0 < y1 else []
     captions = tuple(Caption.of_phrase(phrase, boxes=tuple(shared)) for phrase, shared in boxes.items())
     return Sample(path.relative_to(root).as_posix(), path, captions)

@@ -308,6 +308,15 @@ def test_columns_that_are_named(tmp_path: Path) -> None:
         load([tmp_path], table, columns=("image", "what"))
 
 
+def test_one_column_named_beside_one_that_is_known(tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    write(tmp_path, {**IMAGES, table.name: "photo,caption_0,caption_1\ndog.jpg,a dog,two dogs\n"})
+    assert captions(load([tmp_path], table, columns=("photo", None))) == {"dog.jpg": ["a dog", "two dogs"]}
+    for columns in (("caption_0", "caption_0"), ("photo", "caption"), (None, "caption_0")):
+        with pytest.raises(BadInput, match="no table with columns"):
+            load([tmp_path], table, columns=columns)
+
+
 def test_karpathys_items_that_are_none_are_named(tmp_path: Path) -> None:
     items = [{"filename": "dog.jpg", "sentences": [{"raw": "a dog"}]}, {"filename": "cat.jpg", "sentences": ["a cat"]}]
     result = found(tmp_path, dataset__json=json.dumps({"images": items}))
