@@ -13,6 +13,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -50,7 +51,6 @@ from groundcli.weights.store import (
     here,
     is_known,
     kind_of,
-    open_model,
     store,
     weights_in,
 )
@@ -356,27 +356,27 @@ def export_onnx(run: str, out: Path, photos: Path | None = None) -> list[Path]:
     if not find_spec("onnxscript"):
         raise GroundcliError("--format onnx needs more packages; install them with: pip install 'groundcli[onnx]'")
     loaded = load_model(run)
-    text, files = loaded.recipe.model.text, [out / name for name in (*(f"{part}.onnx" for part in PARTS), EXPORTED)]
+    text = loaded.recipe.model.text
     if text.bilstm or loaded.model.text.elmo or len(text.encoders) > 1:
         raise GroundcliError(
             f"{loaded.path}: its words come from {', '.join(text.encoders)}, which can't be exported; "
             "a single table of word pieces can"
         )
-    int8 = out / f"{INT8}.onnx"
-    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*files, int8}):
+    files, int8, about = [out / f"{part}.onnx" for part in PARTS], out / f"{INT8}.onnx", out / EXPORTED
+    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*files, int8, about}):
         raise UsageError(f"--out {out}: exists and is no export; name another folder")
     pixels = _some_pixels(photos, loaded.recipe.model.visual.image_size) if photos else []
     out.mkdir(parents=True, exist_ok=True)
-    for old in (files[-1], int8):  # until all are there
+    for old in (about, int8):  # until all are there
         old.unlink(missing_ok=True)
-    for file, content in zip(files, _exported(loaded.model), strict=False):
+    for file, content in zip(files, _exported(loaded.model), strict=True):
         with replacing(file, "wb") as opened:
             opened.write(content)
     if pixels:
         _write_int8(files[0], int8, pixels)
-        files.insert(-1, int8)
-    write_json(files[-1], open_model(run).exported)
-    return [*files, find(text.encoders[0])]
+        files.append(int8)
+    write_json(about, loaded.exported)
+    return [*files, about, find(text.encoders[0])]
 
 
 def _some_pixels(photos: Path, side: int) -> list[np.ndarray]:
@@ -398,15 +398,11 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
     float32. Weights have a scale per channel.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Pixels(CalibrationDataReader):  # type: ignore[misc]
-        left = iter(pixels)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(({"pixels": each} for each in self.left), None)
-
+    inputs = ({"pixels": each} for each in pixels)
+    reader = SimpleNamespace(get_next=lambda: next(inputs, None))
     with TemporaryDirectory() as folder, replacing(out, "wb") as opened:
         folded, quantized = (str(Path(folder, name)) for name in ("folded.onnx", "quantized.onnx"))
         quant_pre_process(network, folded, skip_symbolic_shape=True)  # batch norms become a part of convolutions
@@ -414,7 +410,7 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
         convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
         outside = [node.name for node in (*nodes[: convolutions[0]], *nodes[convolutions[-1] + 1 :])]
         quantize_static(
-            folded, quantized, Pixels(), op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
+            folded, quantized, reader, op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
             nodes_to_exclude=outside, per_channel=True, activation_type=QuantType.QUInt8,
         )  # fmt: skip
         opened.write(Path(quantized).read_bytes())
@@ -425,10 +421,25 @@ def _exported(model: GroundingModel) -> Iterator[bytes]:
     visual, width = model.config.visual, model.config.text.mapping[-1]
     levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
     words, phrases = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
+
+    def image(pixels: Tensor) -> Tensor:
+        """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
+        return cast(Tensor, model.visual_mapping(model.backbone(pixels.permute(2, 0, 1).unsqueeze(0)), visual.grid)[0])
+
     pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
-    yield _onnx(_Image(model), {"pixels": pixels}, {}, ["cells"])
+    yield _onnx(_Part(model, image), {"pixels": pixels}, {}, ["cells"])
+
+    def vectors(features: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
+        return model.word_mapping([features]), model.sentence_mapping([features])
+
     features = torch.randn(5, model.text.word_widths[0])
-    yield _onnx(_Words(model), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
+    yield _onnx(_Part(model, vectors), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
+
+    def heat(cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
+        """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
+        return model.ground_phrases(cells, words, model.ground_words(cells, words), member, naming, last)
+
     member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
     inputs = {
         "cells": torch.rand(levels, visual.grid**2, width),
@@ -439,54 +450,29 @@ def _exported(model: GroundingModel) -> Iterator[bytes]:
     }
     members = {0: phrases, 1: words}
     varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}}
-    yield _onnx(_Heat(model), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
-
-
-def _onnx(
-    part: nn.Module, inputs: dict[str, Tensor], varies: Mapping[str, Mapping[int, Any]], outputs: Sequence[str]
-) -> bytes:
-    """An ONNX file's content, of a part whose inputs have these shapes, but for the dimensions that vary."""
-    shapes: Any = {name: varies.get(name) for name in inputs}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names for dimensions, twice the same
-        program = torch.onnx.export(
-            part.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=outputs,
-            dynamic_shapes=shapes, dynamo=True, verbose=False,
-        )  # fmt: skip
-    assert program
-    proto: Any = program.model_proto
-    for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
-        del told.metadata_props[:]  # the code that they come from, with paths of this machine
-    return cast(bytes, proto.SerializeToString())
+    yield _onnx(_Part(model, heat), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
 
 
 class _Part(nn.Module):
-    def __init__(self, model: GroundingModel):
+    """A model, with what a part of it computes, as a module for torch to export."""
+
+    def __init__(self, model: GroundingModel, compute: Callable[..., Tensor | tuple[Tensor, ...]]):
         super().__init__()
-        self.model = model
+        self.model, self.forward = model, compute
 
 
-class _Image(_Part):
-    """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.model.backbone(pixels.permute(2, 0, 1).unsqueeze(0))
-        return cast(Tensor, self.model.visual_mapping(maps, self.model.config.visual.grid)[0])
-
-
-class _Words(_Part):
-    """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.word_mapping([features]), self.model.sentence_mapping([features])
-
-
-class _Heat(_Part):
-    """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
-
-    def forward(self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
-        said = self.model.ground_words(cells, words)
-        return self.model.ground_phrases(cells, words, said, member, naming, last)
+def _onnx(part: _Part, inputs: dict[str, Tensor], varies: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
+    """An ONNX file's content, of a part whose inputs have these shapes, but for the dimensions that vary."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names for dimensions, twice the same
+        program: Any = torch.onnx.export(
+            part.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=outputs,
+            dynamic_shapes={name: varies.get(name) for name in inputs}, dynamo=True, verbose=False,
+        )  # fmt: skip
+    proto = program.model_proto
+    for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
+        del told.metadata_props[:]  # the code that they come from, with paths of this machine
+    return cast(bytes, proto.SerializeToString())
 
 
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
