@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.model.elmo import Elmo, without_boundaries
 from groundcli.recipe import ElmoConfig, typed
-from groundcli.weights.store import OPTIONS, PUBLISHED, WEIGHTS, elmo_paths, find, options_path
+from groundcli.weights.store import OPTIONS, PUBLISHED, WEIGHTS, elmo_paths, find
 
 # Where `options.json` has each size.
 PLACES = {
@@ -131,7 +131,7 @@ def elmo_sizes(name: str) -> ElmoConfig | None:
     if name in PUBLISHED:
         return PUBLISHED[name].elmo
     path = find(name)
-    return load_options(options_path(path)) if path.is_dir() else None
+    return load_options(elmo_paths(path)[0]) if path.is_dir() else None
 
 
 @torch.no_grad()
@@ -165,12 +165,14 @@ class AllenNlpElmo(nn.Module):
     `width` is that of every layer, twice the projection.
     """
 
-    def __init__(self, options: Path, weights: Path):
+    def __init__(self, folder: Path):
+        """Reads an ELMo's folder. Raises GroundcliError where AllenNLP isn't installed or the files are no ELMo's."""
         super().__init__()
         try:
             import allennlp.modules.elmo as allennlp
         except ImportError as error:
             raise GroundcliError(f"AllenNLP can't be imported ({first_line(error)}); install it: {INSTALL}") from None
+        options, weights = elmo_paths(folder)
         self.config = check_elmo(options, weights)
         self.width = 2 * self.config.projection
         self.batch_to_ids = allennlp.batch_to_ids
@@ -192,8 +194,3 @@ class AllenNlpElmo(nn.Module):
             self.bilm._elmo_lstm.reset_states()  # else this call would begin where the one before ended
             out = self.bilm(self._ids(captions))
         return without_boundaries(out["activations"], out["mask"])
-
-
-def load_allennlp_elmo(folder: Path) -> AllenNlpElmo:
-    """Reads an ELMo's folder. Raises GroundcliError where AllenNLP isn't installed or the files are no ELMo's."""
-    return AllenNlpElmo(*elmo_paths(folder))

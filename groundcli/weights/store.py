@@ -218,7 +218,7 @@ def open_model(name: str, settings: Sequence[str] = ()) -> Checkpoint:
 
 
 def _exists(name: str) -> bool:
-    return bool(name) and (os.path.isfile(name) or os.path.isdir(name))  # noqa: PTH112, PTH113 - of any name, and no pipe
+    return os.path.isfile(name) or os.path.isdir(name)  # noqa: PTH112, PTH113 - of any name, and no pipe
 
 
 def _is_model(path: Path) -> bool:
@@ -244,17 +244,12 @@ def hash_of(path: Path) -> str:
 def elmo_paths(folder: Path) -> tuple[Path, Path]:
     """The options and the weights of an ELMo's folder, by the names that we write or that they were published under.
     Raises GroundcliError where it holds none or several of either."""
-    return options_path(folder), _the_one(folder, "weights", WEIGHTS, "weights.hdf5", "*_weights.hdf5")
-
-
-def options_path(folder: Path) -> Path:
-    """The options of an ELMo's folder. Raises GroundcliError where it holds none or several."""
-    return _the_one(folder, "options", OPTIONS, "*_options.json")
-
-
-def _the_one(folder: Path, what: str, *names: str) -> Path:
-    paths = sorted({path for name in names for path in folder.glob(name)})
-    if len(paths) == 1:
-        return paths[0]
-    there = ", ".join(path.name for path in paths) or "none"
-    raise GroundcliError(f"{folder}: needs one file with an ELMo's {what}, {' or '.join(names)}; has {there}")
+    names = {"options": (OPTIONS, "*_options.json"), "weights": (WEIGHTS, "weights.hdf5", "*_weights.hdf5")}
+    found = []
+    for what, known in names.items():
+        paths = sorted({path for name in known for path in folder.glob(name)})
+        if len(paths) != 1:
+            there = ", ".join(path.name for path in paths) or "none"
+            raise GroundcliError(f"{folder}: needs one file with an ELMo's {what}, {' or '.join(known)}; has {there}")
+        found += paths
+    return found[0], found[1]
