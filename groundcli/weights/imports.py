@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -331,14 +330,12 @@ def export(run: str, out: Path) -> dict[str, str]:
     trained, metadata = checkpoint.load_trained(path)
     shared = _with_names({key: metadata[key] for key in SHARED if key in metadata}, path)
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(out.name + PARTIAL)
-    try:
+    with TemporaryDirectory(dir=out.parent) as folder:
+        new = Path(folder, out.name)
         checkpoint.save(new, checkpoint.prefixed("model", trained), shared)
         if out.exists() and sha256(out) != sha256(new):
             raise UsageError(f"--out {out}: exists and holds something else; name another file")
         new.replace(out)
-    finally:
-        new.unlink(missing_ok=True)
     return {part: _way(part, digest) for part, digest in shared["frozen"].items()}
 
 
@@ -418,36 +415,29 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
 
 def _exported(model: GroundingModel) -> Iterator[bytes]:
     """The content of the files of `PARTS`."""
-    visual, width = model.config.visual, model.config.text.mapping[-1]
-    levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
+    visual = model.config.visual
     words, phrases = (torch.export.Dim(name, min=1) for name in ("words", "phrases"))
 
     def image(pixels: Tensor) -> Tensor:
         """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
         return cast(Tensor, model.visual_mapping(model.backbone(pixels.permute(2, 0, 1).unsqueeze(0)), visual.grid)[0])
 
-    pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
-    yield _onnx(_Part(model, image), {"pixels": pixels}, {}, ["cells"])
-
     def vectors(features: Tensor) -> tuple[Tensor, Tensor]:
         """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
         return model.word_mapping([features]), model.sentence_mapping([features])
-
-    features = torch.randn(5, model.text.word_widths[0])
-    yield _onnx(_Part(model, vectors), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
 
     def heat(cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor) -> tuple[Tensor, ...]:
         """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
         return model.ground_phrases(cells, words, model.ground_words(cells, words), member, naming, last)
 
+    pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
+    yield _onnx(_Part(model, image), {"pixels": pixels}, {}, ["cells"])
+    features = torch.randn(5, model.text.word_widths[0])
+    yield _onnx(_Part(model, vectors), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
     member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
-    inputs = {
-        "cells": torch.rand(levels, visual.grid**2, width),
-        "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
-        "member": member,
-        "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
-        "last": torch.tensor([1, 2, 4]),
-    }
+    with torch.no_grad():
+        inputs = {"cells": image(pixels).contiguous(), "words": vectors(features)[0], "member": member}
+    inputs |= {"naming": member.clone(), "last": torch.tensor([1, 2, 4])}  # one tensor twice would be one input
     members = {0: phrases, 1: words}
     varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}}
     yield _onnx(_Part(model, heat), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
@@ -477,21 +467,18 @@ def _onnx(part: _Part, inputs: dict[str, Tensor], varies: Mapping[str, Any], out
 
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     """Metadata whose frozen parts are all called by names: a path becomes the name under which it is here."""
-    parts = recipe_from(metadata["recipe"], str(path)).model.parts
-    names = {part: part if is_known(part) else _name(part, metadata["frozen"].get(part), path) for part in parts}
+    names, parts = {}, recipe_from(metadata["recipe"], str(path)).model.parts
+    for part in parts:
+        alike = (name for name, file in here().items() if hash_of(file) == metadata["frozen"].get(part))
+        names[part] = part if is_known(part) else next(alike, "")
+        if not names[part]:
+            raise GroundcliError(
+                f"{path}: stands on {part}, a path that nobody else has; give it a name first: "
+                f"`groundcli weights import {part} --name NAME`"
+            )
     model = metadata["recipe"]["model"]
     model["visual"]["weights"], *model["text"]["encoders"] = (names[part] for part in parts)
     return metadata | {"frozen": {names[part]: digest for part, digest in metadata["frozen"].items()}}
-
-
-def _name(part: str, digest: str, path: Path) -> str:
-    for name, file in here().items():
-        if hash_of(file) == digest:
-            return name
-    raise GroundcliError(
-        f"{path}: stands on {part}, a path that nobody else has; give it a name first: "
-        f"`groundcli weights import {part} --name NAME`"
-    )
 
 
 def _way(part: str, digest: str) -> str:
