@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.model.elmo import Elmo, without_boundaries
 from groundcli.recipe import ElmoConfig, typed
-from groundcli.weights.store import OPTIONS, PUBLISHED, WEIGHTS, elmo_paths, find
+from groundcli.weights.store import OPTIONS, WEIGHTS, elmo_paths
 
 # Where `options.json` has each size.
 PLACES = {
@@ -124,14 +124,6 @@ def read_elmo(options: Path, weights: Path) -> Elmo:
 def load_elmo(folder: Path) -> Elmo:
     """Reads an ELMo's folder. Raises GroundcliError where its files are no ELMo's or don't belong together."""
     return read_elmo(*elmo_paths(folder))
-
-
-def elmo_sizes(name: str) -> ElmoConfig | None:
-    """The sizes of an ELMo by its name or path, whether or not its weights are here; None for word pieces."""
-    if name in PUBLISHED:
-        return PUBLISHED[name].elmo
-    path = find(name)
-    return load_options(elmo_paths(path)[0]) if path.is_dir() else None
 
 
 @torch.no_grad()

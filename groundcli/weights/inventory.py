@@ -58,8 +58,9 @@ def _about(name: str) -> tuple[str, str, str]:
     """What weights are, their licence and their source."""
     if name in PUBLISHED:
         part = PUBLISHED[name]
+        what = "backbone" if part.backbone else "elmo" if part.elmo else "words"
         hosts = [str(urlsplit(url).hostname) for url in part.urls[:1]]
-        return WHAT[part.kind], part.licence, "; ".join([part.source, *hosts])
+        return WHAT[what], part.licence, "; ".join([part.source, *hosts])
     try:
         kind = kind_of(find(name))
         if kind != "model":

@@ -19,8 +19,8 @@ from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
 from groundcli.recipe import ModelConfig
-from groundcli.weights.elmo import AllenNlpElmo, elmo_sizes, load_elmo
-from groundcli.weights.store import UNTRAINED, Checkpoint, find, hash_of, kind_of, open_model
+from groundcli.weights.elmo import AllenNlpElmo, load_elmo, load_options
+from groundcli.weights.store import PUBLISHED, UNTRAINED, Checkpoint, elmo_paths, find, hash_of, kind_of, open_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +105,13 @@ def _new_backbone(config: ModelConfig) -> Backbone:
 
 def _encoder(name: str, backend: str, drawn: bool) -> Elmo | AllenNlpElmo | WordPieces:
     """A frozen text encoder; an ELMo that is drawn has random weights."""
-    if drawn and (sizes := elmo_sizes(name)):
+    if drawn and name in PUBLISHED and (sizes := PUBLISHED[name].elmo):
         return Elmo(sizes)
     path = find(name)
     if not path.is_dir():
         return load_word_pieces(path)
+    if drawn:
+        return Elmo(load_options(elmo_paths(path)[0]))
     return load_elmo(path) if backend == "groundcli" else AllenNlpElmo(path)
 
 

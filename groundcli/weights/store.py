@@ -41,11 +41,6 @@ class Published:
     elmo: ElmoConfig | None = None
 
     @property
-    def kind(self) -> Kind:
-        """What it is."""
-        return "backbone" if self.backbone else "elmo" if self.elmo else "words"
-
-    @property
     def file(self) -> str:
         """Name of the weights' file as it was published; empty where it ships."""
         return self.urls[0].rpartition("/")[2] if self.urls else ""
