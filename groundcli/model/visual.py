@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast, get_args
 
 import timm
@@ -264,13 +265,12 @@ class VisualMapping(nn.Module):
         self.norm = config.norm
         self.register_buffer("scale", torch.ones(len(channels)))
         self.stacks = nn.ModuleList()
-        for c in channels:
+        for first in channels:
             layers: list[nn.Module] = []
-            for width in config.mapping:
-                conv = nn.Conv2d(c, width, config.kernel, padding=config.kernel // 2, bias=config.bias)
+            for given, out in pairwise([first, *config.mapping]):
+                conv = nn.Conv2d(given, out, config.kernel, padding=config.kernel // 2, bias=config.bias)
                 nn.init.kaiming_normal_(conv.weight, a=0.25)
                 layers += [conv, nn.LeakyReLU(0.25, inplace=True)]  # its input is kept no longer
-                c = width
             self.stacks.append(nn.Sequential(*layers))
 
     def set_scale(self, maps: Sequence[Tensor]) -> None:

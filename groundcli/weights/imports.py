@@ -104,24 +104,22 @@ def _one_in(source: Path) -> Path:
     """The one file of weights that a path leads to, or the folder of a word-piece model."""
     if not source.exists():
         raise GroundcliError(f"{source}: no such file or folder")
-    if source.is_file():
-        return _whole(source)
     if (source / OPTIONS).is_file() and (source / WEIGHTS).is_file():
         return source / WEIGHTS
     files = [p for p in sorted(source.rglob("*")) if p.suffix in SUFFIXES and p.is_file()]
     files = [p for p in files if p.name != "pytorch_model.bin" or not p.with_name(WORDS).is_file()]  # the same twice
-    several = list({p.resolve(): _whole(p) for p in files}.values())  # a cache's revisions may share a file
-    if not several:
+    found: dict[Path, Path] = {}  # by what a link leads to: a cache's revisions may share a file
+    for file in [source] if source.is_file() else files:
+        is_words = file.name == WORDS and file.with_name(VOCABULARY).is_file()
+        found[file.resolve()] = file.parent if is_words else file
+    if not found:
         raise GroundcliError(f"{source}: holds no file of weights ({', '.join(SUFFIXES)})")
-    if len(several) > 1:
-        more = f" and {len(several) - 5} more" if len(several) > 5 else ""
-        raise GroundcliError(f"{source}: holds several weights: {', '.join(map(str, several[:5]))}{more}; name one")
-    return several[0]
-
-
-def _whole(file: Path) -> Path:
-    """The folder of a word-piece model for its file, any other file itself."""
-    return file.parent if file.name == WORDS and file.with_name(VOCABULARY).is_file() else file
+    one, *others = found.values()
+    if others:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        some = ", ".join(map(str, [one, *others[:4]]))
+        raise GroundcliError(f"{source}: holds several weights: {some}{more}; name one")
+    return one
 
 
 def _check_published(file: Path, name: str) -> None:
@@ -165,16 +163,14 @@ def _stored(
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    new, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
-    remove(new)
-    try:
+    path = folder / f"{name}{suffix}"
+    with TemporaryDirectory(PARTIAL, dir=folder) as partial:
+        new = Path(partial, "new")
         write(new)
         for old in (folder / name, folder / f"{name}.safetensors"):
             if old != path or old.is_dir():
                 remove(old)
         new.replace(path)
-    finally:
-        remove(new)
     return Imported(name, what, path)
 
 
@@ -261,18 +257,18 @@ def _import_elmo(file: Path, name: str) -> Imported:
         raise GroundcliError(f"{file}: an ELMo needs its options; put {beside} or {OPTIONS} beside this file")
     config = read_elmo(options, file).config
     fits = [part for part in PUBLISHED.values() if part.elmo == config]
-    if not name:
-        as_called = [part for part in fits if part.name.endswith("5.5b") == ("5.5B" in file.name)]
-        if not as_called:
-            raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
-        name = as_called[0].name
+    as_called = [part.name for part in fits if part.name.endswith("5.5b") == ("5.5B" in file.name)]
+    if not name and not as_called:
+        raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
 
     def write(folder: Path) -> None:
         folder.mkdir()
         shutil.copyfile(options, folder / OPTIONS)
         shutil.copyfile(file, folder / WEIGHTS)
 
-    return _stored(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", write, fits, "")
+    return _stored(
+        name or as_called[0], f"ELMo of {config.layers} layers, {2 * config.projection} wide", write, fits, ""
+    )
 
 
 def _import_words(folder: Path, name: str) -> Imported:
