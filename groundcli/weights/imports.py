@@ -167,19 +167,11 @@ def _stored(
     with TemporaryDirectory(PARTIAL, dir=folder) as partial:
         new = Path(partial, "new")
         write(new)
-        for old in (folder / name, folder / f"{name}.safetensors"):
-            if old != path or old.is_dir():
-                remove(old)
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an ELMo of this name
+        if not suffix:
+            (folder / f"{name}.safetensors").unlink(missing_ok=True)
         new.replace(path)
     return Imported(name, what, path)
-
-
-def remove(path: Path) -> None:
-    """Deletes a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 # --- Backbones
