@@ -152,10 +152,8 @@ class Backbone(nn.Module):
         return [out[level] for level in self.levels]
 
     def _patches(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps of a vision transformer, by the names of their levels.
-
-        An image that patches don't fill is enlarged until they do: padded, as timm would, it wouldn't divide evenly.
-        """
+        """Maps of a vision transformer, by the names of their levels."""
+        # Where patches don't fill an image it is enlarged: padded, as timm would, it wouldn't divide evenly.
         sides = zip(x.shape[-2:], self.extractor.patch_embed.patch_size, strict=True)
         size = tuple(math.ceil(side / patch) * patch for side, patch in sides)
         if x.shape[-2:] != size:

