@@ -196,10 +196,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if form == "safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise GroundcliError(f"{file}: not a whole safetensors file ({first_line(error)})") from None
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
-        raise GroundcliError(f"{file}: not a whole PyTorch file of plain tensors ({first_line(error)})") from None
+        what = "safetensors file" if form == "safetensors" else "PyTorch file of plain tensors"
+        raise GroundcliError(f"{file}: not a whole {what} ({first_line(error)})") from None
     named = loaded if isinstance(loaded, Mapping) else {}
     named = next((named[key] for key in ("state_dict", "model") if isinstance(named.get(key), Mapping)), named)
     tensors = {str(key): tensor for key, tensor in named.items() if isinstance(tensor, Tensor)}
@@ -215,13 +214,11 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
     GroundcliError where they fit none of the published backbones.
     """
     given = {k: t for k, t in tensors.items() if not k.endswith(COUNT)}
-    known = [part.backbone for part in PUBLISHED.values() if part.backbone]
+    known = [part for part in PUBLISHED.values() if part.backbone]
     nearest = (0, "their names are of none of these")
-    for part in PUBLISHED.values():
-        if not part.backbone:
-            continue
+    for part in known:
         with torch.device("meta"):
-            state = whole_backbone(part.backbone).state_dict()
+            state = whole_backbone(str(part.backbone)).state_dict()
         expected = {k: t.shape for k, t in state.items() if not k.endswith(COUNT)}
         renamed = not expected.keys() & given.keys() and len(expected) == len(given)
         named = dict(zip(expected, given.values(), strict=True)) if renamed else given
@@ -236,7 +233,8 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
         is_there = f"has shape {tuple(fitted[first].shape)}" if first in fitted else "is missing"
         reason = f"nearest is {part.backbone}, of which {first} {is_there}; expected is {tuple(expected[first])}"
         nearest = max(nearest, (len(expected) - len(wrong), reason))
-    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {', '.join(known)}: {nearest[1]}")
+    names = ", ".join(str(part.backbone) for part in known)
+    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {names}: {nearest[1]}")
 
 
 # --- ELMos and word pieces
@@ -419,28 +417,24 @@ def _exported(model: GroundingModel) -> Iterator[bytes]:
         return model.ground_phrases(cells, words, model.ground_words(cells, words), member, naming, last)
 
     pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
-    yield _onnx(_Part(model, image), {"pixels": pixels}, {}, ["cells"])
+    yield _onnx(model, image, {"pixels": pixels}, {}, ["cells"])
     features = torch.randn(5, model.text.word_widths[0])
-    yield _onnx(_Part(model, vectors), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
+    yield _onnx(model, vectors, {"features": features}, {"features": {0: words}}, ["words", "sentences"])
     member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
     with torch.no_grad():
         inputs = {"cells": image(pixels).contiguous(), "words": vectors(features)[0], "member": member}
     inputs |= {"naming": member.clone(), "last": torch.tensor([1, 2, 4])}  # one tensor twice would be one input
     members = {0: phrases, 1: words}
     varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}}
-    yield _onnx(_Part(model, heat), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
+    yield _onnx(model, heat, inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
 
 
-class _Part(nn.Module):
-    """A model, with what a part of it computes, as a module for torch to export."""
-
-    def __init__(self, model: GroundingModel, compute: Callable[..., Tensor | tuple[Tensor, ...]]):
-        super().__init__()
-        self.model, self.forward = model, compute
-
-
-def _onnx(part: _Part, inputs: dict[str, Tensor], varies: Mapping[str, Any], outputs: Sequence[str]) -> bytes:
-    """An ONNX file's content, of a part whose inputs have these shapes, but for the dimensions that vary."""
+def _onnx(
+    model: nn.Module, compute: Callable[..., Any], inputs: dict[str, Tensor], varies: Any, outputs: Sequence[str]
+) -> bytes:
+    """An ONNX file's content, of what computes outputs of inputs of these shapes, but for dimensions that vary."""
+    part = nn.Module()  # as torch exports modules, with all their weights
+    part.model, part.forward = model, compute
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names for dimensions, twice the same
         program: Any = torch.onnx.export(

@@ -102,9 +102,9 @@ def _run(kind: Kind, path: Path) -> tuple[str, list[Tensor]]:
     """What weights hold, and what they make of an image or a caption."""
     if kind == "backbone":
         part, tensors = match_backbone(read_tensors(path), path)
-        model = next(model for model in recipes().values() if model.visual.backbone == part.backbone)
-        backbone = load_backbone(replace(model, visual=replace(model.visual, weights=str(path))))
-        return f"the {len(tensors)} tensors of backbone {part.backbone}", backbone(_noise(model.visual.image_size))
+        config = next(model.visual for model in recipes().values() if model.visual.backbone == part.backbone)
+        backbone = load_backbone(replace(config, weights=str(path)))
+        return f"the {len(tensors)} tensors of backbone {part.backbone}", backbone(_noise(config.image_size))
     if kind == "elmo":
         elmo = load_elmo(path)
         words, sentences = elmo([CAPTION])

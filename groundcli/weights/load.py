@@ -18,7 +18,7 @@ from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
-from groundcli.recipe import ModelConfig
+from groundcli.recipe import ModelConfig, VisualConfig
 from groundcli.weights.elmo import AllenNlpElmo, load_elmo, load_options
 from groundcli.weights.store import PUBLISHED, UNTRAINED, Checkpoint, elmo_paths, find, hash_of, kind_of, open_model
 
@@ -67,7 +67,7 @@ def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[Ground
     with torch.random.fork_rng(devices=[], enabled=drawn):
         if untrained is not None:
             torch.manual_seed(untrained)
-        backbone = _new_backbone(config) if drawn else load_backbone(config)
+        backbone = _new_backbone(config.visual) if drawn else load_backbone(config.visual)
         encoders = [_encoder(name, config.text.elmo_backend, drawn) for name in config.text.encoders]
     frozen = {}
     for name, part in zip(config.parts, [backbone, *encoders], strict=True):
@@ -83,22 +83,22 @@ def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[Ground
     return GroundingModel(config, backbone, TextEncoders(elmos[0] if elmos else None, tables)), frozen
 
 
-def load_backbone(config: ModelConfig) -> Backbone:
+def load_backbone(config: VisualConfig) -> Backbone:
     """The frozen backbone with its weights. Raises GroundcliError naming the file where they don't fit."""
-    path, backbone = find(config.visual.weights), _new_backbone(config)
+    path, backbone = find(config.weights), _new_backbone(config)
     try:
         missing, _ = backbone.extractor.load_state_dict(load_file(path), strict=False)
         if lacking := [name for name in missing if not name.endswith("num_batches_tracked")]:
             raise RuntimeError(f"has no {lacking[0]}")
     except (RuntimeError, SafetensorError, OSError) as error:
-        raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: {first_line(error)}") from None
+        raise GroundcliError(f"{path}: not the weights of {config.backbone}: {first_line(error)}") from None
     check_finite(path, backbone.extractor.state_dict())
     return backbone
 
 
-def _new_backbone(config: ModelConfig) -> Backbone:
+def _new_backbone(config: VisualConfig) -> Backbone:
     try:
-        return Backbone(config.visual)
+        return Backbone(config)
     except ValueError as error:
         raise UsageError(f"model.visual.levels: {first_line(error)}") from None
 
