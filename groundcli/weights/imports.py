@@ -148,9 +148,7 @@ def _form(file: Path) -> str:
     raise GroundcliError(f"{file}: not weights: neither a PyTorch file, a safetensors file nor an ELMo's HDF5 file")
 
 
-def _stored(
-    name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = (), suffix: str = ".safetensors"
-) -> Imported:
+def _stored(name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = ()) -> Imported:
     """Puts what is written to a path into the store, as the file or folder of a name, once it is whole.
 
     A name of a published part is kept for what `fits` it. Raises UsageError where the name can't be used.
@@ -163,13 +161,14 @@ def _stored(
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}{suffix}"
+    path = folder / f"{name}.safetensors"
     with TemporaryDirectory(PARTIAL, dir=folder) as partial:
         new = Path(partial, "new")
         write(new)
-        shutil.rmtree(folder / name, ignore_errors=True)  # of an ELMo of this name
-        if not suffix:
-            (folder / f"{name}.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(folder / name, ignore_errors=True)  # an ELMo of this name
+        if new.is_dir():
+            path.unlink(missing_ok=True)
+            path = folder / name
         new.replace(path)
     return Imported(name, what, path)
 
@@ -256,9 +255,8 @@ def _import_elmo(file: Path, name: str) -> Imported:
         shutil.copyfile(options, folder / OPTIONS)
         shutil.copyfile(file, folder / WEIGHTS)
 
-    return _stored(
-        name or as_called[0], f"ELMo of {config.layers} layers, {2 * config.projection} wide", write, fits, ""
-    )
+    what = f"ELMo of {config.layers} layers, {2 * config.projection} wide"
+    return _stored(name or as_called[0], what, write, fits)
 
 
 def _import_words(folder: Path, name: str) -> Imported:
