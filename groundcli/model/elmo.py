@@ -75,18 +75,16 @@ class _LateGradient(torch.autograd.Function):
         return gradient, torch.bmm(torch.cat(ctx.inputs, dim=1).mT, gradient), None
 
 
-class Stepwise:
-    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before; see _LateGradient."""
+def _stepwise(sums: Tensor, weight: Tensor, sizes: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """What gives `sums + inputs @ weight` step by step, (2, n, K) -> (2, n, Q), as inputs come; see _LateGradient."""
+    all_inputs: list[Tensor] = []
+    steps = iter(_LateGradient.apply(sums, weight, all_inputs).split(sizes, dim=1))
 
-    def __init__(self, sums: Tensor, weight: Tensor, sizes: Sequence[int]):
-        self.inputs: list[Tensor] = []
-        self.weight = weight.detach()
-        self.steps = iter(_LateGradient.apply(sums, weight, self.inputs).split(sizes, dim=1))
+    def step(inputs: Tensor) -> Tensor:
+        all_inputs.append(inputs.detach())
+        return torch.baddbmm(next(steps), inputs, weight.detach())
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The next step: (2, n, K) -> (2, n, Q)."""
-        self.inputs.append(inputs.detach())
-        return torch.baddbmm(next(self.steps), inputs, self.weight)
+    return step
 
 
 class BiLstmLayer(nn.Module):
@@ -105,8 +103,8 @@ class BiLstmLayer(nn.Module):
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """(2, N, P) -> the same: forward, and backward already reversed; step after step, each of `sizes` captions."""
         from_input, from_output = self.kernel.split(x.shape[2], dim=1)
-        gates = Stepwise(torch.baddbmm(self.bias, x, from_input), from_output, sizes)
-        project = Stepwise(torch.zeros_like(x), self.projection, sizes)
+        gates = _stepwise(torch.baddbmm(self.bias, x, from_input), from_output, sizes)
+        project = _stepwise(torch.zeros_like(x), self.projection, sizes)
         h = x.new_zeros(2, sizes[0], x.shape[2])
         c = x.new_zeros(2, sizes[0], self.projection.shape[1])
         outputs = []

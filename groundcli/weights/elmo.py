@@ -52,9 +52,7 @@ def load_options(path: Path) -> ElmoConfig:
         return ElmoConfig(**sizes)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         reason = first_line(error).removeprefix(f"{OPTIONS}: ")
-        raise GroundcliError(
-            f"{path}: not the options of an ELMo ({reason}); expected AllenNLP's options.json"
-        ) from None
+        raise GroundcliError(f"{path}: not the options of an ELMo ({reason}); expected AllenNLP's {OPTIONS}") from None
 
 
 def save_options(config: ElmoConfig, path: Path) -> None:
