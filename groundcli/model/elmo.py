@@ -18,7 +18,6 @@ from groundcli.recipe import ElmoConfig
 MAX_CHARACTERS = 50  # of a word, with its two markers
 BEGIN_SENTENCE, END_SENTENCE = "<S>", "</S>"
 BEGIN_WORD, END_WORD, PADDING = 258, 259, 260
-ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
 def character_ids(word: str) -> list[int]:
@@ -42,7 +41,7 @@ class CharacterCnn(nn.Module):
         self.transforms = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
         self.carries = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
         self.projection = nn.Linear(width, config.projection)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = getattr(torch, config.activation)
         for carry in self.carries:
             nn.init.constant_(carry.get_parameter("bias"), -2.0)  # at first, let the input through
 

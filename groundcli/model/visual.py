@@ -87,7 +87,7 @@ class Backbone(nn.Module):
                 before.weight, before.bias = fused.weight, fused.bias
                 self.extractor.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
         for name, conv in modules.items():
-            if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
+            if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in ((3, 3), (5, 5), (7, 7)):
                 if not self._is_tuned(name):  # whose tensors are those of its convolutions
                     self.extractor.set_submodule(name, SameConv(conv))
             elif isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1):
@@ -189,11 +189,9 @@ class Rest(nn.Module):
 class SameConv(nn.Module):
     """A convolution with stride 2 and TensorFlow's `SAME` padding, without a padded copy where sides are even.
 
-    There one more line and column is padded at the end than at the start. A kernel with a line and column of zeros
-    before the others comes to the same with as many at both ends.
+    There, with an odd kernel, one more line and column is padded at the end than at the start. A kernel with a line
+    and column of zeros before the others comes to the same with as many at both ends.
     """
-
-    KERNELS = ((3, 3), (5, 5), (7, 7))
 
     def __init__(self, conv: Conv2dSame):
         super().__init__()

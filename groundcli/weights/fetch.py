@@ -50,11 +50,9 @@ def fetch(name: str, report: Report) -> str:
     """
     if name in here():
         return f"{name}: already here, {here()[name]}"
-    if name not in PUBLISHED:
+    if name not in fetchable():
         raise UsageError(f"{name}: nothing of this name was published; {', '.join(fetchable())} can be fetched")
     part = PUBLISHED[name]
-    if not part.urls:
-        raise GroundcliError(f"{name}: ships with groundcli and isn't fetched; install groundcli again")
     folder = store() / f"{name}.download{PARTIAL}"
     for url in part.urls:
         _download(url, folder, part, report)
