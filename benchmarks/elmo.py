@@ -20,7 +20,7 @@ from torch import nn
 
 from groundcli.errors import GroundcliError
 from groundcli.model.elmo import Elmo
-from groundcli.weights.elmo import load_allennlp_elmo, save_elmo
+from groundcli.weights.elmo import AllenNlpElmo, save_elmo
 from groundcli.weights.store import PUBLISHED
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             save_elmo(ours, Path(folder))
-            elmos["allennlp"] = load_allennlp_elmo(Path(folder))
+            elmos["allennlp"] = AllenNlpElmo(Path(folder))
     except GroundcliError as error:
         print(error)
     batch = captions(arguments.batch)

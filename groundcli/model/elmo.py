@@ -18,7 +18,6 @@ from groundcli.recipe import ElmoConfig
 MAX_CHARACTERS = 50  # of a word, with its two markers
 BEGIN_SENTENCE, END_SENTENCE = "<S>", "</S>"
 BEGIN_WORD, END_WORD, PADDING = 258, 259, 260
-ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
 def character_ids(word: str) -> list[int]:
@@ -42,7 +41,7 @@ class CharacterCnn(nn.Module):
         self.transforms = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
         self.carries = nn.ModuleList(nn.Linear(width, width) for _ in range(config.highways))
         self.projection = nn.Linear(width, config.projection)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = getattr(torch, config.activation)
         for carry in self.carries:
             nn.init.constant_(carry.get_parameter("bias"), -2.0)  # at first, let the input through
 
@@ -75,18 +74,16 @@ class _LateGradient(torch.autograd.Function):
         return gradient, torch.bmm(torch.cat(ctx.inputs, dim=1).mT, gradient), None
 
 
-class Stepwise:
-    """`sums + inputs @ weight`, where the inputs of a step are only known after the step before; see _LateGradient."""
+def _stepwise(sums: Tensor, weight: Tensor, sizes: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """What gives `sums + inputs @ weight` step by step, (2, n, K) -> (2, n, Q), as inputs come; see _LateGradient."""
+    all_inputs: list[Tensor] = []
+    steps = iter(_LateGradient.apply(sums, weight, all_inputs).split(sizes, dim=1))
 
-    def __init__(self, sums: Tensor, weight: Tensor, sizes: Sequence[int]):
-        self.inputs: list[Tensor] = []
-        self.weight = weight.detach()
-        self.steps = iter(_LateGradient.apply(sums, weight, self.inputs).split(sizes, dim=1))
+    def step(inputs: Tensor) -> Tensor:
+        all_inputs.append(inputs.detach())
+        return torch.baddbmm(next(steps), inputs, weight.detach())
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The next step: (2, n, K) -> (2, n, Q)."""
-        self.inputs.append(inputs.detach())
-        return torch.baddbmm(next(self.steps), inputs, self.weight)
+    return step
 
 
 class BiLstmLayer(nn.Module):
@@ -105,8 +102,8 @@ class BiLstmLayer(nn.Module):
     def forward(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """(2, N, P) -> the same: forward, and backward already reversed; step after step, each of `sizes` captions."""
         from_input, from_output = self.kernel.split(x.shape[2], dim=1)
-        gates = Stepwise(torch.baddbmm(self.bias, x, from_input), from_output, sizes)
-        project = Stepwise(torch.zeros_like(x), self.projection, sizes)
+        gates = _stepwise(torch.baddbmm(self.bias, x, from_input), from_output, sizes)
+        project = _stepwise(torch.zeros_like(x), self.projection, sizes)
         h = x.new_zeros(2, sizes[0], x.shape[2])
         c = x.new_zeros(2, sizes[0], self.projection.shape[1])
         outputs = []

@@ -63,7 +63,7 @@ class GroundingModel(nn.Module):
         missing, unexpected = self.trained().keys() - tensors.keys(), tensors.keys() - self.trained().keys()
         if missing or unexpected:
             raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
-        self.load_state_dict({**self.state_dict(), **tensors})
+        self.load_state_dict(tensors, strict=False)
 
     def part(self, kind: type[Part]) -> Part:
         """A new part of a kind, of this model's shapes, frozen, where the model is."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -158,12 +158,11 @@ class TextMapping(nn.Module):
         super().__init__()
         self.mix = LayerMix(widths, width, softmax)
         layers: list[nn.Module] = []
-        for out in mapping:
-            linear = nn.Linear(width, out)
+        for given, out in pairwise([width, *mapping]):
+            linear = nn.Linear(given, out)
             nn.init.kaiming_normal_(linear.weight, a=0.25)
             nn.init.zeros_(linear.bias)
             layers += [linear, nn.LeakyReLU(0.25)]
-            width = out
         self.layers = nn.Sequential(*layers)
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:

@@ -3,7 +3,8 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast, get_args
+from itertools import pairwise
+from typing import Any, cast, get_args
 
 import timm
 import torch
@@ -13,7 +14,7 @@ from timm.layers import Conv2dSame
 from timm.models import create_feature_extractor
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from groundcli.recipe import TRANSFORMERS, Architecture, VisualConfig
 
@@ -77,22 +78,22 @@ class Backbone(nn.Module):
         """
         if isinstance(self.extractor, VisionTransformer):
             return
-        modules, onednn = dict(self.extractor.named_modules()), torch.backends.mkldnn.is_available()
+        modules = dict(self.extractor.named_modules())
         for node in self.extractor.graph.nodes:
             norm = modules.get(str(node.target))
             before = modules.get(str(node.args[0].target)) if isinstance(norm, nn.BatchNorm2d) else None
             if isinstance(norm, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and len(node.args[0].users) == 1:
-                statistics: Any = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-                before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *statistics)
+                fused = fuse_conv_bn_eval(before, norm)
+                before.weight, before.bias = fused.weight, fused.bias
                 self.extractor.set_submodule(node.target, getattr(norm, "act", nn.Identity()))  # timm's norms have one
         for name, conv in modules.items():
-            if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in SameConv.KERNELS:
+            if isinstance(conv, Conv2dSame) and conv.stride == (2, 2) and conv.kernel_size in ((3, 3), (5, 5), (7, 7)):
                 if not self._is_tuned(name):  # whose tensors are those of its convolutions
                     self.extractor.set_submodule(name, SameConv(conv))
-            elif onednn and isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1):
-                self.extractor.set_submodule(name, like(conv, PointConv))
+            elif isinstance(conv, nn.Conv2d) and conv.kernel_size == conv.stride == (1, 1):
+                conv.__class__ = PointConv  # the same convolution, computed in another way
             elif type(conv) is nn.Conv2d and 1 < conv.groups == conv.in_channels == conv.out_channels:
-                self.extractor.set_submodule(name, like(conv, DepthwiseConv))
+                conv.__class__ = DepthwiseConv
         self.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def _is_tuned(self, name: str) -> bool:
@@ -151,10 +152,8 @@ class Backbone(nn.Module):
         return [out[level] for level in self.levels]
 
     def _patches(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps of a vision transformer, by the names of their levels.
-
-        An image that patches don't fill is enlarged until they do: padded, as timm would, it wouldn't divide evenly.
-        """
+        """Maps of a vision transformer, by the names of their levels."""
+        # Where patches don't fill an image it is enlarged: padded, as timm would, it wouldn't divide evenly.
         sides = zip(x.shape[-2:], self.extractor.patch_embed.patch_size, strict=True)
         size = tuple(math.ceil(side / patch) * patch for side, patch in sides)
         if x.shape[-2:] != size:
@@ -187,25 +186,12 @@ class Rest(nn.Module):
         return [torch.cat([part[level] for part in parts]) for level in self.levels]
 
 
-Conv = TypeVar("Conv", bound=nn.Conv2d)
-
-
-def like(conv: nn.Conv2d, kind: type[Conv]) -> Conv:
-    """The same convolution, computed in another way."""
-    how: Any = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
-    other = kind(conv.in_channels, conv.out_channels, bias=conv.bias is not None, device="meta", **how)
-    other.weight, other.bias = conv.weight, conv.bias
-    return other
-
-
 class SameConv(nn.Module):
     """A convolution with stride 2 and TensorFlow's `SAME` padding, without a padded copy where sides are even.
 
-    There one more line and column is padded at the end than at the start. A kernel with a line and column of zeros
-    before the others comes to the same with as many at both ends.
+    There, with an odd kernel, one more line and column is padded at the end than at the start. A kernel with a line
+    and column of zeros before the others comes to the same with as many at both ends.
     """
-
-    KERNELS = ((3, 3), (5, 5), (7, 7))
 
     def __init__(self, conv: Conv2dSame):
         super().__init__()
@@ -232,7 +218,7 @@ class PointConv(nn.Conv2d):
         cpu = x.device.type == "cpu"
         if cpu and self.weight.requires_grad and self.groups == 1 and self.padding == (0, 0):
             return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-        dilation = 2 if cpu else 1
+        dilation = 2 if cpu and torch.backends.mkldnn.is_available() else 1
         return F.conv2d(x, self.weight, self.bias, padding=self.padding, dilation=dilation, groups=self.groups)
 
 
@@ -275,13 +261,12 @@ class VisualMapping(nn.Module):
         self.norm = config.norm
         self.register_buffer("scale", torch.ones(len(channels)))
         self.stacks = nn.ModuleList()
-        for c in channels:
+        for first in channels:
             layers: list[nn.Module] = []
-            for width in config.mapping:
-                conv = nn.Conv2d(c, width, config.kernel, padding=config.kernel // 2, bias=config.bias)
+            for given, out in pairwise([first, *config.mapping]):
+                conv = nn.Conv2d(given, out, config.kernel, padding=config.kernel // 2, bias=config.bias)
                 nn.init.kaiming_normal_(conv.weight, a=0.25)
                 layers += [conv, nn.LeakyReLU(0.25, inplace=True)]  # its input is kept no longer
-                c = width
             self.stacks.append(nn.Sequential(*layers))
 
     def set_scale(self, maps: Sequence[Tensor]) -> None:

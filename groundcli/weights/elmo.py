@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.model.elmo import Elmo, without_boundaries
 from groundcli.recipe import ElmoConfig, typed
-from groundcli.weights.store import OPTIONS, PUBLISHED, WEIGHTS, elmo_paths, find, options_path
+from groundcli.weights.store import OPTIONS, WEIGHTS, elmo_paths
 
 # Where `options.json` has each size.
 PLACES = {
@@ -52,9 +52,7 @@ def load_options(path: Path) -> ElmoConfig:
         return ElmoConfig(**sizes)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageError) as error:
         reason = first_line(error).removeprefix(f"{OPTIONS}: ")
-        raise GroundcliError(
-            f"{path}: not the options of an ELMo ({reason}); expected AllenNLP's options.json"
-        ) from None
+        raise GroundcliError(f"{path}: not the options of an ELMo ({reason}); expected AllenNLP's {OPTIONS}") from None
 
 
 def save_options(config: ElmoConfig, path: Path) -> None:
@@ -126,14 +124,6 @@ def load_elmo(folder: Path) -> Elmo:
     return read_elmo(*elmo_paths(folder))
 
 
-def elmo_sizes(name: str) -> ElmoConfig | None:
-    """The sizes of an ELMo by its name or path, whether or not its weights are here; None for word pieces."""
-    if name in PUBLISHED:
-        return PUBLISHED[name].elmo
-    path = find(name)
-    return load_options(options_path(path)) if path.is_dir() else None
-
-
 @torch.no_grad()
 def save_elmo(elmo: Elmo, folder: Path) -> None:
     """Writes `options.json` and `lm_weights.hdf5` into a folder, which is made if need be."""
@@ -165,12 +155,14 @@ class AllenNlpElmo(nn.Module):
     `width` is that of every layer, twice the projection.
     """
 
-    def __init__(self, options: Path, weights: Path):
+    def __init__(self, folder: Path):
+        """Reads an ELMo's folder. Raises GroundcliError where AllenNLP isn't installed or the files are no ELMo's."""
         super().__init__()
         try:
             import allennlp.modules.elmo as allennlp
         except ImportError as error:
             raise GroundcliError(f"AllenNLP can't be imported ({first_line(error)}); install it: {INSTALL}") from None
+        options, weights = elmo_paths(folder)
         self.config = check_elmo(options, weights)
         self.width = 2 * self.config.projection
         self.batch_to_ids = allennlp.batch_to_ids
@@ -192,8 +184,3 @@ class AllenNlpElmo(nn.Module):
             self.bilm._elmo_lstm.reset_states()  # else this call would begin where the one before ended
             out = self.bilm(self._ids(captions))
         return without_boundaries(out["activations"], out["mask"])
-
-
-def load_allennlp_elmo(folder: Path) -> AllenNlpElmo:
-    """Reads an ELMo's folder. Raises GroundcliError where AllenNLP isn't installed or the files are no ELMo's."""
-    return AllenNlpElmo(*elmo_paths(folder))

@@ -1,6 +1,7 @@
 """Published weights -> the store, from where they were published: over HTTPS, and no more than was published."""
 
 import http.client
+import shutil
 import ssl
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import groundcli
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import sha256
-from groundcli.weights.imports import import_weights, remove
+from groundcli.weights.imports import import_weights
 from groundcli.weights.store import PARTIAL, PUBLISHED, Published, fetchable, here, store
 
 Report = Callable[[str, int, int | None], None]  # takes a file's name, the bytes that are here, and all its bytes
@@ -49,11 +50,9 @@ def fetch(name: str, report: Report) -> str:
     """
     if name in here():
         return f"{name}: already here, {here()[name]}"
-    if name not in PUBLISHED:
+    if name not in fetchable():
         raise UsageError(f"{name}: nothing of this name was published; {', '.join(fetchable())} can be fetched")
     part = PUBLISHED[name]
-    if not part.urls:
-        raise GroundcliError(f"{name}: ships with groundcli and isn't fetched; install groundcli again")
     folder = store() / f"{name}.download{PARTIAL}"
     for url in part.urls:
         _download(url, folder, part, report)
@@ -61,7 +60,7 @@ def fetch(name: str, report: Report) -> str:
         imported = str(import_weights(folder / part.file, part.name))
         digest = sha256(folder / part.file)
     finally:
-        remove(folder)
+        shutil.rmtree(folder)
     return imported if part.sha256 else f"{imported}; no SHA-256 was published, the download's is {digest}"
 
 
@@ -117,7 +116,7 @@ def _continue(url: str, partial: Path, most: int, report: Report) -> None:
                 done += file.write(block)
                 report(partial.stem, done, total)
     if max(done, total or 0) > most:
-        remove(partial)
+        partial.unlink()
         raise GroundcliError(f"{url}: more than the {most:,} bytes that were published; it was deleted")
     if total is not None and done < total:
         raise ConnectionError(f"the connection was dropped after {done:,} of {total:,} bytes")

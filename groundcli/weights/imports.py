@@ -13,11 +13,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -50,7 +50,6 @@ from groundcli.weights.store import (
     here,
     is_known,
     kind_of,
-    open_model,
     store,
     weights_in,
 )
@@ -105,24 +104,22 @@ def _one_in(source: Path) -> Path:
     """The one file of weights that a path leads to, or the folder of a word-piece model."""
     if not source.exists():
         raise GroundcliError(f"{source}: no such file or folder")
-    if source.is_file():
-        return _whole(source)
     if (source / OPTIONS).is_file() and (source / WEIGHTS).is_file():
         return source / WEIGHTS
     files = [p for p in sorted(source.rglob("*")) if p.suffix in SUFFIXES and p.is_file()]
     files = [p for p in files if p.name != "pytorch_model.bin" or not p.with_name(WORDS).is_file()]  # the same twice
-    several = list({p.resolve(): _whole(p) for p in files}.values())  # a cache's revisions may share a file
-    if not several:
+    found: dict[Path, Path] = {}  # by what a link leads to: a cache's revisions may share a file
+    for file in [source] if source.is_file() else files:
+        is_words = file.name == WORDS and file.with_name(VOCABULARY).is_file()
+        found[file.resolve()] = file.parent if is_words else file
+    if not found:
         raise GroundcliError(f"{source}: holds no file of weights ({', '.join(SUFFIXES)})")
-    if len(several) > 1:
-        more = f" and {len(several) - 5} more" if len(several) > 5 else ""
-        raise GroundcliError(f"{source}: holds several weights: {', '.join(map(str, several[:5]))}{more}; name one")
-    return several[0]
-
-
-def _whole(file: Path) -> Path:
-    """The folder of a word-piece model for its file, any other file itself."""
-    return file.parent if file.name == WORDS and file.with_name(VOCABULARY).is_file() else file
+    one, *others = found.values()
+    if others:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        some = ", ".join(map(str, [one, *others[:4]]))
+        raise GroundcliError(f"{source}: holds several weights: {some}{more}; name one")
+    return one
 
 
 def _check_published(file: Path, name: str) -> None:
@@ -151,9 +148,7 @@ def _form(file: Path) -> str:
     raise GroundcliError(f"{file}: not weights: neither a PyTorch file, a safetensors file nor an ELMo's HDF5 file")
 
 
-def _stored(
-    name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = (), suffix: str = ".safetensors"
-) -> Imported:
+def _stored(name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = ()) -> Imported:
     """Puts what is written to a path into the store, as the file or folder of a name, once it is whole.
 
     A name of a published part is kept for what `fits` it. Raises UsageError where the name can't be used.
@@ -166,25 +161,16 @@ def _stored(
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    new, path = folder / f"{name}{suffix}{PARTIAL}", folder / f"{name}{suffix}"
-    remove(new)
-    try:
+    path = folder / f"{name}.safetensors"
+    with TemporaryDirectory(PARTIAL, dir=folder) as partial:
+        new = Path(partial, "new")
         write(new)
-        for old in (folder / name, folder / f"{name}.safetensors"):
-            if old != path or old.is_dir():
-                remove(old)
+        shutil.rmtree(folder / name, ignore_errors=True)  # an ELMo of this name
+        if new.is_dir():
+            path.unlink(missing_ok=True)
+            path = folder / name
         new.replace(path)
-    finally:
-        remove(new)
     return Imported(name, what, path)
-
-
-def remove(path: Path) -> None:
-    """Deletes a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 # --- Backbones
@@ -209,10 +195,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if form == "safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise GroundcliError(f"{file}: not a whole safetensors file ({first_line(error)})") from None
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
-        raise GroundcliError(f"{file}: not a whole PyTorch file of plain tensors ({first_line(error)})") from None
+        what = "safetensors file" if form == "safetensors" else "PyTorch file of plain tensors"
+        raise GroundcliError(f"{file}: not a whole {what} ({first_line(error)})") from None
     named = loaded if isinstance(loaded, Mapping) else {}
     named = next((named[key] for key in ("state_dict", "model") if isinstance(named.get(key), Mapping)), named)
     tensors = {str(key): tensor for key, tensor in named.items() if isinstance(tensor, Tensor)}
@@ -228,13 +213,11 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
     GroundcliError where they fit none of the published backbones.
     """
     given = {k: t for k, t in tensors.items() if not k.endswith(COUNT)}
-    known = [part.backbone for part in PUBLISHED.values() if part.backbone]
+    known = [part for part in PUBLISHED.values() if part.backbone]
     nearest = (0, "their names are of none of these")
-    for part in PUBLISHED.values():
-        if not part.backbone:
-            continue
+    for part in known:
         with torch.device("meta"):
-            state = whole_backbone(part.backbone).state_dict()
+            state = whole_backbone(str(part.backbone)).state_dict()
         expected = {k: t.shape for k, t in state.items() if not k.endswith(COUNT)}
         renamed = not expected.keys() & given.keys() and len(expected) == len(given)
         named = dict(zip(expected, given.values(), strict=True)) if renamed else given
@@ -249,7 +232,8 @@ def match_backbone(tensors: Mapping[str, Tensor], file: Path) -> tuple[Published
         is_there = f"has shape {tuple(fitted[first].shape)}" if first in fitted else "is missing"
         reason = f"nearest is {part.backbone}, of which {first} {is_there}; expected is {tuple(expected[first])}"
         nearest = max(nearest, (len(expected) - len(wrong), reason))
-    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {', '.join(known)}: {nearest[1]}")
+    names = ", ".join(str(part.backbone) for part in known)
+    raise GroundcliError(f"{file}: its {len(given)} tensors fit none of the backbones {names}: {nearest[1]}")
 
 
 # --- ELMos and word pieces
@@ -262,18 +246,17 @@ def _import_elmo(file: Path, name: str) -> Imported:
         raise GroundcliError(f"{file}: an ELMo needs its options; put {beside} or {OPTIONS} beside this file")
     config = read_elmo(options, file).config
     fits = [part for part in PUBLISHED.values() if part.elmo == config]
-    if not name:
-        as_called = [part for part in fits if part.name.endswith("5.5b") == ("5.5B" in file.name)]
-        if not as_called:
-            raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
-        name = as_called[0].name
+    as_called = [part.name for part in fits if part.name.endswith("5.5b") == ("5.5B" in file.name)]
+    if not name and not as_called:
+        raise UsageError(f"{file}: an ELMo of other sizes than the published ones; add --name NAME")
 
     def write(folder: Path) -> None:
         folder.mkdir()
         shutil.copyfile(options, folder / OPTIONS)
         shutil.copyfile(file, folder / WEIGHTS)
 
-    return _stored(name, f"ELMo of {config.layers} layers, {2 * config.projection} wide", write, fits, "")
+    what = f"ELMo of {config.layers} layers, {2 * config.projection} wide"
+    return _stored(name or as_called[0], what, write, fits)
 
 
 def _import_words(folder: Path, name: str) -> Imported:
@@ -331,14 +314,12 @@ def export(run: str, out: Path) -> dict[str, str]:
     trained, metadata = checkpoint.load_trained(path)
     shared = _with_names({key: metadata[key] for key in SHARED if key in metadata}, path)
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(out.name + PARTIAL)
-    try:
+    with TemporaryDirectory(dir=out.parent) as folder:
+        new = Path(folder, out.name)
         checkpoint.save(new, checkpoint.prefixed("model", trained), shared)
         if out.exists() and sha256(out) != sha256(new):
             raise UsageError(f"--out {out}: exists and holds something else; name another file")
         new.replace(out)
-    finally:
-        new.unlink(missing_ok=True)
     return {part: _way(part, digest) for part, digest in shared["frozen"].items()}
 
 
@@ -356,27 +337,27 @@ def export_onnx(run: str, out: Path, photos: Path | None = None) -> list[Path]:
     if not find_spec("onnxscript"):
         raise GroundcliError("--format onnx needs more packages; install them with: pip install 'groundcli[onnx]'")
     loaded = load_model(run)
-    text, files = loaded.recipe.model.text, [out / name for name in (*(f"{part}.onnx" for part in PARTS), EXPORTED)]
+    text = loaded.recipe.model.text
     if text.bilstm or loaded.model.text.elmo or len(text.encoders) > 1:
         raise GroundcliError(
             f"{loaded.path}: its words come from {', '.join(text.encoders)}, which can't be exported; "
             "a single table of word pieces can"
         )
-    int8 = out / f"{INT8}.onnx"
-    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*files, int8}):
+    files, int8, about = [out / f"{part}.onnx" for part in PARTS], out / f"{INT8}.onnx", out / EXPORTED
+    if out.exists() and not (out.is_dir() and set(out.iterdir()) <= {*files, int8, about}):
         raise UsageError(f"--out {out}: exists and is no export; name another folder")
     pixels = _some_pixels(photos, loaded.recipe.model.visual.image_size) if photos else []
     out.mkdir(parents=True, exist_ok=True)
-    for old in (files[-1], int8):  # until all are there
+    for old in (about, int8):  # until all are there
         old.unlink(missing_ok=True)
-    for file, content in zip(files, _exported(loaded.model), strict=False):
+    for file, content in zip(files, _exported(loaded.model), strict=True):
         with replacing(file, "wb") as opened:
             opened.write(content)
     if pixels:
         _write_int8(files[0], int8, pixels)
-        files.insert(-1, int8)
-    write_json(files[-1], open_model(run).exported)
-    return [*files, find(text.encoders[0])]
+        files.append(int8)
+    write_json(about, loaded.exported)
+    return [*files, about, find(text.encoders[0])]
 
 
 def _some_pixels(photos: Path, side: int) -> list[np.ndarray]:
@@ -398,15 +379,11 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
     float32. Weights have a scale per channel.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Pixels(CalibrationDataReader):  # type: ignore[misc]
-        left = iter(pixels)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(({"pixels": each} for each in self.left), None)
-
+    inputs = ({"pixels": each} for each in pixels)
+    reader = SimpleNamespace(get_next=lambda: next(inputs, None))
     with TemporaryDirectory() as folder, replacing(out, "wb") as opened:
         folded, quantized = (str(Path(folder, name)) for name in ("folded.onnx", "quantized.onnx"))
         quant_pre_process(network, folded, skip_symbolic_shape=True)  # batch norms become a part of convolutions
@@ -414,7 +391,7 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
         convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
         outside = [node.name for node in (*nodes[: convolutions[0]], *nodes[convolutions[-1] + 1 :])]
         quantize_static(
-            folded, quantized, Pixels(), op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
+            folded, quantized, reader, op_types_to_quantize=["Conv", "Clip", "Relu", "Add"],
             nodes_to_exclude=outside, per_channel=True, activation_type=QuantType.QUInt8,
         )  # fmt: skip
         opened.write(Path(quantized).read_bytes())
@@ -422,93 +399,69 @@ def _write_int8(network: Path, out: Path, pixels: Sequence[np.ndarray]) -> None:
 
 def _exported(model: GroundingModel) -> Iterator[bytes]:
     """The content of the files of `PARTS`."""
-    visual, width = model.config.visual, model.config.text.mapping[-1]
-    levels, copies = len(model.visual_mapping.stacks), len(model.word_mapping.copies)
+    visual = model.config.visual
     words, phrases, boxed = (torch.export.Dim(name, min=1) for name in ("words", "phrases", "boxed"))
+
+    def image(pixels: Tensor) -> Tensor:
+        """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
+        return cast(Tensor, model.visual_mapping(model.backbone(pixels.permute(2, 0, 1).unsqueeze(0)), visual.grid)[0])
+
+    def vectors(features: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
+        return model.word_mapping([features]), model.sentence_mapping([features])
+
+    def heat(
+        cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor, boxed: Tensor
+    ) -> tuple[Tensor, ...]:
+        """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
+        return model.ground_phrases(cells, words, model.ground_words(cells, words), member, naming, last, boxed)
+
     pixels = torch.zeros(visual.image_size, visual.image_size, 3, dtype=torch.uint8)
-    yield _onnx(_Image(model), {"pixels": pixels}, {}, ["cells"])
+    yield _onnx(model, image, {"pixels": pixels}, {}, ["cells"])
     features = torch.randn(5, model.text.word_widths[0])
-    yield _onnx(_Words(model), {"features": features}, {"features": {0: words}}, ["words", "sentences"])
+    yield _onnx(model, vectors, {"features": features}, {"features": {0: words}}, ["words", "sentences"])
     member = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
-    inputs = {
-        "cells": torch.rand(levels, visual.grid**2, width),
-        "words": F.normalize(torch.randn(copies, 5, width), dim=-1),
-        "member": member,
-        "naming": member.clone(),  # of its own: one tensor for two inputs would be exported as one input
-        "last": torch.tensor([1, 2, 4]),
-        "boxed": torch.tensor([0, 2]),
-    }
+    with torch.no_grad():
+        inputs = {"cells": image(pixels).contiguous(), "words": vectors(features)[0], "member": member}
+    inputs |= {"naming": member.clone()}  # one tensor twice would be one input
+    inputs |= {"last": torch.tensor([1, 2, 4]), "boxed": torch.tensor([0, 2])}
     members = {0: phrases, 1: words}
     varies = {"words": {1: words}, "member": members, "naming": members, "last": {0: phrases}, "boxed": {0: boxed}}
-    yield _onnx(_Heat(model), inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
+    yield _onnx(model, heat, inputs, varies, ["maps", "scores", "levels", "evidence", "extents"])
 
 
 def _onnx(
-    part: nn.Module, inputs: dict[str, Tensor], varies: Mapping[str, Mapping[int, Any]], outputs: Sequence[str]
+    model: nn.Module, compute: Callable[..., Any], inputs: dict[str, Tensor], varies: Any, outputs: Sequence[str]
 ) -> bytes:
-    """An ONNX file's content, of a part whose inputs have these shapes, but for the dimensions that vary."""
-    shapes: Any = {name: varies.get(name) for name in inputs}
+    """An ONNX file's content, of what computes outputs of inputs of these shapes, but for dimensions that vary."""
+    part = nn.Module()  # as torch exports modules, with all their weights
+    part.model, part.forward = model, compute
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names for dimensions, twice the same
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             part.eval(), (), kwargs=inputs, input_names=[*inputs], output_names=outputs,
-            dynamic_shapes=shapes, dynamo=True, verbose=False,
+            dynamic_shapes={name: varies.get(name) for name in inputs}, dynamo=True, verbose=False,
         )  # fmt: skip
-    assert program
-    proto: Any = program.model_proto
+    proto = program.model_proto
     for told in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, proto.graph):
         del told.metadata_props[:]  # the code that they come from, with paths of this machine
     return cast(bytes, proto.SerializeToString())
 
 
-class _Part(nn.Module):
-    def __init__(self, model: GroundingModel):
-        super().__init__()
-        self.model = model
-
-
-class _Image(_Part):
-    """Pixels (S, S, 3) uint8 RGB -> cells (L, N, D)."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.model.backbone(pixels.permute(2, 0, 1).unsqueeze(0))
-        return cast(Tensor, self.model.visual_mapping(maps, self.model.config.visual.grid)[0])
-
-
-class _Words(_Part):
-    """Means of word pieces (W, E) -> words, and sentences, (K, W, D)."""
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.word_mapping([features]), self.model.sentence_mapping([features])
-
-
-class _Heat(_Part):
-    """An image's cells, words, and which of them phrases are made of -> `GroundingModel.ground_phrases`."""
-
-    def forward(
-        self, cells: Tensor, words: Tensor, member: Tensor, naming: Tensor, last: Tensor, boxed: Tensor
-    ) -> tuple[Tensor, ...]:
-        said = self.model.ground_words(cells, words)
-        return self.model.ground_phrases(cells, words, said, member, naming, last, boxed)
-
-
 def _with_names(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
     """Metadata whose frozen parts are all called by names: a path becomes the name under which it is here."""
-    parts = recipe_from(metadata["recipe"], str(path)).model.parts
-    names = {part: part if is_known(part) else _name(part, metadata["frozen"].get(part), path) for part in parts}
+    names, parts = {}, recipe_from(metadata["recipe"], str(path)).model.parts
+    for part in parts:
+        alike = (name for name, file in here().items() if hash_of(file) == metadata["frozen"].get(part))
+        names[part] = part if is_known(part) else next(alike, "")
+        if not names[part]:
+            raise GroundcliError(
+                f"{path}: stands on {part}, a path that nobody else has; give it a name first: "
+                f"`groundcli weights import {part} --name NAME`"
+            )
     model = metadata["recipe"]["model"]
     model["visual"]["weights"], *model["text"]["encoders"] = (names[part] for part in parts)
     return metadata | {"frozen": {names[part]: digest for part, digest in metadata["frozen"].items()}}
-
-
-def _name(part: str, digest: str, path: Path) -> str:
-    for name, file in here().items():
-        if hash_of(file) == digest:
-            return name
-    raise GroundcliError(
-        f"{path}: stands on {part}, a path that nobody else has; give it a name first: "
-        f"`groundcli weights import {part} --name NAME`"
-    )
 
 
 def _way(part: str, digest: str) -> str:

@@ -44,28 +44,28 @@ def recipes() -> dict[str, ModelConfig]:
 
 def inventory() -> list[Known]:
     """All published parts, then whatever else ships or is in the store."""
-    models, paths, shipped = recipes(), here(), weights_in(SHIPPED)
-
-    def known(name: str, what: str, licence: str, source: str) -> Known:
+    models, paths, shipped, known = recipes(), here(), weights_in(SHIPPED), []
+    for name in PUBLISHED | paths:
         used_by = tuple(recipe for recipe, model in models.items() if name in model.parts)
         place = "missing" if name not in paths else "ships" if name in shipped else "store"
         size = megabytes(paths[name]) if name in paths else PUBLISHED[name].megabytes
-        return Known(name, what, used_by, place, size, licence, source)
-
-    published = []
-    for part in PUBLISHED.values():
-        source = "; ".join([part.source, *(str(urlsplit(url).hostname) for url in part.urls[:1])])
-        published.append(known(part.name, WHAT[part.kind], part.licence, source))
-    return published + [known(name, *_about(path)) for name, path in paths.items() if name not in PUBLISHED]
+        what, licence, source = _about(name)
+        known.append(Known(name, what, used_by, place, size, licence, source))
+    return known
 
 
-def _about(path: Path) -> tuple[str, str, str]:
+def _about(name: str) -> tuple[str, str, str]:
     """What weights are, their licence and their source."""
+    if name in PUBLISHED:
+        part = PUBLISHED[name]
+        what = "backbone" if part.backbone else "elmo" if part.elmo else "words"
+        hosts = [str(urlsplit(url).hostname) for url in part.urls[:1]]
+        return WHAT[what], part.licence, "; ".join([part.source, *hosts])
     try:
-        kind = kind_of(path)
+        kind = kind_of(find(name))
         if kind != "model":
             return WHAT[kind], "", "imported"
-        return WHAT[kind], "its data's", str(checkpoint.about(path).get("source", ""))
+        return WHAT[kind], "its data's", str(checkpoint.about(find(name)).get("source", ""))
     except GroundcliError:
         return "damaged", "", ""
 
@@ -102,9 +102,9 @@ def _run(kind: Kind, path: Path) -> tuple[str, list[Tensor]]:
     """What weights hold, and what they make of an image or a caption."""
     if kind == "backbone":
         part, tensors = match_backbone(read_tensors(path), path)
-        model = next(model for model in recipes().values() if model.visual.backbone == part.backbone)
-        backbone = load_backbone(replace(model, visual=replace(model.visual, weights=str(path))))
-        return f"the {len(tensors)} tensors of backbone {part.backbone}", backbone(_noise(model.visual.image_size))
+        config = next(model.visual for model in recipes().values() if model.visual.backbone == part.backbone)
+        backbone = load_backbone(replace(config, weights=str(path)))
+        return f"the {len(tensors)} tensors of backbone {part.backbone}", backbone(_noise(config.image_size))
     if kind == "elmo":
         elmo = load_elmo(path)
         words, sentences = elmo([CAPTION])

@@ -18,9 +18,9 @@ from groundcli.model.elmo import Elmo
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.model.text import Characters, TextEncoders, WordPieces
 from groundcli.model.visual import Backbone
-from groundcli.recipe import ModelConfig
-from groundcli.weights.elmo import AllenNlpElmo, elmo_sizes, load_allennlp_elmo, load_elmo
-from groundcli.weights.store import UNTRAINED, Checkpoint, find, hash_of, kind_of, open_model
+from groundcli.recipe import ModelConfig, VisualConfig
+from groundcli.weights.elmo import AllenNlpElmo, load_elmo, load_options
+from groundcli.weights.store import PUBLISHED, UNTRAINED, Checkpoint, elmo_paths, find, hash_of, kind_of, open_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +40,19 @@ def load_model(name: str, settings: Sequence[str] = ()) -> Loaded:
         UsageError: its recipe or the settings are wrong.
     """
     opened = open_model(name, settings)
-    path, recipe, metadata = opened.path, opened.recipe, opened.metadata
+    path, config = opened.path, opened.recipe.model
     tensors = checkpoint.part("model", load_file(path))
-    model, frozen = new_model(recipe.model, metadata.get(UNTRAINED))
+    model, frozen = new_model(config, opened.metadata.get(UNTRAINED))
     opened.check_frozen(frozen)
     try:
         model.load_trained(tensors)
     except RuntimeError as error:
         raise GroundcliError(f"{path}: its tensors don't fit its recipe: {first_line(error)}") from None
     check_finite(path, tensors)
-    calibration, known = recipe.model.calibration, 1 + len(FEATURES) + (len(EVIDENCE) if model.presence else 0)
+    calibration, known = config.calibration, 1 + len(FEATURES) + (len(EVIDENCE) if model.presence else 0)
     if calibration and len(calibration) != known:
         raise GroundcliError(f"{path}: its calibration has {len(calibration)} numbers, not {known}; calibrate it again")
-    return Loaded(path=path, recipe=recipe, metadata=metadata, model=model.eval())
+    return Loaded(**vars(opened), model=model.eval())
 
 
 def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[GroundingModel, dict[str, str]]:
@@ -61,61 +61,58 @@ def new_model(config: ModelConfig, untrained: int | None = None) -> tuple[Ground
     Its backbone and its ELMo are read, or drawn from the seed `untrained`. Raises GroundcliError where frozen weights
     are missing or don't fit.
     """
-    if untrained is None:
-        backbone = load_backbone(config)
-        load = load_elmo if config.text.elmo_backend == "groundcli" else load_allennlp_elmo
-        paths = [find(name) for name in config.text.encoders]
-        texts = _text_encoders(config, [load(path) if path.is_dir() else load_word_pieces(path) for path in paths])
-        return GroundingModel(config, backbone, texts), {name: hash_of(find(name)) for name in config.parts}
-    if config.text.elmo_backend != "groundcli":
+    drawn = untrained is not None
+    if drawn and config.text.elmo_backend != "groundcli":
         raise UsageError("model.text.elmo_backend=allennlp reads an ELMo from its files; untrained there are none")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(untrained)
-        backbone = _new_backbone(config)
-        sizes = [elmo_sizes(name) for name in config.text.encoders]
-        encoders = [
-            Elmo(size) if size else load_word_pieces(find(name))
-            for name, size in zip(config.text.encoders, sizes, strict=True)
-        ]
-    frozen = {
-        name: f"random {_digest(part)}" if drawn else hash_of(find(name))
-        for name, part, drawn in zip(config.parts, [backbone, *encoders], [True, *map(bool, sizes)], strict=True)
-    }
+    with torch.random.fork_rng(devices=[], enabled=drawn):
+        if untrained is not None:
+            torch.manual_seed(untrained)
+        backbone = _new_backbone(config.visual) if drawn else load_backbone(config.visual)
+        encoders = [_encoder(name, config.text.elmo_backend, drawn) for name in config.text.encoders]
+    frozen = {}
+    for name, part in zip(config.parts, [backbone, *encoders], strict=True):
+        random = drawn and not isinstance(part, WordPieces)
+        frozen[name] = f"random {_digest(part)}" if random else hash_of(find(name))
     backbone.fold()
-    return GroundingModel(config, backbone, _text_encoders(config, encoders)), frozen
+    elmos = [encoder for encoder in encoders if not isinstance(encoder, WordPieces)]
+    if len(elmos) > 1:
+        raise UsageError(f"text.encoders: {', '.join(config.text.encoders)} name more than one ELMo")
+    tables = [encoder for encoder in encoders if isinstance(encoder, WordPieces)]
+    if config.text.bilstm:
+        return GroundingModel(config, backbone, TextEncoders(None, [*map(Characters, elmos), *tables])), frozen
+    return GroundingModel(config, backbone, TextEncoders(elmos[0] if elmos else None, tables)), frozen
 
 
-def load_backbone(config: ModelConfig) -> Backbone:
+def load_backbone(config: VisualConfig) -> Backbone:
     """The frozen backbone with its weights. Raises GroundcliError naming the file where they don't fit."""
-    path, backbone = find(config.visual.weights), _new_backbone(config)
+    path, backbone = find(config.weights), _new_backbone(config)
     try:
         missing, _ = backbone.extractor.load_state_dict(load_file(path), strict=False)
+        if lacking := [name for name in missing if not name.endswith("num_batches_tracked")]:
+            raise RuntimeError(f"has no {lacking[0]}")
     except (RuntimeError, SafetensorError, OSError) as error:
-        raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: {first_line(error)}") from None
-    lacking = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if lacking:
-        raise GroundcliError(f"{path}: not the weights of {config.visual.backbone}: has no {lacking[0]}")
+        raise GroundcliError(f"{path}: not the weights of {config.backbone}: {first_line(error)}") from None
     check_finite(path, backbone.extractor.state_dict())
-    backbone.fold()
     return backbone
 
 
-def _new_backbone(config: ModelConfig) -> Backbone:
+def _new_backbone(config: VisualConfig) -> Backbone:
     try:
-        return Backbone(config.visual)
+        return Backbone(config)
     except ValueError as error:
         raise UsageError(f"model.visual.levels: {first_line(error)}") from None
 
 
-def _text_encoders(config: ModelConfig, encoders: Sequence[Elmo | AllenNlpElmo | WordPieces]) -> TextEncoders:
-    """The frozen text encoders: one ELMo at most, and tables of word pieces."""
-    elmos = [encoder for encoder in encoders if not isinstance(encoder, WordPieces)]
-    tables = [encoder for encoder in encoders if isinstance(encoder, WordPieces)]
-    if len(elmos) > 1:
-        raise UsageError(f"text.encoders: {', '.join(config.text.encoders)} name more than one ELMo")
-    if config.text.bilstm:
-        return TextEncoders(None, [*map(Characters, elmos), *tables])
-    return TextEncoders(elmos[0] if elmos else None, tables)
+def _encoder(name: str, backend: str, drawn: bool) -> Elmo | AllenNlpElmo | WordPieces:
+    """A frozen text encoder; an ELMo that is drawn has random weights."""
+    if drawn and name in PUBLISHED and (sizes := PUBLISHED[name].elmo):
+        return Elmo(sizes)
+    path = find(name)
+    if not path.is_dir():
+        return load_word_pieces(path)
+    if drawn:
+        return Elmo(load_options(elmo_paths(path)[0]))
+    return load_elmo(path) if backend == "groundcli" else AllenNlpElmo(path)
 
 
 def load_word_pieces(path: Path) -> WordPieces:

