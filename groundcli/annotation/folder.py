@@ -23,12 +23,11 @@ from groundcli.output.yolo import IMAGES, LABELS, image_name, label_name
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
 OVERLAYS, HEATMAPS, THUMBNAILS = "overlays/", "heatmaps/", "report/thumbnails/"
 PAGES = "report/"  # what the page loads
-SHARDS = "shards/"  # journals of several devices, while they are at work
 DAMAGED = "annotations.damaged.jsonl"  # lines of the journal that can't be read any more
 TRACEBACKS = "tracebacks.txt"  # of errors that nobody foresaw, for a report
 ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json", "not_found.jsonl")
 # Of a report: `index.js`, `data-0001.js` and so on.
-PAGE, SHARD = re.compile(PAGES + r"(index|data-[^/]*)\.js"), re.compile(SHARDS + r"[0-9]+\.jsonl")
+PAGE = re.compile(PAGES + r"(index|data-[^/]*)\.js")
 SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave
 NAMED = 3  # files that an error names
 
@@ -59,7 +58,7 @@ def file_of(folder: str, name: str) -> str:
 
 def files_of(arguments: Mapping[str, Any]) -> list[str]:
     """The files that a run with these arguments writes, as `run.json` lists them; formats add theirs."""
-    return [*ALWAYS, SHARDS, *pictures_of(arguments), *(["report.html", PAGES] * arguments["report"])]
+    return [*ALWAYS, *pictures_of(arguments), *(["report.html", PAGES] * arguments["report"])]
 
 
 def pictures_of(arguments: Mapping[str, Any]) -> list[str]:
@@ -128,7 +127,7 @@ def look(out: Path) -> RunFolder:
         if base in SYSTEM or name == LOCK:
             continue
         is_page = PAGES in own and PAGE.fullmatch(name)
-        if is_partial(base) or name in own or name in pictures or is_page or SHARD.fullmatch(name):
+        if is_partial(base) or name in own or name in pictures or is_page:
             files[name] = size
             continue
         foreign.append(name)

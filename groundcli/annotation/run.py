@@ -5,7 +5,7 @@ import json
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -19,7 +19,7 @@ from groundcli.annotation import AnnotateOptions, parse_shard
 from groundcli.annotation.export import export_again
 from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look, pictures_of
 from groundcli.annotation.journal import Count, Journal, Line, write_outputs
-from groundcli.annotation.shards import annotate_shards, leftovers
+from groundcli.annotation.shards import Batches, annotate_shards
 from groundcli.annotation.work import Task, annotate_batches, finder, load
 from groundcli.data import Sample, find
 from groundcli.data.find import Found
@@ -32,7 +32,6 @@ from groundcli.weights.store import open_model
 if TYPE_CHECKING:
     from groundcli.grounder import Grounder
 
-Batches = Sequence[Sequence[Task]]
 Engine = Callable[[Batches], Iterable[list[Line]]]  # lines of the journal, in any order
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and knows how many there will be
 TRIED = 8  # images that time and disk are estimated by
@@ -162,8 +161,6 @@ def _run(
             earlier = sorted({*before.images}.difference(names))
             write_json(out / POSITIONS, {**positions, "earlier": earlier})
             journal = Journal(out / JOURNAL, resume=options.on_existing == "resume")
-            for lines in leftovers(out):
-                journal.add(lines)
             batches = _batches(found, options.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
             folders = pictures_of(about["arguments"])

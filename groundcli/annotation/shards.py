@@ -1,8 +1,7 @@
 """Several devices at once, of this machine or of a Ray cluster; and shards that were run one by one, made one run.
 
 Each device takes a shard of the run's batches, in a process with a model of its own. It draws the pictures where they
-belong and writes its lines into a journal of its own, `shards/N.jsonl`, which the run reads on as it grows. So nothing
-but files passes from one to the other, and what a killed run leaves there is taken over by the next.
+belong and gives its lines back, which the run writes down.
 """
 
 import heapq
@@ -10,152 +9,95 @@ import json
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.annotation.export import export_again
-from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, SHARDS, files_of, finished, look, pictures_of
-from groundcli.annotation.journal import Count, Line, append, write_outputs
+from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, files_of, finished, look, pictures_of
+from groundcli.annotation.journal import Count, Line, write_outputs
 from groundcli.annotation.work import Task, annotate_batches, load
 from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
-from groundcli.output.record import opened, records
+from groundcli.output.record import records
 from groundcli.parallel import Deaf, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
-PAUSE = 0.1  # seconds between two looks at the journals
+PAUSE = 0.1  # seconds until it is seen that somebody asked to stop
+Batches = Sequence[Sequence[Task]]
 
 
-class Shard(NamedTuple):
-    """A part of a run's batches, the device for it, and its journal."""
-
-    batches: Sequence[Sequence[Task]]
-    device: str
-    journal: Path
-
-
-def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
-    """Annotates a shard, in a process of its own. Which device there is, is found out here, where it is used."""
-    grounder = load(options, shard.device)
-    with shard.journal.open("ab", buffering=0) as journal:
-        for lines in annotate_batches(shard.batches, grounder, options, share=len(options.devices) or 1):
-            append(journal, b"".join(line.text.encode() + b"\n" for line in lines))
-
-
-def annotate_shards(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Iterator[list[Line]]:
+def annotate_shards(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
     """The journal's lines, as they come; batches are dealt out in turn.
 
     Raises:
         GroundcliError: what a shard's process raised, or that it was killed; Ray isn't installed or can't be reached.
         OSError: a picture can't be written.
     """
-    if not batches:
-        return
-    (options.out / SHARDS).mkdir(exist_ok=True)
-    start = _on_ray if options.engine == "ray" else _in_processes
-    with start(batches, options) as (journals, is_finished):
-        read = [0] * len(journals)
-        while True:
-            finished = is_finished()
-            for i, journal in enumerate(journals):
-                lines, read[i] = _lines_from(journal, read[i])
-                if lines:
-                    yield lines
-            if finished:
-                break
-            stop_if_asked()
-            time.sleep(PAUSE)
-    _remove_journals(options.out)
+    if batches:
+        yield from (_on_ray if options.engine == "ray" else _in_processes)(batches, options)
 
 
-def leftovers(out: Path) -> Iterator[list[Line]]:
-    """The lines that shards of a killed run left; their files are deleted after the last of them."""
-    for journal in sorted((out / SHARDS).glob("*.jsonl")):
-        yield _lines_from(journal, 0)[0]
-    _remove_journals(out)
+def _work_on_shard(batches: Batches, device: str, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """In a process of its own. Which device there is, is found out here, where it is used."""
+    yield from annotate_batches(batches, load(options, device), options, share=len(options.devices) or 1)
 
 
-def _remove_journals(out: Path) -> None:
-    for journal in (out / SHARDS).glob("*.jsonl"):
-        journal.unlink()
-    if (out / SHARDS).exists():
-        (out / SHARDS).rmdir()
+def _dealt(batches: Batches, count: int) -> list[Batches]:
+    """At most so many shards, none of them empty."""
+    count = min(count, len(batches))
+    return [batches[i::count] for i in range(count)]
 
 
-def _lines_from(journal: Path, start: int) -> tuple[list[Line], int]:
-    """The whole lines of a journal from an offset on, and the offset after them."""
-    if not journal.exists():
-        return [], start
-    with journal.open("rb") as file:
-        file.seek(start)
-        whole, newline, _ = file.read().rpartition(b"\n")
-    records = filter(None, map(opened, whole.split(b"\n")))
-    return [Line.of(record) for record in records], start + len(whole) + len(newline)
-
-
-def _dealt(batches: Sequence[Sequence[Task]], devices: Sequence[str], out: Path) -> list[Shard]:
-    """A shard for each device; none for those that would have no batch."""
-    devices = devices[: len(batches)]
-    return [
-        Shard(batches[i :: len(devices)], device, out / SHARDS / f"{i + 1}.jsonl") for i, device in enumerate(devices)
-    ]
-
-
-Started = Iterator[tuple[list[Path], Callable[[], bool]]]
-
-
-@contextmanager
-def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
-    """Starts a process for each of `--devices`. Gives the journals, and what tells whether all have ended."""
+def _in_processes(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """A process for each of `--devices`."""
     context = Deaf()
-    processes: list[tuple[Any, Connection, str]] = []
-    shards = _dealt(batches, options.devices, options.out)
-
-    def is_finished() -> bool:
-        for process, end, device in processes:
-            if process.exitcode:
-                try:
-                    error = end.recv()
-                except EOFError:  # it could say nothing
-                    error = GroundcliError(
-                        f"the process of {device} has been killed; run the same command again to go on"
-                    )
-                raise error
-        return not any(process.is_alive() for process, *_ in processes)
-
+    working: dict[Any, Any] = {}  # processes, each by the end of the pipe that its lines come out of
     try:
-        for shard in shards:
+        for device, shard in zip(options.devices, _dealt(batches, len(options.devices)), strict=False):
             end, other = context.Pipe(duplex=False)
-            process = context.Process(target=_serve, args=(other, shard, options))
+            process = context.Process(target=_serve, args=(other, shard, device, options), name=device)
             process.start()
-            other.close()
-            processes.append((process, end, shard.device))
-        yield [shard.journal for shard in shards], is_finished
+            working[end] = process
+            other.close()  # nobody but the process holds it then: when that ends, it shows
+        while working:
+            ready: list[Any] = wait([*working], PAUSE)
+            for end in ready:
+                try:
+                    said = end.recv()
+                except (EOFError, OSError):
+                    killed = f"the process of {working[end].name} has been killed"
+                    raise GroundcliError(f"{killed}; run the same command again to go on") from None
+                if isinstance(said, Exception):
+                    raise said
+                if said is None:
+                    working.pop(end).join()
+                else:
+                    yield said
+            stop_if_asked()
     finally:
-        for process, *_ in processes:
+        for process in working.values():
             process.kill()
             process.join()
 
 
-def _serve(end: Connection, shard: Shard, options: AnnotateOptions) -> None:
+def _serve(end: Connection, batches: Batches, device: str, options: AnnotateOptions) -> None:
+    """Sends the lines, and then None; or an error."""
     live_with_parent()
     try:
-        work_on_shard(shard, options)
+        for lines in _work_on_shard(batches, device, options):
+            end.send(lines)
+        end.send(None)
     except (GroundcliError, OSError) as error:
         end.send(error)
-        raise SystemExit(1) from None
 
 
-@contextmanager
-def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
-    """Starts a Ray task for each GPU of the cluster of RAY_ADDRESS, or for each few cores of it; else as above.
+def _on_ray(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """A Ray task for each GPU of the cluster of RAY_ADDRESS, or for each few cores of it.
 
     Its nodes see the same files under the same paths, and have groundcli and its weights.
     """
@@ -171,10 +113,10 @@ def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Star
         raise GroundcliError(f"Ray can't be reached or started: {first_line(error)}") from None
     logging.disable(logging.WARNING)  # Ray's own; what it logs is in its session's folder all the same
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    device = options.device
+    device = options.device.partition(":")[0]
     if device == "auto":  # of the cluster, whatever this machine has
         device = "cuda" if any(node.get("GPU") for node in nodes) else "cpu"
-    kind, wanted = ("GPU", 1) if device.startswith("cuda") else ("CPU", CORES)
+    kind, wanted = ("GPU", 1) if device == "cuda" else ("CPU", CORES)
     counts = [int(node.get(kind, 0)) for node in nodes]
     need = min(wanted, max(counts, default=0))  # of one shard
     if not need:
@@ -185,29 +127,30 @@ def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Star
         weights = str(Path(weights).absolute())
     placed = replace(options, out=options.out.absolute(), weights=weights, workers=workers)
     batches = [[_placed(task) for task in batch] for batch in batches]
-    devices = [device.partition(":")[0]] * sum(count // need for count in counts)
-    shards = _dealt(batches, devices, placed.out)
-    needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0}
-    task = ray.remote(**needs)(work_on_shard)
-    running = [task.remote(shard, placed) for shard in shards]
-
-    def is_finished() -> bool:
-        done, left = ray.wait(running, num_returns=len(running), timeout=0)
-        try:
-            ray.get(done)
-        except ray.exceptions.RayError as error:
-            cause = error.__cause__ or getattr(error, "cause", None)
-            if isinstance(cause, GroundcliError | OSError):
-                raise cause from None
-            reason = first_line(cause or error)
-            raise GroundcliError(f"Ray stopped ({reason}); run the same command again to go on") from None
-        return not left
-
+    needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0, "num_returns": "streaming"}
+    work = ray.remote(**needs)(_work_on_shard)
+    shards = _dealt(batches, sum(count // need for count in counts))
+    working: list[Any] = [work.remote(shard, device, placed) for shard in shards]
     try:
-        yield [shard.journal for shard in shards], is_finished
+        while working:
+            ready: list[Any] = ray.wait(working, timeout=PAUSE)[0]
+            for lines in ready:
+                try:
+                    some = ray.get(next(lines))
+                except StopIteration:
+                    working.remove(lines)
+                    continue
+                except ray.exceptions.RayError as error:
+                    cause = error.__cause__ or getattr(error, "cause", None)
+                    if isinstance(cause, GroundcliError | OSError):
+                        raise cause from None
+                    reason = first_line(cause or error)
+                    raise GroundcliError(f"Ray stopped ({reason}); run the same command again to go on") from None
+                yield some
+            stop_if_asked()
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        for lines in working:
+            ray.cancel(lines, force=True)
 
 
 def _placed(task: Task) -> Task:
