@@ -19,8 +19,8 @@ from groundcli.annotation import AnnotateOptions, parse_shard
 from groundcli.annotation.export import export_again
 from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look, pictures_of
 from groundcli.annotation.journal import Count, Journal, Line, write_outputs
-from groundcli.annotation.shards import Batches, annotate_shards
-from groundcli.annotation.work import Task, annotate_batches, finder, load
+from groundcli.annotation.shards import annotate_shards
+from groundcli.annotation.work import Batches, Task, annotate_batches, finder, load
 from groundcli.data import Sample, find
 from groundcli.data.find import Found
 from groundcli.errors import GroundcliError, Interrupted, UsageError

@@ -19,7 +19,7 @@ from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.annotation.export import export_again
 from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, files_of, finished, look, pictures_of
 from groundcli.annotation.journal import Count, Line, write_outputs
-from groundcli.annotation.work import Task, annotate_batches, load
+from groundcli.annotation.work import Batches, Task, annotate_batches, load
 from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
@@ -28,7 +28,6 @@ from groundcli.parallel import Deaf, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
 PAUSE = 0.1  # seconds until it is seen that somebody asked to stop
-Batches = Sequence[Sequence[Task]]
 
 
 def annotate_shards(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
