@@ -1,24 +1,16 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
-from groundcli.data import Failure
+from groundcli.annotation.folder import DAMAGED
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
-from groundcli.output import label_by
-from groundcli.output.coco import coco
-from groundcli.output.phrases import not_found
 from groundcli.output.record import Record, opened, records, sealed
-from groundcli.output.report import report
 
 
 class Line(NamedTuple):
@@ -129,55 +121,3 @@ def read(path: Path) -> Iterator[Record]:
         if record is None:
             raise GroundcliError(f"{path}:{number}: damaged; run the same command again, which mends it")
         yield record
-
-
-# --- The files of a run, made of its journal
-
-
-@dataclass(frozen=True)
-class Count:
-    """What became of the images: found = done + resumed + failed."""
-
-    found: int
-    done: int
-    resumed: int
-    failed: int
-
-    def __str__(self) -> str:
-        return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
-
-
-def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages: bool) -> tuple[int, int]:
-    """Makes a run's own files of a closed journal in one pass, and `failures.jsonl` in the order of the paths.
-
-    `failures` are what couldn't be used from the start, beside what the journal knows, `categories` what a phrase's
-    label is (`label_by`), and with `pages` there is one to look through.
-
-    Gives how many failures there are, and how many phrases were not found.
-    """
-    problems = {(failure.path, failure.reason) for failure in failures}
-    label = label_by(categories)
-    missing = 0
-    with ExitStack() as files:
-        writers = [files.enter_context(coco(out, label)), files.enter_context(not_found(out))]
-        if pages:
-            writers.append(files.enter_context(report(out, problems)))
-        for record in read(out / JOURNAL):
-            problems.update(_failures(record))
-            if "error" not in record:
-                missing += sum(len(caption["not_found"]) for caption in record["captions"])
-                for write in writers:
-                    write(record)
-    with replacing(out / FAILURES) as file:
-        for path, reason in sorted(problems):
-            file.write(json.dumps({"path": path, "reason": reason}, ensure_ascii=False) + "\n")
-    return len(problems), missing
-
-
-def _failures(record: Record) -> Iterator[tuple[str, str]]:
-    """Why an image couldn't be used, or which of its captions."""
-    if "error" in record:
-        yield record["file_name"], record["error"]
-    for caption in record.get("captions", ()):
-        if not caption["phrases"] and not caption["not_found"]:
-            yield record["file_name"], f"no phrases in the caption {caption['caption']!r}"

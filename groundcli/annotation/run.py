@@ -12,13 +12,13 @@ from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import groundcli
 from groundcli.annotation import AnnotateOptions, parse_shard
-from groundcli.annotation.export import export_again
+from groundcli.annotation.export import Count, Outcome, finish
 from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look, pictures_of
-from groundcli.annotation.journal import Count, Journal, Line, write_outputs
+from groundcli.annotation.journal import Journal, Line
 from groundcli.annotation.shards import annotate_shards
 from groundcli.annotation.work import Batches, Task, annotate_batches, finder, load
 from groundcli.data import Sample, find
@@ -37,16 +37,6 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and
 TRIED = 8  # images that time and disk are estimated by
 SHOWN = 3  # captions whose phrases are shown
 LONG = 200  # characters from which on a caption, or its phrases, are cut short
-
-
-class Outcome(NamedTuple):
-    """What became of the images."""
-
-    counts: Count
-    problems: int  # lines of `failures.jsonl`
-    not_found: int  # phrases that were not found
-    damaged: int  # lines of an earlier run's journal that were set aside, and their images done again
-    notes: tuple[str, ...]  # about captions, a line each
 
 
 def annotate(
@@ -144,7 +134,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
 def _run(
     engine: Engine, found: Found, options: AnnotateOptions, about: Mapping[str, Any], progress: Progress
 ) -> Outcome:
-    started, out = time.time(), options.out
+    began, out = time.time(), options.out
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
@@ -176,18 +166,13 @@ def _run(
             journal.close(keys)
             before.remove(kept=keys.keys() - journal.failed)
             write_json(out / POSITIONS, positions)
-            problems, missing = write_outputs(out, found.failures, options.categories, options.report)
             usable = len(keys) - len(journal.failed & keys.keys())
             kept = len(resumed - again)
             count = Count(found.images, usable - kept, kept, found.images - usable)
-            totals = {"counts": vars(count), "problems": problems, "not_found": missing, "damaged": journal.damaged}
-            seconds = round(time.time() - started, 1)
-            about = {**about, **totals, "seconds": seconds, "finished": True}
-            write_json(out / RUN, about)
-            export_again(out, about, options.format)
+            outcome = finish(out, about, found.failures, count, began, journal.damaged)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return Outcome(count, problems, missing, journal.damaged, found.notes)
+    return outcome._replace(notes=found.notes)
 
 
 def _work(

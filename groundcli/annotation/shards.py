@@ -4,21 +4,22 @@ Each device takes a shard of the run's batches, in a process with a model of its
 belong and gives its lines back, which the run writes down.
 """
 
-import heapq
 import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
-from groundcli.annotation.export import export_again
+from groundcli.annotation.export import Count, Outcome, finish
 from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, files_of, finished, look, pictures_of
-from groundcli.annotation.journal import Count, Line, write_outputs
+from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Batches, Task, annotate_batches, load
 from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
@@ -163,17 +164,53 @@ def _placed(task: Task) -> Task:
 SAME = {*AnnotateOptions.deciding(), "batch_size"} - {"shard"}
 
 
-def merge(options: MergeOptions) -> tuple[Count, int, int]:
+def merge(options: MergeOptions) -> Outcome:
     """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
 
-    Gives the sums of the shards' counts, how many lines `failures.jsonl` has, and how many phrases were not found.
+    Its counts are the sums of the shards'.
 
     Raises:
         GroundcliError: a folder holds no finished run.
         UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
     """
     shards, out = options.shards, options.out
-    runs = [finished(shard) for shard in shards]
+    runs = _runs_of(shards)
+    if look(out).run:
+        raise UsageError(f"{out} holds a run already; name another --out")
+    listings = [_positions(shard) for shard in shards]
+    listing = listings[0]["listing"]
+    for shard, found in zip(shards, listings, strict=True):
+        if found["listing"] != listing:
+            raise UsageError(f"{shard} was run on other images than {shards[0]}; run it again on the same ones")
+    placed = sorted(
+        (position, name, i)
+        for i, found in enumerate(listings)
+        for position, name in zip(found["positions"], found["images"], strict=True)
+    )
+    positions = {"positions": [place for place, *_ in placed], "images": [name for _, name, _ in placed]}
+    arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
+    about = {**runs[0], "arguments": arguments, "files": files_of(arguments), "exports": {}}
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        write_json(out / RUN, {**about, "finished": False})
+        write_json(out / POSITIONS, {"listing": listing, **positions})
+        with ExitStack() as files:
+            journal = files.enter_context(replacing(out / JOURNAL, "wb"))
+            journals = [files.enter_context((shard / JOURNAL).open("rb")) for shard in shards]
+            journal.writelines(next(journals[i]) for *_, i in placed)
+        for folder in pictures_of(arguments):
+            for shard in shards:
+                if (shard / folder).exists():
+                    shutil.copytree(shard / folder, out / folder, copy_function=_link, dirs_exist_ok=True)
+        failures = [json.loads(line) for shard in shards for line in (shard / FAILURES).read_bytes().splitlines()]
+        counts = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
+        began = time.time() - sum(run["seconds"] for run in runs)
+        return finish(out, about, [Failure(**failure) for failure in failures], counts, began)
+
+
+def _runs_of(shards: Sequence[Path]) -> list[Mapping[str, Any]]:
+    """What `run.json` says of each shard. Refuses those that are not all shards of one run."""
+    first, *_ = runs = [finished(shard) for shard in shards]
     parts = [run["arguments"]["shard"] for run in runs]
     if None in parts:
         raise UsageError(f"{shards[parts.index(None)]}: a whole run, not a shard of one; it needs no merging")
@@ -182,52 +219,12 @@ def merge(options: MergeOptions) -> tuple[Count, int, int]:
     if missing or len(parts) != len(wanted):
         lacks = f"missing: {', '.join(missing)}" if missing else "each is needed once"
         raise UsageError(f"these folders are shards {', '.join(parts)}; {lacks}")
-    first = runs[0]
     for shard, run in zip(shards, runs, strict=True):
         differs = [key for key in ("version", "weights") if run[key] != first[key]]
         differs += [key for key in sorted(SAME) if run["arguments"].get(key) != first["arguments"].get(key)]
         if differs:
             raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
-    if look(out).run:
-        raise UsageError(f"{out} holds a run already; name another --out")
-    listings = [_positions(shard) for shard in shards]
-    for shard, listing in zip(shards, listings, strict=True):
-        if listing["listing"] != listings[0]["listing"]:
-            raise UsageError(f"{shard} was run on other images than {shards[0]}; run it again on the same ones")
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
-        return _merge(shards, runs, listings, out)
-
-
-def _merge(
-    shards: Sequence[Path], runs: Sequence[Mapping[str, Any]], listings: Sequence[dict[str, Any]], out: Path
-) -> tuple[Count, int, int]:
-    arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
-    about = {**runs[0], "arguments": arguments, "files": files_of(arguments), "exports": {}}
-    write_json(out / RUN, {**about, "finished": False})
-    placed = sorted(pair for found in listings for pair in zip(found["positions"], found["images"], strict=True))
-    positions = {"positions": [position for position, _ in placed], "images": [name for _, name in placed]}
-    write_json(out / POSITIONS, {"listing": listings[0]["listing"], **positions})
-    with replacing(out / JOURNAL) as journal:
-        lines = [_placed_lines(shard, listing) for shard, listing in zip(shards, listings, strict=True)]
-        journal.writelines(line for _, line in heapq.merge(*lines))
-    failures = [
-        Failure(**json.loads(line))
-        for shard in shards
-        for line in (shard / FAILURES).read_text("utf-8").split("\n")
-        if line
-    ]
-    for folder in pictures_of(arguments):
-        for shard in shards:
-            _link(shard / folder, out / folder)
-    problems, missing = write_outputs(out, failures, arguments["categories"], arguments["report"])
-    count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
-    seconds = sum(run["seconds"] for run in runs)
-    totals = {"counts": vars(count), "problems": problems, "not_found": missing, "seconds": seconds}
-    about = {**about, **totals, "finished": True}
-    write_json(out / RUN, about)
-    export_again(out, about, arguments["format"])
-    return count, problems, missing
+    return runs
 
 
 def _positions(shard: Path) -> dict[str, Any]:
@@ -241,22 +238,9 @@ def _positions(shard: Path) -> dict[str, Any]:
     raise GroundcliError(f"{shard}: this shard is unfinished or damaged; run its command again")
 
 
-def _placed_lines(shard: Path, listing: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """The journal's lines, each with its image's place among all images."""
-    with (shard / JOURNAL).open(encoding="utf-8", newline="\n") as lines:
-        yield from zip(listing["positions"], lines, strict=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same files at another place; copies where the file system has no links.
-
-    A link is as good as a copy: a run never writes into a file that is there, it puts a new one in its place.
-    """
-    for path in source.rglob("*") if source.is_dir() else ():
-        if path.is_file():
-            to = target / path.relative_to(source)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, to)
-            except OSError:
-                shutil.copyfile(path, to)
+def _link(source: str, target: str) -> None:
+    """A link is as good as a copy: a run never writes into a file that is there, it puts a new one in its place."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
