@@ -81,15 +81,10 @@ class RunFolder:
         """Whether an image has a picture in each of these folders that isn't empty."""
         return all(self.files.get(file_of(folder, name)) for folder in folders)
 
-    def remove(self, kept: Iterable[str]) -> None:
-        """Deletes the files per image but those of some images, by their names, and what was left half written."""
-        stays = {file_of(folder, name) for folder in PER_IMAGE for name in kept}
-        per_image = tuple(PER_IMAGE)
-        self._unlink(
-            file
-            for file in self.files
-            if file not in stays and (file.startswith(per_image) or is_partial(file.rpartition("/")[2]))
-        )
+    def remove(self, images: Iterable[str]) -> None:
+        """Deletes the files of some images, by their names, and what was left half written."""
+        gone = {file_of(folder, name) for folder in PER_IMAGE for name in images}
+        self._unlink(file for file in self.files if file in gone or is_partial(file.rpartition("/")[2]))
 
     def clear(self) -> None:
         """Deletes all files of the run; the list of them goes last."""
@@ -181,10 +176,9 @@ def _images(out: Path) -> list[str]:
     """Names of the run's images, from `positions.json`; from the journal where that is lost or damaged."""
     try:
         positions = json.loads((out / POSITIONS).read_text("utf-8"))
-        images = [*positions["images"], *positions.get("earlier", ())]
-        if all(isinstance(name, str) for name in images):
-            return images
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        if all(isinstance(name, str) for name in positions["images"]):
+            return [*positions["images"]]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         pass
     with suppress(FileNotFoundError):
         return [record["file_name"] for record in records(out / JOURNAL) if record]

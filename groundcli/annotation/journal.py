@@ -1,6 +1,5 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -40,17 +39,18 @@ class Journal:
         damaged: how many lines were set aside.
     """
 
-    def __init__(self, path: Path, resume: bool):
-        """Opens the journal, empty or with what an earlier run left. Raises OSError."""
+    def __init__(self, path: Path):
+        """Opens the journal, with what an earlier run left. Raises OSError."""
         self.path = path
         self.keys: dict[str, str] = {}
         self.failed: set[str] = set()
         self.damaged = 0
         self._offsets: dict[str, int] = {}
         self._lines = 0
-        if resume and path.exists():
+        if path.exists():
             self._read()
-        self._file = path.open("ab" if resume else "wb", buffering=0)
+        # Without a buffer, from which what failed, as on a full disk, would be written once more when it is closed.
+        self._file = path.open("ab", buffering=0)
 
     def _read(self) -> None:
         end = 0
@@ -76,24 +76,23 @@ class Journal:
         self._lines += 1
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Writes records down, all or (killed in between) the first of them."""
+        """Writes records down, all or (killed in between) the first of them. Raises OSError."""
         offset = self._file.tell()
         encoded = [line.text.encode() + b"\n" for line in lines]
-        append(self._file, b"".join(encoded))
+        rest = memoryview(b"".join(encoded))
+        while rest:  # in several pieces if need be
+            rest = rest[self._file.write(rest) :]
         for line, written in zip(lines, encoded, strict=True):
             self._note(line.name, line.key, line.failed, offset)
             offset += len(written)
 
-    def close(self, order: Iterable[str] | None = None) -> None:
-        """Closes the journal; with an order, first brings the records of these images into it and drops all others.
+    def close(self, order: Iterable[str]) -> None:
+        """Brings the records of these images into order, drops all others, and closes the journal.
 
         Then it is on the disk, whatever happens to the power: all other files can be made of it again.
         """
-        if order is not None:
-            os.fsync(self._file.fileno())
+        os.fsync(self._file.fileno())
         self._file.close()
-        if order is None:
-            return
         offsets = [self._offsets[name] for name in order if name in self._offsets]
         if len(offsets) == self._lines and all(a < b for a, b in pairwise(offsets)):
             return
@@ -103,16 +102,6 @@ class Journal:
                 new.write(old.readline())
             new.flush()
             os.fsync(new.fileno())
-
-
-def append(file: io.FileIO, data: bytes) -> None:
-    """Writes all of it, in several pieces if need be. Raises OSError.
-
-    The file has no buffer, from which what failed, as on a full disk, would be written once more when it is closed.
-    """
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def read(path: Path) -> Iterator[Record]:

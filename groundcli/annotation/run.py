@@ -147,28 +147,26 @@ def _run(
             about = {**about, "files": [*files], "exports": before.run.get("exports", {})}
             write_json(out / RUN, {**about, "finished": False})
             names = [sample.name for sample in found.samples]
-            positions = {"listing": found.listing, "positions": found.positions, "images": names}
-            earlier = sorted({*before.images}.difference(names))
-            write_json(out / POSITIONS, {**positions, "earlier": earlier})
-            journal = Journal(out / JOURNAL, resume=options.on_existing == "resume")
+            before.remove({*before.images}.difference(names))
+            write_json(out / POSITIONS, {"listing": found.listing, "positions": found.positions, "images": names})
+            journal = Journal(out / JOURNAL)
             batches = _batches(found, options.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
             folders = pictures_of(about["arguments"])
-            current = {
-                name
-                for name, key in journal.keys.items()
-                if keys.get(name) == key and (name in journal.failed or before.has_pictures(name, folders))
-            }
-            resumed = current - journal.failed
-            todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
+
+            def is_done(task: Task) -> bool:
+                name = task.sample.name
+                same = journal.keys.get(name) == task.key
+                return same and (name in journal.failed or before.has_pictures(name, folders))
+
+            todo = [batch for batch in batches if not all(map(is_done, batch))]
             again = {task.sample.name for batch in todo for task in batch}
             _work(engine(todo), journal, keys, len(again), out, progress)
             journal.close(keys)
-            before.remove(kept=keys.keys() - journal.failed)
-            write_json(out / POSITIONS, positions)
-            usable = len(keys) - len(journal.failed & keys.keys())
-            kept = len(resumed - again)
-            count = Count(found.images, usable - kept, kept, found.images - usable)
+            before.remove(journal.failed)
+            usable = keys.keys() - journal.failed
+            resumed = len(usable - again)
+            count = Count(found.images, len(usable) - resumed, resumed, found.images - len(usable))
             outcome = finish(out, about, found.failures, count, began, journal.damaged)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
@@ -192,7 +190,6 @@ def _work(
         except Exception:  # once asked to stop, work ends as it can
             if not stopped():
                 raise
-            journal.close()
             done = len(journal.keys.keys() & keys.keys())
             raise Interrupted(
                 f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
