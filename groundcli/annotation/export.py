@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,24 +81,19 @@ def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages
         if pages:
             writers.append(files.enter_context(report(out, problems)))
         for record in read(out / JOURNAL):
-            problems.update(_failures(record))
-            if "error" not in record:
-                missing += sum(len(caption["not_found"]) for caption in record["captions"])
-                for write in writers:
-                    write(record)
+            if "error" in record:
+                problems.add((record["file_name"], record["error"]))
+                continue
+            for caption in record["captions"]:
+                missing += len(caption["not_found"])
+                if not caption["phrases"] and not caption["not_found"]:
+                    problems.add((record["file_name"], f"no phrases in the caption {caption['caption']!r}"))
+            for write in writers:
+                write(record)
     with replacing(out / FAILURES) as file:
         for path, reason in sorted(problems):
             file.write(json.dumps({"path": path, "reason": reason}, ensure_ascii=False) + "\n")
     return len(problems), missing
-
-
-def _failures(record: Record) -> Iterator[tuple[str, str]]:
-    """Why an image couldn't be used, or which of its captions."""
-    if "error" in record:
-        yield record["file_name"], record["error"]
-    for caption in record.get("captions", ()):
-        if not caption["phrases"] and not caption["not_found"]:
-            yield record["file_name"], f"no phrases in the caption {caption['caption']!r}"
 
 
 # --- Other formats
@@ -116,7 +111,7 @@ def export(options: ExportOptions) -> list[str]:
     finished(options.out)
     try:
         with locked(options.out):
-            return _export(options.out, finished(options.out), dict.fromkeys(options.format, options))
+            return _export(options.out, finished(options.out).run, dict.fromkeys(options.format, options))
     except OSError as error:
         raise GroundcliError(f"{options.out}: can't be written ({error.strerror or error})") from None
 

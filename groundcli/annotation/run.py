@@ -92,7 +92,7 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     some = found._replace(samples=tried, failures=[], positions=[*range(len(tried))])
     grounder = load(options, options.device)
     with tempfile.TemporaryDirectory() as place:
-        here = replace(options, out=Path(place))
+        here = replace(options, out=Path(place), devices=())
         started = time.perf_counter()
         _run(partial(annotate_batches, grounder=grounder, options=here), some, here, about, lambda lines, _: lines)
         seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
@@ -141,13 +141,12 @@ def _run(
             before = look(out)  # again, now that nobody else changes it
             _admit(before, options.on_existing, about)
             if options.on_existing == "overwrite":
-                before.clear()
-                before = RunFolder(out)
+                before = before.clear()
             files = dict.fromkeys([*about["files"], *before.run.get("files", ())])  # an earlier run's are ours too
             about = {**about, "files": [*files], "exports": before.run.get("exports", {})}
             write_json(out / RUN, {**about, "finished": False})
             names = [sample.name for sample in found.samples]
-            before.remove({*before.images}.difference(names))
+            before.remove({*before.positions["images"]}.difference(names))
             write_json(out / POSITIONS, {"listing": found.listing, "positions": found.positions, "images": names})
             journal = Journal(out / JOURNAL)
             batches = _batches(found, options.batch_size)

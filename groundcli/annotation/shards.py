@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import repeat
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def annotate_shards(batches: Batches, options: AnnotateOptions) -> Iterator[list
 
 def _work_on_shard(batches: Batches, device: str, options: AnnotateOptions) -> Iterator[list[Line]]:
     """In a process of its own. Which device there is, is found out here, where it is used."""
-    yield from annotate_batches(batches, load(options, device), options, share=len(options.devices) or 1)
+    return annotate_batches(batches, load(options, device), options)
 
 
 def _dealt(batches: Batches, count: int) -> list[Batches]:
@@ -174,43 +175,44 @@ def merge(options: MergeOptions) -> Outcome:
         UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
     """
     shards, out = options.shards, options.out
-    runs = _runs_of(shards)
+    folders = [finished(shard) for shard in shards]
+    runs = [folder.run for folder in folders]
+    _check(shards, runs)
     if look(out).run:
         raise UsageError(f"{out} holds a run already; name another --out")
-    listings = [_positions(shard) for shard in shards]
-    listing = listings[0]["listing"]
-    for shard, found in zip(shards, listings, strict=True):
-        if found["listing"] != listing:
-            raise UsageError(f"{shard} was run on other images than {shards[0]}; run it again on the same ones")
-    placed = sorted(
-        (position, name, i)
-        for i, found in enumerate(listings)
-        for position, name in zip(found["positions"], found["images"], strict=True)
-    )
-    positions = {"positions": [place for place, *_ in placed], "images": [name for _, name, _ in placed]}
+    placed: list[tuple[int, str, int]] = []  # an image's place among all, its name, and its shard's number
+    for i, folder in enumerate(folders):
+        listed = folder.positions
+        whole = sum(1 for record in records(folder.out / JOURNAL) if record)
+        if "listing" not in listed or whole != len(listed["images"]):
+            raise GroundcliError(f"{folder.out}: this shard is unfinished or damaged; run its command again")
+        if listed["listing"] != folders[0].positions["listing"]:
+            raise UsageError(f"{folder.out} was run on other images than {shards[0]}; run it again on the same ones")
+        placed += zip(listed["positions"], listed["images"], repeat(i))
+    placed.sort()
     arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
     about = {**runs[0], "arguments": arguments, "files": files_of(arguments), "exports": {}}
+    positions = {"positions": [place for place, *_ in placed], "images": [name for _, name, _ in placed]}
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         write_json(out / RUN, {**about, "finished": False})
-        write_json(out / POSITIONS, {"listing": listing, **positions})
+        write_json(out / POSITIONS, {**folders[0].positions, **positions})
         with ExitStack() as files:
             journal = files.enter_context(replacing(out / JOURNAL, "wb"))
             journals = [files.enter_context((shard / JOURNAL).open("rb")) for shard in shards]
             journal.writelines(next(journals[i]) for *_, i in placed)
-        for folder in pictures_of(arguments):
-            for shard in shards:
-                if (shard / folder).exists():
-                    shutil.copytree(shard / folder, out / folder, copy_function=_link, dirs_exist_ok=True)
+        for shard in shards:
+            for pictures in pictures_of(arguments):
+                if (shard / pictures).exists():
+                    shutil.copytree(shard / pictures, out / pictures, copy_function=_link, dirs_exist_ok=True)
         failures = [json.loads(line) for shard in shards for line in (shard / FAILURES).read_bytes().splitlines()]
         counts = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
         began = time.time() - sum(run["seconds"] for run in runs)
         return finish(out, about, [Failure(**failure) for failure in failures], counts, began)
 
 
-def _runs_of(shards: Sequence[Path]) -> list[Mapping[str, Any]]:
-    """What `run.json` says of each shard. Refuses those that are not all shards of one run."""
-    first, *_ = runs = [finished(shard) for shard in shards]
+def _check(shards: Sequence[Path], runs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses folders that are not of all shards of one run."""
     parts = [run["arguments"]["shard"] for run in runs]
     if None in parts:
         raise UsageError(f"{shards[parts.index(None)]}: a whole run, not a shard of one; it needs no merging")
@@ -219,23 +221,12 @@ def _runs_of(shards: Sequence[Path]) -> list[Mapping[str, Any]]:
     if missing or len(parts) != len(wanted):
         lacks = f"missing: {', '.join(missing)}" if missing else "each is needed once"
         raise UsageError(f"these folders are shards {', '.join(parts)}; {lacks}")
+    first = runs[0]
     for shard, run in zip(shards, runs, strict=True):
         differs = [key for key in ("version", "weights") if run[key] != first[key]]
         differs += [key for key in sorted(SAME) if run["arguments"].get(key) != first["arguments"].get(key)]
         if differs:
             raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
-    return runs
-
-
-def _positions(shard: Path) -> dict[str, Any]:
-    try:
-        positions = json.loads((shard / POSITIONS).read_text("utf-8"))
-        whole = sum(1 for record in records(shard / JOURNAL) if record)
-        if whole == len(positions["positions"]) == len(positions["images"]):
-            return dict(positions)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise GroundcliError(f"{shard}: this shard is unfinished or damaged; run its command again")
 
 
 def _link(source: str, target: str) -> None:

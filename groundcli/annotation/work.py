@@ -67,22 +67,17 @@ def load(options: AnnotateOptions, device: str) -> "Grounder":
     return Grounder.load(options.weights, device, options.precision, options.settings, *how)
 
 
-def annotate_batches(
-    batches: Batches, grounder: "Grounder", options: AnnotateOptions, share: int = 1, beside_gpu: bool | None = None
-) -> Iterator[list[Line]]:
+def annotate_batches(batches: Batches, grounder: "Grounder", options: AnnotateOptions) -> Iterator[list[Line]]:
     """The journal's lines of each batch, in order: of images whose captions, and on a GPU pixels, are encoded together.
 
     The options' workers are on a CPU threads that take an image each; beside a GPU processes for all but the model,
-    where 0 are threads of this one. `share` is how many devices share this machine, `beside_gpu` which of the two ways
-    to go, by default that of the grounder's device.
+    where 0 are threads of this one.
     """
     workers = options.workers
     if workers is None:
-        workers = default_workers(sum(map(len, batches)), grounder.on_cpu, share)
-    if beside_gpu is None:
-        beside_gpu = not grounder.on_cpu
-    with pool(workers) if beside_gpu else lanes(max(1, workers)) as executor:
-        lines = (_on_gpu if beside_gpu else _on_cpu)(batches, grounder, options, executor, workers)
+        workers = default_workers(sum(map(len, batches)), grounder.on_cpu, len(options.devices) or 1)
+    with lanes(max(1, workers)) if grounder.on_cpu else pool(workers) as executor:
+        lines = (_on_cpu if grounder.on_cpu else _on_gpu)(batches, grounder, options, executor, workers)
         yield from ([*islice(lines, len(batch))] for batch in batches)
 
 
@@ -92,9 +87,6 @@ def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
     if on_cpus:
         return max(1, cores() // share)
     return min(8, max(1, (os.cpu_count() or 1) // share)) if images >= 100 else 0
-
-
-# --- On a CPU
 
 
 def _on_cpu(
@@ -117,9 +109,6 @@ def _on_cpu(
     images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, threads))
     ahead = (threads + 1) * options.batch_size
     yield from in_order(lambda image: executor.submit(_safely, options, all_the_way, *image), images, ahead)
-
-
-# --- On a GPU
 
 
 def _on_gpu(
@@ -169,9 +158,6 @@ def _encode(grounder: "Grounder", images: Sequence[Prepared]) -> "list[EncodedIm
     torch.cuda.empty_cache()
     middle = len(images) // 2
     return [*_encode(grounder, images[:middle]), *_encode(grounder, images[middle:])]
-
-
-# --- On both
 
 
 @lru_cache(maxsize=1)
