@@ -77,15 +77,13 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     found, about = _prepare(options)
     captions = sum(len(sample.captions) for sample in found.samples)
     yield f"{found.images} images found, {len(found.samples)} with captions; {captions} captions"
-    yield f"{len(found.failures)} images or captions can't be used" + (
-        f", the first: {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
-    )
+    first = "".join(f", the first: {failure.path}: {failure.reason}" for failure in found.failures[:1])
+    yield f"{len(found.failures)} images or captions can't be used{first}"
     yield from found.notes
     if not found.samples:
         return
     short = partial(textwrap.shorten, width=LONG, placeholder=" ...")
-    first = [sample.captions[0] for sample in found.samples[:SHOWN]]
-    for caption in finder().find(first, options.phrases):
+    for caption in finder().find([sample.captions[0] for sample in found.samples[:SHOWN]], options.phrases):
         phrases = " | ".join(phrase.text for phrase in caption.phrases) or "no phrases"
         yield f"{short(caption.text)}  ->  {short(phrases)}"
     tried = found.samples[:: max(1, len(found.samples) // TRIED)][:TRIED]
@@ -97,8 +95,7 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
         _run(partial(annotate_batches, grounder=grounder, options=here), some, here, about, lambda lines, _: lines)
         seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
         size = sum(path.stat().st_size for path in here.out.rglob("*") if path.is_file()) / len(tried)
-    megabytes = size * len(found.samples) / 1e6
-    yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(tried)} images tried"
+    yield f"about {_duration(seconds)} and {size * len(found.samples) / 1e6:.0f} MB, by {len(tried)} images tried"
 
 
 def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
@@ -190,10 +187,8 @@ def _work(
             if not stopped():
                 raise
             done = len(journal.keys.keys() & keys.keys())
-            raise Interrupted(
-                f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
-                "run the same command again to go on"
-            ) from None
+            kept = f"{done} of {len(keys)} images are done and kept in {out}"
+            raise Interrupted(f"interrupted: {kept}; run the same command again to go on") from None
 
 
 def _batches(found: Found, size: int) -> list[list[Task]]:

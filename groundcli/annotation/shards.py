@@ -21,7 +21,7 @@ from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.annotation.export import Count, Outcome, finish
 from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, files_of, finished, look, pictures_of
 from groundcli.annotation.journal import Line
-from groundcli.annotation.work import Batches, Task, annotate_batches, load
+from groundcli.annotation.work import Batches, annotate_batches, load
 from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
@@ -127,7 +127,10 @@ def _on_ray(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
     if Path(weights).exists():  # a path has to hold wherever a shard runs; a name stays a name
         weights = str(Path(weights).absolute())
     placed = replace(options, out=options.out.absolute(), weights=weights, workers=workers)
-    batches = [[_placed(task) for task in batch] for batch in batches]
+    batches = [
+        [task._replace(sample=replace(task.sample, image=task.sample.image.absolute())) for task in batch]
+        for batch in batches
+    ]
     needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0, "num_returns": "streaming"}
     work = ray.remote(**needs)(_work_on_shard)
     shards = _dealt(batches, sum(count // need for count in counts))
@@ -152,13 +155,6 @@ def _on_ray(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
     finally:
         for lines in working:
             ray.cancel(lines, force=True)
-
-
-def _placed(task: Task) -> Task:
-    return task._replace(sample=replace(task.sample, image=task.sample.image.absolute()))
-
-
-# --- Shards that were run one by one
 
 
 # What the runs of the shards have in common, beside their version and weights.

@@ -76,7 +76,8 @@ def annotate_batches(batches: Batches, grounder: "Grounder", options: AnnotateOp
     workers = options.workers
     if workers is None:
         workers = default_workers(sum(map(len, batches)), grounder.on_cpu, len(options.devices) or 1)
-    with lanes(max(1, workers)) if grounder.on_cpu else pool(workers) as executor:
+    workers = max(workers, 1 if grounder.on_cpu else 0)
+    with lanes(workers) if grounder.on_cpu else pool(workers) as executor:
         lines = (_on_cpu if grounder.on_cpu else _on_gpu)(batches, grounder, options, executor, workers)
         yield from ([*islice(lines, len(batch))] for batch in batches)
 
@@ -105,9 +106,8 @@ def _on_cpu(
         grounded = image.size, _heats(grounder, cells, captions, encoded)
         return _write_down(task, grounded, grounder.reading(), options, image)
 
-    threads = max(1, workers)
-    images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, threads))
-    ahead = (threads + 1) * options.batch_size
+    images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, workers))
+    ahead = (workers + 1) * options.batch_size
     yield from in_order(lambda image: executor.submit(_safely, options, all_the_way, *image), images, ahead)
 
 
@@ -255,10 +255,9 @@ def _write_down(
     """
     size, heats = grounded
     answers = [one for captions, heat in heats for one in answer(captions, size, heat, reading)]
-    name = task.sample.name
 
     def place(folder: str) -> Path:
-        path = options.out / file_of(folder, name)
+        path = options.out / file_of(folder, task.sample.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -267,11 +266,11 @@ def _write_down(
             picture.save(file, "JPEG", quality=quality)
 
     if options.overlays or options.report:
-        image = decode(task.sample.image) if image is None else image
+        image = image or decode(task.sample.image)
         if options.overlays:
             save(draw(image, answers, options.overlay_style, options.overlay_size), OVERLAYS, quality=88)
         if options.report:
             save(thumbnail(image), THUMBNAILS, quality=80)
     if options.save_heatmaps:
         write_heatmaps(place(HEATMAPS), answers)
-    return Line.of({"key": task.key, **record_of(name, answers, size)})
+    return Line.of({"key": task.key, **record_of(task.sample.name, answers, size)})
