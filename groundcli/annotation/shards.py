@@ -45,7 +45,7 @@ def annotate_shards(batches: Batches, options: AnnotateOptions) -> Iterator[list
 
 def _work_on_shard(batches: Batches, device: str, options: AnnotateOptions) -> Iterator[list[Line]]:
     """In a process of its own. Which device there is, is found out here, where it is used."""
-    return annotate_batches(batches, load(options, device), options)
+    yield from annotate_batches(batches, load(options, device), options)  # itself a generator: Ray asks for one
 
 
 def _dealt(batches: Batches, count: int) -> list[Batches]:
