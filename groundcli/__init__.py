@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from groundcli.annotation.run import Outcome
+    from groundcli.annotation.export import Outcome
     from groundcli.answer import Answer as Answer
     from groundcli.evaluation.rows import Evaluation
     from groundcli.grounder import Grounder as Grounder

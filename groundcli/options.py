@@ -63,7 +63,7 @@ class Options:
 
     @classmethod
     def make(cls: type[O], **values: Any) -> O:
-        """Options from plain values: text for paths, one value for a list of them, lists for tuples.
+        """Options from plain values: text for paths, one for several, lists for tuples, None where nothing is said.
 
         Raises:
             UsageError: an option that there isn't (the nearest one is suggested), one that is missing, or a value of
@@ -74,11 +74,12 @@ class Options:
             if name not in hints:
                 near = difflib.get_close_matches(name, hints, n=1)
                 raise UsageError(f"{name}: no such option" + (f"; did you mean {near[0]}?" if near else ""))
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        missing = [name for name, field in fields.items() if field.default is REQUIRED and values.get(name) is None]
-        if missing:
-            raise UsageError(f"{flag_of(fields[missing[0]])} is missing")
-        return cls(**{name: _value(hints[name], value, fields[name]) for name, value in values.items()})
+        flags = {field.name: flag_of(field) for field in dataclasses.fields(cls)}
+        given = {name: value for name, value in values.items() if value is not None}
+        for field in dataclasses.fields(cls):
+            if field.default is REQUIRED and field.name not in given:
+                raise UsageError(f"{flags[field.name]} is missing")
+        return cls(**{name: _value(hints[name], value, flags[name]) for name, value in given.items()})
 
     def arguments(self) -> dict[str, Any]:
         """All options, ready for JSON."""
@@ -164,16 +165,6 @@ def parts_of(hint: Any) -> tuple[Any, bool, bool]:
     return hint, optional, many
 
 
-def _value(hint: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
-    kind, optional, many = parts_of(hint)
-    if value is None:
-        return value if optional else field.default if field.default is not REQUIRED else ()
-    if many:
-        several = value if isinstance(value, list | tuple) else [value]
-        return tuple(_single(kind, one, field) for one in several)
-    return _single(kind, value, field)
-
-
 def one_of(name: str, value: object, kind: Any) -> Any:
     """The one of a Literal's values that this is: the text itself, where typer gives an Enum's member that equals it.
 
@@ -186,13 +177,20 @@ def one_of(name: str, value: object, kind: Any) -> Any:
     return known[known.index(value)]
 
 
-def _single(kind: Any, value: Any, field: "dataclasses.Field[Any]") -> Any:
-    if kind is Path and isinstance(value, str | Path):
-        return Path(value)
+def _value(hint: Any, value: Any, flag: str) -> Any:
+    kind, _, many = parts_of(hint)
+    if many:
+        return tuple(_single(kind, one, flag) for one in (value if isinstance(value, list | tuple) else [value]))
+    return _single(kind, value, flag)
+
+
+def _single(kind: Any, value: Any, flag: str) -> Any:
     if typing.get_origin(kind) is Literal:
-        return one_of(flag_of(field), value, kind)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return one_of(flag, value, kind)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
         return float(value)
-    if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
-        raise UsageError(f"{flag_of(field)} {value!r}: expected {getattr(kind, '__name__', kind)}")
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{flag} {value!r}: expected {getattr(kind, '__name__', kind)}")
     return value

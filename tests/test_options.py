@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from groundcli.cli.options import add_command
+from groundcli.cli import add_command
 from groundcli.errors import UsageError
 from groundcli.options import Options, option
 
@@ -116,7 +116,7 @@ def run() -> Any:
 
     app = typer.Typer(context_settings={"terminal_width": 200, "max_content_width": 200})
     app.callback()(lambda: None)
-    add_command(app, "cook", Sandwich, cook)
+    add_command(app, "cook", cook)
 
     def command(*arguments: str) -> tuple[Any, str]:
         given.clear()

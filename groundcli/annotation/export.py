@@ -1,22 +1,102 @@
-"""A finished run in other formats, made of its journal: without the model, and any number of times."""
+"""The files of a run, made of its journal: its own at its end, other formats any number of times, without the model."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pycocotools import mask as coco_mask
 
 from groundcli.annotation import ExportOptions
-from groundcli.annotation.folder import JOURNAL, RUN, finished
+from groundcli.annotation.folder import FAILURES, JOURNAL, RUN, finished
 from groundcli.annotation.journal import read
-from groundcli.data import find
+from groundcli.data import Failure, find
 from groundcli.errors import GroundcliError
-from groundcli.files import locked, write_json
+from groundcli.files import locked, replacing, write_json
 from groundcli.output import FORMATS, label_by
-from groundcli.output.record import Label, Record
+from groundcli.output.coco import coco
+from groundcli.output.phrases import not_found
+from groundcli.output.record import Label, Record, Writer
+from groundcli.output.report import report
 
 ONE_PLACE = 0.5  # intersection over union of two boxes from which on they are about one thing
+
+
+@dataclass(frozen=True)
+class Count:
+    """What became of the images: found = done + resumed + failed."""
+
+    found: int
+    done: int
+    resumed: int
+    failed: int
+
+    def __str__(self) -> str:
+        return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
+
+
+class Outcome(NamedTuple):
+    """What became of a run."""
+
+    counts: Count
+    problems: int  # lines of `failures.jsonl`
+    not_found: int  # phrases that were not found
+    damaged: int = 0  # lines of an earlier run's journal that were set aside, and their images done again
+    notes: Sequence[str] = ()  # about captions, a line each
+
+
+def finish(
+    out: Path, about: Mapping[str, Any], failures: Iterable[Failure], counts: Count, began: float, damaged: int = 0
+) -> Outcome:
+    """Makes all files of a run of its closed journal; then `run.json` says that it is finished.
+
+    `about` is what that file says else, `failures` are what couldn't be used from the start, beside what the journal
+    knows, and `began` is the time when the run did. Formats that were exported before are made anew.
+    """
+    arguments = about["arguments"]
+    problems, missing = write_outputs(out, failures, arguments["categories"], arguments["report"])
+    totals = {"counts": vars(counts), "problems": problems, "not_found": missing, "damaged": damaged}
+    about = {**about, **totals, "seconds": round(time.time() - began, 1), "finished": True}
+    write_json(out / RUN, about)
+    told: dict[str, Any] = {**{name: {} for name in arguments["format"]}, **about["exports"]}
+    _export(out, about, {name: ExportOptions.make(out=out, format=name, **told[name]) for name in told})
+    return Outcome(counts, problems, missing, damaged)
+
+
+def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages: bool) -> tuple[int, int]:
+    """Makes a run's own files in one pass, and `failures.jsonl` in the order of the paths.
+
+    `categories` say what a phrase's label is (`label_by`), and with `pages` there is one to look through.
+
+    Gives how many failures there are, and how many phrases were not found.
+    """
+    problems = {(failure.path, failure.reason) for failure in failures}
+    label = label_by(categories)
+    missing = 0
+    with ExitStack() as files:
+        writers = [files.enter_context(coco(out, label)), files.enter_context(not_found(out))]
+        if pages:
+            writers.append(files.enter_context(report(out, problems)))
+        for record in read(out / JOURNAL):
+            if "error" in record:
+                problems.add((record["file_name"], record["error"]))
+                continue
+            for caption in record["captions"]:
+                missing += len(caption["not_found"])
+                if not caption["phrases"] and not caption["not_found"]:
+                    problems.add((record["file_name"], f"no phrases in the caption {caption['caption']!r}"))
+            for write in writers:
+                write(record)
+    with replacing(out / FAILURES) as file:
+        for path, reason in sorted(problems):
+            file.write(json.dumps({"path": path, "reason": reason}, ensure_ascii=False) + "\n")
+    return len(problems), missing
+
+
+# --- Other formats
 
 
 def export(options: ExportOptions) -> list[str]:
@@ -31,60 +111,53 @@ def export(options: ExportOptions) -> list[str]:
     finished(options.out)
     try:
         with locked(options.out):
-            _write(options.out, finished(options.out), dict.fromkeys(options.format, options))
+            return _export(options.out, finished(options.out).run, dict.fromkeys(options.format, options))
     except OSError as error:
         raise GroundcliError(f"{options.out}: can't be written ({error.strerror or error})") from None
-    return [name for chosen in options.format for name in FORMATS[chosen].files]
 
 
-def export_again(out: Path, run: Mapping[str, Any], formats: Iterable[str]) -> None:
-    """Makes the formats that `annotate` was asked for and those that were exported before, of a changed journal."""
-    told: dict[str, dict[str, Any]] = {**{name: {} for name in formats}, **run.get("exports", {})}
-    _write(out, run, {name: ExportOptions.make(out=out, format=name, **told[name]) for name in told})
-
-
-def _write(out: Path, run: Mapping[str, Any], exports: Mapping[str, ExportOptions]) -> None:
-    run = dict(run)
-    for name, options in exports.items():
-        told = {key: value for key, value in options.arguments().items() if key not in ("out", "format")}
-        run["exports"] = {**run.get("exports", {}), name: told}
-        run["files"] = [*dict.fromkeys([*run["files"], *FORMATS[name].files])]
+def _export(out: Path, run: Mapping[str, Any], exports: Mapping[str, ExportOptions]) -> list[str]:
+    """Makes formats, each as its options say. Gives the names of the files and folders."""
+    made = [file for name in exports for file in FORMATS[name].files]
     if not exports:
-        return
-    more = {name: _told(name, options, run["arguments"]) for name, options in exports.items()}
-    write_json(out / RUN, run)  # before the files that it lists
-    with ExitStack() as files:
-        writers = []
-        for name, options in exports.items():
-            label = label_by(_categories(name, options, run["arguments"]))
-            write = files.enter_context(FORMATS[name].write(out, label, **more[name]))
-            writers.append((write, label if options.merge_captions else None))
+        return made
+    opened = [(_writer(name, out, options, run["arguments"]), options) for name, options in exports.items()]
+    how = {name: options.arguments() for name, options in exports.items()}
+    for told in how.values():
+        del told["out"], told["format"]
+    files = [*dict.fromkeys([*run["files"], *made])]
+    # Before the files that it lists.
+    write_json(out / RUN, {**run, "exports": {**run.get("exports", {}), **how}, "files": files})
+    with ExitStack() as stack:
+        writers = [
+            (stack.enter_context(writer), label if options.merge_captions else None)
+            for (writer, label), options in opened
+        ]
         for record in read(out / JOURNAL):
             if "error" not in record:
                 for write, merging in writers:
                     write(_merged(record, merging) if merging else record)
+    return made
 
 
-def _told(name: str, options: ExportOptions, run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a format's writer is told beside the labels."""
+def _writer(
+    name: str, out: Path, options: ExportOptions, run: Mapping[str, Any]
+) -> tuple[AbstractContextManager[Writer], Label]:
+    """A format's writer, and what labels its phrases. Raises GroundcliError where images are gone."""
+    chosen = options.categories or run["categories"]
+    label = label_by("head" if name == "yolo" and not options.categories and chosen == "phrase" else chosen)
+    told: dict[str, Any] = {}
     if name == "labelstudio":
-        return {"prefix": options.image_prefix}
-    return {"images": _images(options, run), "copy": options.copy_images} if name == "yolo" else {}
-
-
-def _categories(name: str, options: ExportOptions, run: Mapping[str, Any]) -> str:
-    chosen: str = options.categories or run["categories"]
-    return "head" if name == "yolo" and not options.categories and chosen == "phrase" else chosen
-
-
-def _images(options: ExportOptions, run: Mapping[str, Any]) -> dict[str, Path]:
-    """Where the images are, by their names. Raises GroundcliError."""
-    inputs = options.images or [Path(path) for path in run["images"]]
-    try:
-        found = find.load(inputs, phrases=["any"], recursive=run["recursive"])
-    except GroundcliError as error:
-        raise GroundcliError(f"{error}; or say with --images where the run's images are now") from None
-    return {sample.name: sample.image for sample in found.samples}
+        told = {"prefix": options.image_prefix}
+    if name == "yolo":
+        try:
+            found = find.load(
+                options.images or [*map(Path, run["images"])], phrases=["any"], recursive=run["recursive"]
+            )
+        except GroundcliError as error:
+            raise GroundcliError(f"{error}; or say with --images where the run's images are now") from None
+        told = {"images": {sample.name: sample.image for sample in found.samples}, "copy": options.copy_images}
+    return FORMATS[name].write(out, label, **told), label
 
 
 def _merged(record: Record, label: Label) -> Record:
@@ -93,7 +166,7 @@ def _merged(record: Record, label: Label) -> Record:
     kept: dict[str, list[Record]] = {}
     for phrase in sorted(phrases, key=lambda phrase: -phrase["score"]):
         same = kept.setdefault(label(phrase["phrase"]), [])
-        if not any(_overlap(phrase["bbox"], other["bbox"]) >= ONE_PLACE for other in same):
+        if not any(coco_mask.iou([phrase["bbox"]], [other["bbox"]], [0])[0, 0] >= ONE_PLACE for other in same):
             same.append(phrase)
     stays = {id(phrase) for several in kept.values() for phrase in several}
     captions = [
@@ -101,7 +174,3 @@ def _merged(record: Record, label: Label) -> Record:
         for caption in record["captions"]
     ]
     return {**record, "captions": captions}
-
-
-def _overlap(first: list[float], second: list[float]) -> float:
-    return float(coco_mask.iou([first], [second], [0])[0, 0])

@@ -7,12 +7,11 @@ a folder with a file per image, named by a rule of `PER_IMAGE`. `positions.json`
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import splitext
-from typing import Any
+from typing import Any, NamedTuple
 
 from groundcli.data.images import IMAGE_SUFFIXES
 from groundcli.errors import GroundcliError, UsageError
@@ -23,12 +22,11 @@ from groundcli.output.yolo import IMAGES, LABELS, image_name, label_name
 RUN, JOURNAL, FAILURES, POSITIONS = "run.json", "annotations.jsonl", "failures.jsonl", "positions.json"
 OVERLAYS, HEATMAPS, THUMBNAILS = "overlays/", "heatmaps/", "report/thumbnails/"
 PAGES = "report/"  # what the page loads
-SHARDS = "shards/"  # journals of several devices, while they are at work
 DAMAGED = "annotations.damaged.jsonl"  # lines of the journal that can't be read any more
 TRACEBACKS = "tracebacks.txt"  # of errors that nobody foresaw, for a report
 ALWAYS = (RUN, JOURNAL, FAILURES, POSITIONS, DAMAGED, TRACEBACKS, "annotations.json", "results.json", "not_found.jsonl")
 # Of a report: `index.js`, `data-0001.js` and so on.
-PAGE, SHARD = re.compile(PAGES + r"(index|data-[^/]*)\.js"), re.compile(SHARDS + r"[0-9]+\.jsonl")
+PAGE = re.compile(PAGES + r"(index|data-[^/]*)\.js")
 SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # what file managers leave
 NAMED = 3  # files that an error names
 
@@ -59,7 +57,7 @@ def file_of(folder: str, name: str) -> str:
 
 def files_of(arguments: Mapping[str, Any]) -> list[str]:
     """The files that a run with these arguments writes, as `run.json` lists them; formats add theirs."""
-    return [*ALWAYS, SHARDS, *pictures_of(arguments), *(["report.html", PAGES] * arguments["report"])]
+    return [*ALWAYS, *pictures_of(arguments), *(["report.html", PAGES] * arguments["report"])]
 
 
 def pictures_of(arguments: Mapping[str, Any]) -> list[str]:
@@ -68,33 +66,28 @@ def pictures_of(arguments: Mapping[str, Any]) -> list[str]:
     return [folder for folder, argument in folders.items() if arguments[argument]]
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(NamedTuple):
     """What an --out holds before a run."""
 
     out: Path
-    run: Mapping[str, Any] = field(default_factory=dict)  # `run.json` of the run that is there already, if one is
-    images: Collection[str] = ()  # names of that run's images
+    run: Mapping[str, Any] = {}  # `run.json` of the run that is there already, if one is
+    positions: Mapping[str, Any] = {"images": ()}  # its `positions.json`, or that alone where it is damaged
     # What that run wrote and is still there, by its path from the folder with forward slashes: its size in bytes.
-    files: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, int] = {}
 
     def has_pictures(self, name: str, folders: Iterable[str]) -> bool:
         """Whether an image has a picture in each of these folders that isn't empty."""
         return all(self.files.get(file_of(folder, name)) for folder in folders)
 
-    def remove(self, kept: Iterable[str]) -> None:
-        """Deletes the files per image but those of some images, by their names, and what was left half written."""
-        stays = {file_of(folder, name) for folder in PER_IMAGE for name in kept}
-        per_image = tuple(PER_IMAGE)
-        self._unlink(
-            file
-            for file in self.files
-            if file not in stays and (file.startswith(per_image) or is_partial(file.rpartition("/")[2]))
-        )
+    def remove(self, images: Iterable[str]) -> None:
+        """Deletes the files of some images, by their names, and what was left half written."""
+        gone = {file_of(folder, name) for folder in PER_IMAGE for name in images}
+        self._unlink(file for file in self.files if file in gone or is_partial(file.rpartition("/")[2]))
 
-    def clear(self) -> None:
-        """Deletes all files of the run; the list of them goes last."""
+    def clear(self) -> "RunFolder":
+        """Deletes all files of the run; the list of them goes last. Gives what the folder holds then."""
         self._unlink(sorted(self.files, key=lambda file: file == RUN))
+        return RunFolder(self.out)
 
     def _unlink(self, files: Iterable[str]) -> None:
         for file in files:
@@ -118,39 +111,37 @@ def look(out: Path) -> RunFolder:
     if not out.is_dir():
         raise UsageError(f"--out {out}: a file; name a folder")
     run = _run(out)
-    images = _images(out) if run else []
-    own = set(run.get("files", ()))
-    pictures = {file_of(folder, name) for folder in PER_IMAGE if folder in own for name in images}
+    own = {*run.get("files", ())}
+    positions = _positions(out) if run else {"images": ()}
+    pictures = {file_of(folder, name) for folder in PER_IMAGE if folder in own for name in positions["images"]}
     files: dict[str, int] = {}
     foreign: list[str] = []
     for name, size in _walk(out):
         base = name.rpartition("/")[2]
-        if base in SYSTEM or name == LOCK:
-            continue
         is_page = PAGES in own and PAGE.fullmatch(name)
-        if is_partial(base) or name in own or name in pictures or is_page or SHARD.fullmatch(name):
+        if is_partial(base) or name in own or name in pictures or is_page:
             files[name] = size
-            continue
-        foreign.append(name)
-        if len(foreign) > NAMED:
-            break
+        elif base not in SYSTEM and name != LOCK:
+            foreign.append(name)
+            if len(foreign) > NAMED:
+                break
     if foreign:
         more = ", ..." if len(foreign) > NAMED else ""
         raise UsageError(
             f"--out {out}: holds files that groundcli did not write ({', '.join(foreign[:NAMED])}{more}); "
             "name a new folder, or move them elsewhere"
         )
-    return RunFolder(out, run, images, files)
+    return RunFolder(out, run, positions, files)
 
 
-def finished(out: Path) -> Mapping[str, Any]:
-    """`run.json` of a finished run. Raises GroundcliError where a folder holds none, and as `look`."""
-    run = look(out).run if out.is_dir() else {}
-    if not run:
+def finished(out: Path) -> RunFolder:
+    """A folder with a finished run. Raises GroundcliError where it holds none, and as `look`."""
+    folder = look(out) if out.is_dir() else RunFolder(out)
+    if not folder.run:
         raise GroundcliError(f"{out}: holds no run of `groundcli annotate`")
-    if not run.get("finished"):
+    if not folder.run.get("finished"):
         raise GroundcliError(f"{out}: its run isn't finished; run its command again")
-    return run
+    return folder
 
 
 def check_inputs(out: Path, inputs: Iterable[Path]) -> None:
@@ -173,23 +164,21 @@ def _run(out: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         raise UsageError(f"{out / RUN}: can't be read as a run's; name another --out, or move it elsewhere") from None
     shape = {"version": str, "weights": dict, "arguments": dict, "files": list}
-    if not isinstance(run, dict) or not all(isinstance(run.get(key), kind) for key, kind in shape.items()):
-        return {}
-    return run if all(isinstance(name, str) for name in run["files"]) else {}
+    fits = isinstance(run, dict) and all(isinstance(run.get(key), kind) for key, kind in shape.items())
+    return run if fits and all(isinstance(name, str) for name in run["files"]) else {}
 
 
-def _images(out: Path) -> list[str]:
-    """Names of the run's images, from `positions.json`; from the journal where that is lost or damaged."""
-    try:
+def _positions(out: Path) -> dict[str, Any]:
+    """`positions.json`; the names of the images alone, from the journal, where that is lost or damaged."""
+    with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
         positions = json.loads((out / POSITIONS).read_text("utf-8"))
-        images = [*positions["images"], *positions.get("earlier", ())]
-        if all(isinstance(name, str) for name in images):
-            return images
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        pass
+        listed = {key: positions[key] for key in ("listing", "positions", "images")}
+        named = all(isinstance(name, str) for name in listed["images"])
+        if named and len(listed["positions"]) == len(listed["images"]):
+            return listed
     with suppress(FileNotFoundError):
-        return [record["file_name"] for record in records(out / JOURNAL) if record]
-    return []
+        return {"images": [record["file_name"] for record in records(out / JOURNAL) if record]}
+    return {"images": ()}
 
 
 def _walk(out: Path) -> Iterator[tuple[str, int]]:

@@ -1,24 +1,15 @@
 """What a run has done, a line per image: an interrupted run continues after it, and all its files are made of it."""
 
-import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from groundcli.annotation.folder import DAMAGED, FAILURES, JOURNAL
-from groundcli.data import Failure
+from groundcli.annotation.folder import DAMAGED
 from groundcli.errors import GroundcliError
 from groundcli.files import replacing
-from groundcli.output import label_by
-from groundcli.output.coco import coco
-from groundcli.output.phrases import not_found
 from groundcli.output.record import Record, opened, records, sealed
-from groundcli.output.report import report
 
 
 class Line(NamedTuple):
@@ -48,17 +39,18 @@ class Journal:
         damaged: how many lines were set aside.
     """
 
-    def __init__(self, path: Path, resume: bool):
-        """Opens the journal, empty or with what an earlier run left. Raises OSError."""
+    def __init__(self, path: Path):
+        """Opens the journal, with what an earlier run left. Raises OSError."""
         self.path = path
         self.keys: dict[str, str] = {}
         self.failed: set[str] = set()
         self.damaged = 0
         self._offsets: dict[str, int] = {}
         self._lines = 0
-        if resume and path.exists():
+        if path.exists():
             self._read()
-        self._file = path.open("ab" if resume else "wb", buffering=0)
+        # Without a buffer, from which what failed, as on a full disk, would be written once more when it is closed.
+        self._file = path.open("ab", buffering=0)
 
     def _read(self) -> None:
         end = 0
@@ -84,24 +76,23 @@ class Journal:
         self._lines += 1
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Writes records down, all or (killed in between) the first of them."""
+        """Writes records down, all or (killed in between) the first of them. Raises OSError."""
         offset = self._file.tell()
         encoded = [line.text.encode() + b"\n" for line in lines]
-        append(self._file, b"".join(encoded))
+        rest = memoryview(b"".join(encoded))
+        while rest:  # in several pieces if need be
+            rest = rest[self._file.write(rest) :]
         for line, written in zip(lines, encoded, strict=True):
             self._note(line.name, line.key, line.failed, offset)
             offset += len(written)
 
-    def close(self, order: Iterable[str] | None = None) -> None:
-        """Closes the journal; with an order, first brings the records of these images into it and drops all others.
+    def close(self, order: Iterable[str]) -> None:
+        """Brings the records of these images into order, drops all others, and closes the journal.
 
         Then it is on the disk, whatever happens to the power: all other files can be made of it again.
         """
-        if order is not None:
-            os.fsync(self._file.fileno())
+        os.fsync(self._file.fileno())
         self._file.close()
-        if order is None:
-            return
         offsets = [self._offsets[name] for name in order if name in self._offsets]
         if len(offsets) == self._lines and all(a < b for a, b in pairwise(offsets)):
             return
@@ -113,71 +104,9 @@ class Journal:
             os.fsync(new.fileno())
 
 
-def append(file: io.FileIO, data: bytes) -> None:
-    """Writes all of it, in several pieces if need be. Raises OSError.
-
-    The file has no buffer, from which what failed, as on a full disk, would be written once more when it is closed.
-    """
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
 def read(path: Path) -> Iterator[Record]:
     """All records of a journal that is closed, errors among them. Raises GroundcliError at a damaged line."""
     for number, record in enumerate(records(path), start=1):
         if record is None:
             raise GroundcliError(f"{path}:{number}: damaged; run the same command again, which mends it")
         yield record
-
-
-# --- The files of a run, made of its journal
-
-
-@dataclass(frozen=True)
-class Count:
-    """What became of the images: found = done + resumed + failed."""
-
-    found: int
-    done: int
-    resumed: int
-    failed: int
-
-    def __str__(self) -> str:
-        return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
-
-
-def write_outputs(out: Path, failures: Iterable[Failure], categories: str, pages: bool) -> tuple[int, int]:
-    """Makes a run's own files of a closed journal in one pass, and `failures.jsonl` in the order of the paths.
-
-    `failures` are what couldn't be used from the start, beside what the journal knows, `categories` what a phrase's
-    label is (`label_by`), and with `pages` there is one to look through.
-
-    Gives how many failures there are, and how many phrases were not found.
-    """
-    problems = {(failure.path, failure.reason) for failure in failures}
-    label = label_by(categories)
-    missing = 0
-    with ExitStack() as files:
-        writers = [files.enter_context(coco(out, label)), files.enter_context(not_found(out))]
-        if pages:
-            writers.append(files.enter_context(report(out, problems)))
-        for record in read(out / JOURNAL):
-            problems.update(_failures(record))
-            if "error" not in record:
-                missing += sum(len(caption["not_found"]) for caption in record["captions"])
-                for write in writers:
-                    write(record)
-    with replacing(out / FAILURES) as file:
-        for path, reason in sorted(problems):
-            file.write(json.dumps({"path": path, "reason": reason}, ensure_ascii=False) + "\n")
-    return len(problems), missing
-
-
-def _failures(record: Record) -> Iterator[tuple[str, str]]:
-    """Why an image couldn't be used, or which of its captions."""
-    if "error" in record:
-        yield record["file_name"], record["error"]
-    for caption in record.get("captions", ()):
-        if not caption["phrases"] and not caption["not_found"]:
-            yield record["file_name"], f"no phrases in the caption {caption['caption']!r}"

@@ -5,22 +5,22 @@ import json
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import groundcli
 from groundcli.annotation import AnnotateOptions, parse_shard
-from groundcli.annotation.export import export_again
+from groundcli.annotation.export import Count, Outcome, finish
 from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look, pictures_of
-from groundcli.annotation.journal import Count, Journal, Line, write_outputs
-from groundcli.annotation.shards import annotate_shards, leftovers
-from groundcli.annotation.work import Task, annotate_batches, finder, load
+from groundcli.annotation.journal import Journal, Line
+from groundcli.annotation.shards import annotate_shards
+from groundcli.annotation.work import Batches, Task, annotate_batches, finder, load
 from groundcli.data import Sample, find
 from groundcli.data.find import Found
 from groundcli.errors import GroundcliError, Interrupted, UsageError
@@ -32,22 +32,11 @@ from groundcli.weights.store import open_model
 if TYPE_CHECKING:
     from groundcli.grounder import Grounder
 
-Batches = Sequence[Sequence[Task]]
 Engine = Callable[[Batches], Iterable[list[Line]]]  # lines of the journal, in any order
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and knows how many there will be
 TRIED = 8  # images that time and disk are estimated by
 SHOWN = 3  # captions whose phrases are shown
 LONG = 200  # characters from which on a caption, or its phrases, are cut short
-
-
-class Outcome(NamedTuple):
-    """What became of the images."""
-
-    counts: Count
-    problems: int  # lines of `failures.jsonl`
-    not_found: int  # phrases that were not found
-    damaged: int  # lines of an earlier run's journal that were set aside, and their images done again
-    notes: tuple[str, ...]  # about captions, a line each
 
 
 def annotate(
@@ -88,28 +77,25 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     found, about = _prepare(options)
     captions = sum(len(sample.captions) for sample in found.samples)
     yield f"{found.images} images found, {len(found.samples)} with captions; {captions} captions"
-    yield f"{len(found.failures)} images or captions can't be used" + (
-        f", the first: {found.failures[0].path}: {found.failures[0].reason}" if found.failures else ""
-    )
+    first = "".join(f", the first: {failure.path}: {failure.reason}" for failure in found.failures[:1])
+    yield f"{len(found.failures)} images or captions can't be used{first}"
     yield from found.notes
     if not found.samples:
         return
     short = partial(textwrap.shorten, width=LONG, placeholder=" ...")
-    first = [sample.captions[0] for sample in found.samples[:SHOWN]]
-    for caption in finder().find(first, options.phrases):
+    for caption in finder().find([sample.captions[0] for sample in found.samples[:SHOWN]], options.phrases):
         phrases = " | ".join(phrase.text for phrase in caption.phrases) or "no phrases"
         yield f"{short(caption.text)}  ->  {short(phrases)}"
     tried = found.samples[:: max(1, len(found.samples) // TRIED)][:TRIED]
     some = found._replace(samples=tried, failures=[], positions=[*range(len(tried))])
     grounder = load(options, options.device)
     with tempfile.TemporaryDirectory() as place:
-        here = replace(options, out=Path(place))
+        here = replace(options, out=Path(place), devices=())
         started = time.perf_counter()
         _run(partial(annotate_batches, grounder=grounder, options=here), some, here, about, lambda lines, _: lines)
         seconds = (time.perf_counter() - started) / len(tried) * len(found.samples)
         size = sum(path.stat().st_size for path in here.out.rglob("*") if path.is_file()) / len(tried)
-    megabytes = size * len(found.samples) / 1e6
-    yield f"about {_duration(seconds)} and {megabytes:.0f} MB, by {len(tried)} images tried"
+    yield f"about {_duration(seconds)} and {size * len(found.samples) / 1e6:.0f} MB, by {len(tried)} images tried"
 
 
 def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
@@ -145,52 +131,42 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
 def _run(
     engine: Engine, found: Found, options: AnnotateOptions, about: Mapping[str, Any], progress: Progress
 ) -> Outcome:
-    started, out = time.time(), options.out
+    began, out = time.time(), options.out
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             before = look(out)  # again, now that nobody else changes it
             _admit(before, options.on_existing, about)
             if options.on_existing == "overwrite":
-                before.clear()
-                before = RunFolder(out)
+                before = before.clear()
             files = dict.fromkeys([*about["files"], *before.run.get("files", ())])  # an earlier run's are ours too
             about = {**about, "files": [*files], "exports": before.run.get("exports", {})}
             write_json(out / RUN, {**about, "finished": False})
             names = [sample.name for sample in found.samples]
-            positions = {"listing": found.listing, "positions": found.positions, "images": names}
-            earlier = sorted({*before.images}.difference(names))
-            write_json(out / POSITIONS, {**positions, "earlier": earlier})
-            journal = Journal(out / JOURNAL, resume=options.on_existing == "resume")
-            for lines in leftovers(out):
-                journal.add(lines)
+            before.remove({*before.positions["images"]}.difference(names))
+            write_json(out / POSITIONS, {"listing": found.listing, "positions": found.positions, "images": names})
+            journal = Journal(out / JOURNAL)
             batches = _batches(found, options.batch_size)
             keys = {task.sample.name: task.key for batch in batches for task in batch}
             folders = pictures_of(about["arguments"])
-            current = {
-                name
-                for name, key in journal.keys.items()
-                if keys.get(name) == key and (name in journal.failed or before.has_pictures(name, folders))
-            }
-            resumed = current - journal.failed
-            todo = [batch for batch in batches if any(task.sample.name not in current for task in batch)]
+
+            def is_done(task: Task) -> bool:
+                name = task.sample.name
+                same = journal.keys.get(name) == task.key
+                return same and (name in journal.failed or before.has_pictures(name, folders))
+
+            todo = [batch for batch in batches if not all(map(is_done, batch))]
             again = {task.sample.name for batch in todo for task in batch}
             _work(engine(todo), journal, keys, len(again), out, progress)
             journal.close(keys)
-            before.remove(kept=keys.keys() - journal.failed)
-            write_json(out / POSITIONS, positions)
-            problems, missing = write_outputs(out, found.failures, options.categories, options.report)
-            usable = len(keys) - len(journal.failed & keys.keys())
-            kept = len(resumed - again)
-            count = Count(found.images, usable - kept, kept, found.images - usable)
-            totals = {"counts": vars(count), "problems": problems, "not_found": missing, "damaged": journal.damaged}
-            seconds = round(time.time() - started, 1)
-            about = {**about, **totals, "seconds": seconds, "finished": True}
-            write_json(out / RUN, about)
-            export_again(out, about, options.format)
+            before.remove(journal.failed)
+            usable = keys.keys() - journal.failed
+            resumed = len(usable - again)
+            count = Count(found.images, len(usable) - resumed, resumed, found.images - len(usable))
+            outcome = finish(out, about, found.failures, count, began, journal.damaged)
     except OSError as error:
         raise GroundcliError(f"{out}: can't be written ({error.strerror or error}); what was done is kept") from None
-    return Outcome(count, problems, missing, journal.damaged, found.notes)
+    return outcome._replace(notes=found.notes)
 
 
 def _work(
@@ -210,12 +186,9 @@ def _work(
         except Exception:  # once asked to stop, work ends as it can
             if not stopped():
                 raise
-            journal.close()
             done = len(journal.keys.keys() & keys.keys())
-            raise Interrupted(
-                f"interrupted: {done} of {len(keys)} images are done and kept in {out}; "
-                "run the same command again to go on"
-            ) from None
+            kept = f"{done} of {len(keys)} images are done and kept in {out}"
+            raise Interrupted(f"interrupted: {kept}; run the same command again to go on") from None
 
 
 def _batches(found: Found, size: int) -> list[list[Task]]:

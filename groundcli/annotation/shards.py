@@ -1,161 +1,104 @@
 """Several devices at once, of this machine or of a Ray cluster; and shards that were run one by one, made one run.
 
 Each device takes a shard of the run's batches, in a process with a model of its own. It draws the pictures where they
-belong and writes its lines into a journal of its own, `shards/N.jsonl`, which the run reads on as it grows. So nothing
-but files passes from one to the other, and what a killed run leaves there is taken over by the next.
+belong and gives its lines back, which the run writes down.
 """
 
-import heapq
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from itertools import repeat
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
-from groundcli.annotation.export import export_again
-from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, SHARDS, files_of, finished, look, pictures_of
-from groundcli.annotation.journal import Count, Line, append, write_outputs
-from groundcli.annotation.work import Task, annotate_batches, load
+from groundcli.annotation.export import Count, Outcome, finish
+from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, files_of, finished, look, pictures_of
+from groundcli.annotation.journal import Line
+from groundcli.annotation.work import Batches, annotate_batches, load
 from groundcli.data import Failure
 from groundcli.errors import GroundcliError, UsageError, first_line
 from groundcli.files import locked, replacing, write_json
-from groundcli.output.record import opened, records
+from groundcli.output.record import records
 from groundcli.parallel import Deaf, live_with_parent, stop_if_asked
 
 CORES = 4  # of a shard on a cluster's CPUs, or fewer where nodes have fewer: its threads take an image each
-PAUSE = 0.1  # seconds between two looks at the journals
+PAUSE = 0.1  # seconds until it is seen that somebody asked to stop
 
 
-class Shard(NamedTuple):
-    """A part of a run's batches, the device for it, and its journal."""
-
-    batches: Sequence[Sequence[Task]]
-    device: str
-    journal: Path
-
-
-def work_on_shard(shard: Shard, options: AnnotateOptions) -> None:
-    """Annotates a shard, in a process of its own. Which device there is, is found out here, where it is used."""
-    grounder = load(options, shard.device)
-    with shard.journal.open("ab", buffering=0) as journal:
-        for lines in annotate_batches(shard.batches, grounder, options, share=len(options.devices) or 1):
-            append(journal, b"".join(line.text.encode() + b"\n" for line in lines))
-
-
-def annotate_shards(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Iterator[list[Line]]:
+def annotate_shards(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
     """The journal's lines, as they come; batches are dealt out in turn.
 
     Raises:
         GroundcliError: what a shard's process raised, or that it was killed; Ray isn't installed or can't be reached.
         OSError: a picture can't be written.
     """
-    if not batches:
-        return
-    (options.out / SHARDS).mkdir(exist_ok=True)
-    start = _on_ray if options.engine == "ray" else _in_processes
-    with start(batches, options) as (journals, is_finished):
-        read = [0] * len(journals)
-        while True:
-            finished = is_finished()
-            for i, journal in enumerate(journals):
-                lines, read[i] = _lines_from(journal, read[i])
-                if lines:
-                    yield lines
-            if finished:
-                break
-            stop_if_asked()
-            time.sleep(PAUSE)
-    _remove_journals(options.out)
+    if batches:
+        yield from (_on_ray if options.engine == "ray" else _in_processes)(batches, options)
 
 
-def leftovers(out: Path) -> Iterator[list[Line]]:
-    """The lines that shards of a killed run left; their files are deleted after the last of them."""
-    for journal in sorted((out / SHARDS).glob("*.jsonl")):
-        yield _lines_from(journal, 0)[0]
-    _remove_journals(out)
+def _work_on_shard(batches: Batches, device: str, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """In a process of its own. Which device there is, is found out here, where it is used."""
+    yield from annotate_batches(batches, load(options, device), options)  # itself a generator: Ray asks for one
 
 
-def _remove_journals(out: Path) -> None:
-    for journal in (out / SHARDS).glob("*.jsonl"):
-        journal.unlink()
-    if (out / SHARDS).exists():
-        (out / SHARDS).rmdir()
+def _dealt(batches: Batches, count: int) -> list[Batches]:
+    """At most so many shards, none of them empty."""
+    count = min(count, len(batches))
+    return [batches[i::count] for i in range(count)]
 
 
-def _lines_from(journal: Path, start: int) -> tuple[list[Line], int]:
-    """The whole lines of a journal from an offset on, and the offset after them."""
-    if not journal.exists():
-        return [], start
-    with journal.open("rb") as file:
-        file.seek(start)
-        whole, newline, _ = file.read().rpartition(b"\n")
-    records = filter(None, map(opened, whole.split(b"\n")))
-    return [Line.of(record) for record in records], start + len(whole) + len(newline)
-
-
-def _dealt(batches: Sequence[Sequence[Task]], devices: Sequence[str], out: Path) -> list[Shard]:
-    """A shard for each device; none for those that would have no batch."""
-    devices = devices[: len(batches)]
-    return [
-        Shard(batches[i :: len(devices)], device, out / SHARDS / f"{i + 1}.jsonl") for i, device in enumerate(devices)
-    ]
-
-
-Started = Iterator[tuple[list[Path], Callable[[], bool]]]
-
-
-@contextmanager
-def _in_processes(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
-    """Starts a process for each of `--devices`. Gives the journals, and what tells whether all have ended."""
+def _in_processes(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """A process for each of `--devices`."""
     context = Deaf()
-    processes: list[tuple[Any, Connection, str]] = []
-    shards = _dealt(batches, options.devices, options.out)
-
-    def is_finished() -> bool:
-        for process, end, device in processes:
-            if process.exitcode:
-                try:
-                    error = end.recv()
-                except EOFError:  # it could say nothing
-                    error = GroundcliError(
-                        f"the process of {device} has been killed; run the same command again to go on"
-                    )
-                raise error
-        return not any(process.is_alive() for process, *_ in processes)
-
+    working: dict[Any, Any] = {}  # processes, each by the end of the pipe that its lines come out of
     try:
-        for shard in shards:
+        for device, shard in zip(options.devices, _dealt(batches, len(options.devices)), strict=False):
             end, other = context.Pipe(duplex=False)
-            process = context.Process(target=_serve, args=(other, shard, options))
+            process = context.Process(target=_serve, args=(other, shard, device, options), name=device)
             process.start()
-            other.close()
-            processes.append((process, end, shard.device))
-        yield [shard.journal for shard in shards], is_finished
+            working[end] = process
+            other.close()  # nobody but the process holds it then: when that ends, it shows
+        while working:
+            ready: list[Any] = wait([*working], PAUSE)
+            for end in ready:
+                try:
+                    said = end.recv()
+                except (EOFError, OSError):
+                    killed = f"the process of {working[end].name} has been killed"
+                    raise GroundcliError(f"{killed}; run the same command again to go on") from None
+                if isinstance(said, Exception):
+                    raise said
+                if said is None:
+                    working.pop(end).join()
+                else:
+                    yield said
+            stop_if_asked()
     finally:
-        for process, *_ in processes:
+        for process in working.values():
             process.kill()
             process.join()
 
 
-def _serve(end: Connection, shard: Shard, options: AnnotateOptions) -> None:
+def _serve(end: Connection, batches: Batches, device: str, options: AnnotateOptions) -> None:
+    """Sends the lines, and then None; or an error."""
     live_with_parent()
     try:
-        work_on_shard(shard, options)
+        for lines in _work_on_shard(batches, device, options):
+            end.send(lines)
+        end.send(None)
     except (GroundcliError, OSError) as error:
         end.send(error)
-        raise SystemExit(1) from None
 
 
-@contextmanager
-def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Started:
-    """Starts a Ray task for each GPU of the cluster of RAY_ADDRESS, or for each few cores of it; else as above.
+def _on_ray(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """A Ray task for each GPU of the cluster of RAY_ADDRESS, or for each few cores of it.
 
     Its nodes see the same files under the same paths, and have groundcli and its weights.
     """
@@ -171,10 +114,10 @@ def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Star
         raise GroundcliError(f"Ray can't be reached or started: {first_line(error)}") from None
     logging.disable(logging.WARNING)  # Ray's own; what it logs is in its session's folder all the same
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    device = options.device
+    device = options.device.partition(":")[0]
     if device == "auto":  # of the cluster, whatever this machine has
         device = "cuda" if any(node.get("GPU") for node in nodes) else "cpu"
-    kind, wanted = ("GPU", 1) if device.startswith("cuda") else ("CPU", CORES)
+    kind, wanted = ("GPU", 1) if device == "cuda" else ("CPU", CORES)
     counts = [int(node.get(kind, 0)) for node in nodes]
     need = min(wanted, max(counts, default=0))  # of one shard
     if not need:
@@ -184,54 +127,88 @@ def _on_ray(batches: Sequence[Sequence[Task]], options: AnnotateOptions) -> Star
     if Path(weights).exists():  # a path has to hold wherever a shard runs; a name stays a name
         weights = str(Path(weights).absolute())
     placed = replace(options, out=options.out.absolute(), weights=weights, workers=workers)
-    batches = [[_placed(task) for task in batch] for batch in batches]
-    devices = [device.partition(":")[0]] * sum(count // need for count in counts)
-    shards = _dealt(batches, devices, placed.out)
-    needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0}
-    task = ray.remote(**needs)(work_on_shard)
-    running = [task.remote(shard, placed) for shard in shards]
-
-    def is_finished() -> bool:
-        done, left = ray.wait(running, num_returns=len(running), timeout=0)
-        try:
-            ray.get(done)
-        except ray.exceptions.RayError as error:
-            cause = error.__cause__ or getattr(error, "cause", None)
-            if isinstance(cause, GroundcliError | OSError):
-                raise cause from None
-            reason = first_line(cause or error)
-            raise GroundcliError(f"Ray stopped ({reason}); run the same command again to go on") from None
-        return not left
-
+    batches = [
+        [task._replace(sample=replace(task.sample, image=task.sample.image.absolute())) for task in batch]
+        for batch in batches
+    ]
+    needs: dict[str, Any] = {f"num_{kind.lower()}s": need, "max_retries": 0, "num_returns": "streaming"}
+    work = ray.remote(**needs)(_work_on_shard)
+    shards = _dealt(batches, sum(count // need for count in counts))
+    working: list[Any] = [work.remote(shard, device, placed) for shard in shards]
     try:
-        yield [shard.journal for shard in shards], is_finished
+        while working:
+            ready: list[Any] = ray.wait(working, timeout=PAUSE)[0]
+            for lines in ready:
+                try:
+                    some = ray.get(next(lines))
+                except StopIteration:
+                    working.remove(lines)
+                    continue
+                except ray.exceptions.RayError as error:
+                    cause = error.__cause__ or getattr(error, "cause", None)
+                    if isinstance(cause, GroundcliError | OSError):
+                        raise cause from None
+                    reason = first_line(cause or error)
+                    raise GroundcliError(f"Ray stopped ({reason}); run the same command again to go on") from None
+                yield some
+            stop_if_asked()
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-
-
-def _placed(task: Task) -> Task:
-    return task._replace(sample=replace(task.sample, image=task.sample.image.absolute()))
-
-
-# --- Shards that were run one by one
+        for lines in working:
+            ray.cancel(lines, force=True)
 
 
 # What the runs of the shards have in common, beside their version and weights.
 SAME = {*AnnotateOptions.deciding(), "batch_size"} - {"shard"}
 
 
-def merge(options: MergeOptions) -> tuple[Count, int, int]:
+def merge(options: MergeOptions) -> Outcome:
     """Puts the results of all shards of a run into one folder, equal to those of a run without shards.
 
-    Gives the sums of the shards' counts, how many lines `failures.jsonl` has, and how many phrases were not found.
+    Its counts are the sums of the shards'.
 
     Raises:
         GroundcliError: a folder holds no finished run.
         UsageError: a shard is missing or there twice, or the runs differ in more than their shard.
     """
     shards, out = options.shards, options.out
-    runs = [finished(shard) for shard in shards]
+    folders = [finished(shard) for shard in shards]
+    runs = [folder.run for folder in folders]
+    _check(shards, runs)
+    if look(out).run:
+        raise UsageError(f"{out} holds a run already; name another --out")
+    placed: list[tuple[int, str, int]] = []  # an image's place among all, its name, and its shard's number
+    for i, folder in enumerate(folders):
+        listed = folder.positions
+        lines = [bool(record) for record in records(folder.out / JOURNAL)]
+        if "listing" not in listed or not all(lines) or len(lines) != len(listed["images"]):
+            raise GroundcliError(f"{folder.out}: this shard is unfinished or damaged; run its command again")
+        if listed["listing"] != folders[0].positions["listing"]:
+            raise UsageError(f"{folder.out} was run on other images than {shards[0]}; run it again on the same ones")
+        placed += zip(listed["positions"], listed["images"], repeat(i))
+    placed.sort()
+    arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
+    about = {**runs[0], "arguments": arguments, "files": files_of(arguments), "exports": {}}
+    positions = {"positions": [place for place, *_ in placed], "images": [name for _, name, _ in placed]}
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        write_json(out / RUN, {**about, "finished": False})
+        write_json(out / POSITIONS, {**folders[0].positions, **positions})
+        with ExitStack() as files:
+            journal = files.enter_context(replacing(out / JOURNAL, "wb"))
+            journals = [files.enter_context((shard / JOURNAL).open("rb")) for shard in shards]
+            journal.writelines(next(journals[i]) for *_, i in placed)
+        for shard in shards:
+            for pictures in pictures_of(arguments):
+                if (shard / pictures).exists():
+                    shutil.copytree(shard / pictures, out / pictures, copy_function=_link, dirs_exist_ok=True)
+        failures = [json.loads(line) for shard in shards for line in (shard / FAILURES).read_bytes().splitlines()]
+        counts = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
+        began = time.time() - sum(run["seconds"] for run in runs)
+        return finish(out, about, [Failure(**failure) for failure in failures], counts, began)
+
+
+def _check(shards: Sequence[Path], runs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses folders that are not of all shards of one run."""
     parts = [run["arguments"]["shard"] for run in runs]
     if None in parts:
         raise UsageError(f"{shards[parts.index(None)]}: a whole run, not a shard of one; it needs no merging")
@@ -246,75 +223,11 @@ def merge(options: MergeOptions) -> tuple[Count, int, int]:
         differs += [key for key in sorted(SAME) if run["arguments"].get(key) != first["arguments"].get(key)]
         if differs:
             raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
-    if look(out).run:
-        raise UsageError(f"{out} holds a run already; name another --out")
-    listings = [_positions(shard) for shard in shards]
-    for shard, listing in zip(shards, listings, strict=True):
-        if listing["listing"] != listings[0]["listing"]:
-            raise UsageError(f"{shard} was run on other images than {shards[0]}; run it again on the same ones")
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
-        return _merge(shards, runs, listings, out)
 
 
-def _merge(
-    shards: Sequence[Path], runs: Sequence[Mapping[str, Any]], listings: Sequence[dict[str, Any]], out: Path
-) -> tuple[Count, int, int]:
-    arguments = runs[0]["arguments"] | {"shard": None, "out": str(out)}
-    about = {**runs[0], "arguments": arguments, "files": files_of(arguments), "exports": {}}
-    write_json(out / RUN, {**about, "finished": False})
-    placed = sorted(pair for found in listings for pair in zip(found["positions"], found["images"], strict=True))
-    positions = {"positions": [position for position, _ in placed], "images": [name for _, name in placed]}
-    write_json(out / POSITIONS, {"listing": listings[0]["listing"], **positions})
-    with replacing(out / JOURNAL) as journal:
-        lines = [_placed_lines(shard, listing) for shard, listing in zip(shards, listings, strict=True)]
-        journal.writelines(line for _, line in heapq.merge(*lines))
-    failures = [
-        Failure(**json.loads(line))
-        for shard in shards
-        for line in (shard / FAILURES).read_text("utf-8").split("\n")
-        if line
-    ]
-    for folder in pictures_of(arguments):
-        for shard in shards:
-            _link(shard / folder, out / folder)
-    problems, missing = write_outputs(out, failures, arguments["categories"], arguments["report"])
-    count = Count(**{key: sum(run["counts"][key] for run in runs) for key in runs[0]["counts"]})
-    seconds = sum(run["seconds"] for run in runs)
-    totals = {"counts": vars(count), "problems": problems, "not_found": missing, "seconds": seconds}
-    about = {**about, **totals, "finished": True}
-    write_json(out / RUN, about)
-    export_again(out, about, arguments["format"])
-    return count, problems, missing
-
-
-def _positions(shard: Path) -> dict[str, Any]:
+def _link(source: str, target: str) -> None:
+    """A link is as good as a copy: a run never writes into a file that is there, it puts a new one in its place."""
     try:
-        positions = json.loads((shard / POSITIONS).read_text("utf-8"))
-        whole = sum(1 for record in records(shard / JOURNAL) if record)
-        if whole == len(positions["positions"]) == len(positions["images"]):
-            return dict(positions)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise GroundcliError(f"{shard}: this shard is unfinished or damaged; run its command again")
-
-
-def _placed_lines(shard: Path, listing: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """The journal's lines, each with its image's place among all images."""
-    with (shard / JOURNAL).open(encoding="utf-8", newline="\n") as lines:
-        yield from zip(listing["positions"], lines, strict=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same files at another place; copies where the file system has no links.
-
-    A link is as good as a copy: a run never writes into a file that is there, it puts a new one in its place.
-    """
-    for path in source.rglob("*") if source.is_dir() else ():
-        if path.is_file():
-            to = target / path.relative_to(source)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, to)
-            except OSError:
-                shutil.copyfile(path, to)
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from functools import lru_cache
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -35,14 +35,13 @@ from groundcli.parallel import cores, in_order, lanes, pool, stop_if_asked
 if TYPE_CHECKING:
     from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
 
-    # An image, its captions or the line that says why they can't be used, and its batch's captions encoded.
-    Said = tuple["Task", list[Caption] | Line, EncodedCaptions | None]
-
 AFTER = 2  # batches that are drawn while a GPU works on the next
 TOGETHER, PART = 200_000, 20_000  # characters of a batch's captions that are encoded together; of an image's, grounded
 MOST_PHRASES = 1000  # of one caption
 T = TypeVar("T")
 Heats = list[tuple[list[Caption], PhraseHeat]]  # an image's captions, part by part, with the heat of their phrases
+Grounded = tuple[tuple[int, int], Heats]  # with the image's (width, height) in pixels
+Batches = Sequence[Sequence["Task"]]
 
 
 class Task(NamedTuple):
@@ -68,26 +67,18 @@ def load(options: AnnotateOptions, device: str) -> "Grounder":
     return Grounder.load(options.weights, device, options.precision, options.settings, *how)
 
 
-def annotate_batches(
-    batches: Sequence[Sequence[Task]],
-    grounder: "Grounder",
-    options: AnnotateOptions,
-    share: int = 1,
-    beside_gpu: bool | None = None,
-) -> Iterator[list[Line]]:
+def annotate_batches(batches: Batches, grounder: "Grounder", options: AnnotateOptions) -> Iterator[list[Line]]:
     """The journal's lines of each batch, in order: of images whose captions, and on a GPU pixels, are encoded together.
 
     The options' workers are on a CPU threads that take an image each; beside a GPU processes for all but the model,
-    where 0 are threads of this one. `share` is how many devices share this machine, `beside_gpu` which of the two ways
-    to go, by default that of the grounder's device.
+    where 0 are threads of this one.
     """
     workers = options.workers
     if workers is None:
-        workers = default_workers(sum(map(len, batches)), grounder.on_cpu, share)
-    if beside_gpu is None:
-        beside_gpu = not grounder.on_cpu
-    with pool(workers) if beside_gpu else lanes(max(1, workers)) as executor:
-        lines = (_on_gpu if beside_gpu else _on_cpu)(batches, grounder, options, executor, workers)
+        workers = default_workers(sum(map(len, batches)), grounder.on_cpu, len(options.devices) or 1)
+    workers = max(workers, 1 if grounder.on_cpu else 0)
+    with lanes(workers) if grounder.on_cpu else pool(workers) as executor:
+        lines = (_on_cpu if grounder.on_cpu else _on_gpu)(batches, grounder, options, executor, workers)
         yield from ([*islice(lines, len(batch))] for batch in batches)
 
 
@@ -99,75 +90,60 @@ def default_workers(images: int, on_cpus: bool, share: int = 1) -> int:
     return min(8, max(1, (os.cpu_count() or 1) // share)) if images >= 100 else 0
 
 
-# --- On a CPU
-
-
 def _on_cpu(
-    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
+    batches: Batches, grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
 ) -> Iterator[Line]:
     """Two steps in the same threads: captions are read batch by batch, then images taken all the way one by one."""
 
-    def read(batch: Sequence[Task]) -> "Iterator[Said]":
+    def read(batch: Sequence[Task]) -> Iterator[tuple[Any, ...]]:
         captions = find_phrases(batch, options)
-        encoded = _encoded([c for found in captions if not isinstance(found, Line) for c in found], grounder)
-        return zip(batch, captions, repeat(encoded))
+        return zip(batch, captions, repeat(_encoded(captions, grounder)))
 
-    def all_the_way(said: "Said") -> Line:
+    def all_the_way(task: Task, captions: list[Caption], encoded: "EncodedCaptions | None") -> Line:
         stop_if_asked()
-        task, captions, encoded = said
-        if isinstance(captions, Line):
-            return captions
         image = decode(task.sample.image)
         (cells,) = grounder.encode_pictures([image])
-        heats = _heats(grounder, cells, captions, encoded)
-        return _write_down(task, heats, image.size, grounder.reading(), options, image)
+        grounded = image.size, _heats(grounder, cells, captions, encoded)
+        return _write_down(task, grounded, grounder.reading(), options, image)
 
-    threads = max(1, workers)
-    images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, threads))
-    ahead = (threads + 1) * options.batch_size
-    yield from in_order(lambda said: executor.submit(_safely, said[0], options, all_the_way, said), images, ahead)
-
-
-# --- On a GPU
+    images = chain.from_iterable(in_order(lambda batch: executor.submit(read, batch), batches, workers))
+    ahead = (workers + 1) * options.batch_size
+    yield from in_order(lambda image: executor.submit(_safely, options, all_the_way, *image), images, ahead)
 
 
 def _on_gpu(
-    batches: Sequence[Sequence[Task]], grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
+    batches: Batches, grounder: "Grounder", options: AnnotateOptions, executor: Executor, workers: int
 ) -> Iterator[Line]:
     """Workers prepare a batch ahead each, and one more; the model, here, hands every image over to be finished."""
     side, reading = grounder.config.visual.image_size, grounder.reading()
     prepared = in_order(lambda batch: executor.submit(_prepare, batch, side, options), batches, workers + 1)
 
-    def grounded() -> "Iterator[Future[Line]]":
+    def ground(
+        task: Task, image: Prepared, cells: "Iterator[EncodedImage]", encoded: "EncodedCaptions | None"
+    ) -> Grounded:
+        return image.size, _heats(grounder, next(cells), image.captions, encoded)
+
+    def handed_over() -> "Iterator[Future[Line]]":
         for batch, images in zip(batches, prepared, strict=True):
             good = [image for image in images if isinstance(image, Prepared)]
             cells = iter(_encode(grounder, good))
-            encoded = _encoded([caption for image in good for caption in image.captions], grounder)
+            encoded = _encoded([image.captions for image in good], grounder)
             for task, image in zip(batch, images, strict=True):
-                if isinstance(image, Line):
-                    yield executor.submit(Line, *image)
-                    continue
-                size, _, captions = image
-                heats = _safely(task, options, _heats, grounder, next(cells), captions, encoded)
-                if isinstance(heats, Line):
-                    yield executor.submit(Line, *heats)
-                    continue
-                yield executor.submit(_safely, task, options, _write_down, task, heats, size, reading, options)
+                grounded = _safely(options, ground, task, image, cells, encoded)
+                yield executor.submit(_safely, options, _write_down, task, grounded, reading, options)
 
-    yield from in_order(lambda line: line, grounded(), (AFTER + 1) * options.batch_size)
+    yield from in_order(lambda line: line, handed_over(), (AFTER + 1) * options.batch_size)
 
 
 def _prepare(batch: Sequence[Task], side: int, options: AnnotateOptions) -> list[Prepared | Line]:
     """Decodes images and finds the phrases of all their captions; of an image that can't be used, its line."""
 
-    def prepared(task: Task, captions: list[Caption] | Line) -> Prepared | Line:
-        if isinstance(captions, Line):
-            return captions
+    def prepare(task: Task, captions: list[Caption]) -> Prepared:
         image = decode(task.sample.image)
         return Prepared(image.size, resize(image, side), captions)
 
-    pairs = zip(batch, find_phrases(batch, options), strict=True)
-    return [_safely(task, options, prepared, task, captions) for task, captions in pairs]
+    found = find_phrases(batch, options)
+    return [_safely(options, prepare, task, captions) for task, captions in zip(batch, found, strict=True)]
 
 
 def _encode(grounder: "Grounder", images: Sequence[Prepared]) -> "list[EncodedImage]":
@@ -184,35 +160,33 @@ def _encode(grounder: "Grounder", images: Sequence[Prepared]) -> "list[EncodedIm
     return [*_encode(grounder, images[:middle]), *_encode(grounder, images[middle:])]
 
 
-# --- On both
-
-
 @lru_cache(maxsize=1)
 def finder() -> PhraseFinder:
     """Of this process."""
     return PhraseFinder()
 
 
-def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> list[list[Caption] | Line]:
+def find_phrases(batch: Sequence[Task], options: AnnotateOptions) -> Sequence[list[Caption] | Line]:
     """The captions of each image, with their phrases; or the line of an image with captions that can't be used."""
+
+    def find(*tasks: Task) -> list[list[Caption]]:
+        captions = [caption for task in tasks for caption in task.sample.captions]
+        found = (_checked(caption) for part in _parts(captions) for caption in finder().find(part, options.phrases))
+        return [[*islice(found, len(task.sample.captions))] for task in tasks]
+
     try:
-        captions = [caption for task in batch for caption in task.sample.captions]
-        found = (caption for part in _parts(captions) for caption in finder().find(part, options.phrases))
-        return [_checked(task, list(islice(found, len(task.sample.captions)))) for task in batch]
+        return find(*batch)
     except Interrupted:
         raise
-    except Exception as error:  # one caption spoils no other: each image by itself
-        if len(batch) > 1:
-            return [captions for task in batch for captions in find_phrases([task], options)]
-        return [_unforeseen(batch[0], error, options)]
+    except Exception:  # one caption spoils no other: each image by itself
+        return [_safely(options, lambda task, _: find(task)[0], task, None) for task in batch]
 
 
-def _checked(task: Task, captions: list[Caption]) -> list[Caption] | Line:
-    for caption in captions:
-        if len(caption.phrases) > MOST_PHRASES:
-            said = f"a caption has {len(caption.phrases):,} phrases, {caption.text[:20]!r}..."
-            return _unusable(task, f"{said}; at most {MOST_PHRASES:,} are looked for: split it")
-    return captions
+def _checked(caption: Caption) -> Caption:
+    if len(caption.phrases) > MOST_PHRASES:
+        said = f"a caption has {len(caption.phrases):,} phrases, {caption.text[:20]!r}..."
+        raise BadInput(f"{said}; at most {MOST_PHRASES:,} are looked for: split it")
+    return caption
 
 
 def _parts(captions: Sequence[Caption]) -> Iterator[list[Caption]]:
@@ -229,8 +203,9 @@ def _parts(captions: Sequence[Caption]) -> Iterator[list[Caption]]:
     yield part
 
 
-def _encoded(captions: Sequence[Caption], grounder: "Grounder") -> "EncodedCaptions | None":
+def _encoded(found: Sequence[list[Caption] | Line], grounder: "Grounder") -> "EncodedCaptions | None":
     """A batch's captions together; None where they are too many, or one can't be: each image has its own then."""
+    captions = [caption for captions in found if not isinstance(captions, Line) for caption in captions]
     if len(captions) * max((len(caption.text) for caption in captions), default=0) > TOGETHER:
         return None
     try:
@@ -245,53 +220,44 @@ def _heats(
     return [(part, grounder.phrase_heat(cells, part, encoded)) for part in _parts(captions)]
 
 
-def _safely(task: Task, options: AnnotateOptions, work: Callable[..., T], *how: object) -> T | Line:
-    """What `work` gives for an image. What goes wrong is that image's failure, and ends no run; a full disk does."""
+def _safely(options: AnnotateOptions, work: Callable[..., T], task: Task, before: Any, *how: object) -> T | Line:
+    """What `work` gives for an image, of what there is of it before; where that is a failure's line, it stays.
+
+    What goes wrong is that image's failure, and ends no run; a full disk does.
+    """
+    if isinstance(before, Line):
+        return before
     try:
-        return work(*how)
+        return work(task, before, *how)
     except BadInput as error:
-        return _unusable(task, str(error))
+        reason = str(error)
     except GroundcliError:
         raise
     except MemoryError:  # its key fits no file, so that the next run tries it again
-        return _unusable(task._replace(key=""), "memory did not suffice; try fewer --workers")
+        task, reason = task._replace(key=""), "memory did not suffice; try fewer --workers"
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # the system's, of a file that is written; not an encoder's
             raise
-        return _unforeseen(task, error, options)
-
-
-def _unforeseen(task: Task, error: Exception, options: AnnotateOptions) -> Line:
-    """With a reason for the user; the traceback goes into a file, for whoever mends it."""
-    with (options.out / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(f"{task.sample.name}\n{''.join(traceback.format_exception(error))}\n")
-    said = f"{type(error).__name__}: {first_line(error)}"
-    return _unusable(task, f"an error that was not foreseen ({said}); see {TRACEBACKS}")
-
-
-def _unusable(task: Task, reason: str) -> Line:
-    """The journal's line of an image that can't be used."""
+        with (options.out / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{task.sample.name}\n{''.join(traceback.format_exception(error))}\n")
+        said = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"an error that was not foreseen ({said}); see {TRACEBACKS}"
     return Line.of({"file_name": task.sample.name, "key": task.key, "error": reason})
 
 
 def _write_down(
-    task: Task,
-    heats: Heats,
-    size: tuple[int, int],
-    reading: Reading,
-    options: AnnotateOptions,
-    image: Image.Image | None = None,
+    task: Task, grounded: Grounded, reading: Reading, options: AnnotateOptions, image: Image.Image | None = None
 ) -> Line:
     """From heat maps to the pictures, and the image's line of the journal. Raises BadInput and OSError.
 
     Without the image it is decoded again where it is drawn on: that takes less than passing it on from process to
     process, and it may be gone since the model saw it.
     """
+    size, heats = grounded
     answers = [one for captions, heat in heats for one in answer(captions, size, heat, reading)]
-    name = task.sample.name
 
     def place(folder: str) -> Path:
-        path = options.out / file_of(folder, name)
+        path = options.out / file_of(folder, task.sample.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -300,11 +266,11 @@ def _write_down(
             picture.save(file, "JPEG", quality=quality)
 
     if options.overlays or options.report:
-        image = decode(task.sample.image) if image is None else image
+        image = image or decode(task.sample.image)
         if options.overlays:
             save(draw(image, answers, options.overlay_style, options.overlay_size), OVERLAYS, quality=88)
         if options.report:
             save(thumbnail(image), THUMBNAILS, quality=80)
     if options.save_heatmaps:
         write_heatmaps(place(HEATMAPS), answers)
-    return Line.of({"key": task.key, **record_of(name, answers, size)})
+    return Line.of({"key": task.key, **record_of(task.sample.name, answers, size)})

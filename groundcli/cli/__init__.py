@@ -1,15 +1,17 @@
-"""All commands of `groundcli`, a file per command or family of commands."""
+"""All commands of `groundcli`, a file per command or family of commands: a flag per option, with the option's help."""
 
-from typing import Annotated
+import dataclasses
+import typing
+from collections.abc import Callable
+from enum import Enum
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Literal
 
 import typer
 
 import groundcli
-from groundcli.annotation import AnnotateOptions, ExportOptions, MergeOptions
 from groundcli.cli import annotate, evaluate, train, weights
-from groundcli.cli.options import add_command
-from groundcli.evaluation import CalibrateOptions, EvaluateOptions
-from groundcli.training import FinetuneOptions, PretrainElmoOptions, TrainOptions
+from groundcli.options import REQUIRED, O, flag_of, parts_of
 
 app = typer.Typer(
     help="Points at what a caption talks about. It learns from image-caption pairs alone: nobody draws a box.",
@@ -17,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+weights_app = typer.Typer(help="Lists, downloads, imports, verifies and exports weights.", no_args_is_help=True)
 
 
 def _show_version(wanted: bool) -> None:
@@ -34,12 +37,55 @@ def _main(
     pass
 
 
-add_command(app, "annotate", AnnotateOptions, annotate.annotate)
-add_command(app, "merge", MergeOptions, annotate.merge)
-add_command(app, "export", ExportOptions, annotate.export)
-add_command(app, "eval", EvaluateOptions, evaluate.evaluate)
-add_command(app, "calibrate", CalibrateOptions, evaluate.calibrate)
-add_command(app, "train", TrainOptions, train.train)
-add_command(app, "finetune", FinetuneOptions, train.finetune)
-add_command(app, "pretrain-elmo", PretrainElmoOptions, train.pretrain_elmo)
-app.add_typer(weights.app, name="weights")
+def add_command(app: typer.Typer, name: str, run: Callable[[O], None]) -> None:
+    """Adds a command to an app of typer: its flags are of the options class that `run` takes, its help is `run`'s."""
+    kind: type[O] = typing.get_type_hints(run)["options"]
+
+    def call(**values: Any) -> None:
+        run(kind.make(**values))
+
+    hints = typing.get_type_hints(kind)
+    fields = sorted(dataclasses.fields(kind), key=lambda field: field.default is not REQUIRED)
+    parameters = [_parameter(field, hints[field.name]) for field in fields]
+    # typer builds a command from a function's signature
+    call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__ = run.__doc__
+    app.command(name)(call)
+
+
+def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
+    about = field.metadata
+    kind, optional, many = parts_of(hint)
+    if typing.get_origin(kind) is Literal and many:  # typer takes no list of a Literal
+        kind = Enum(field.name, {str(value): str(value) for value in typing.get_args(kind)}, type=str)  # type: ignore
+    shown = list[kind] if many else kind  # type: ignore[valid-type]
+    required = field.default is REQUIRED
+    if optional or (many and not required):
+        shown = shown | None  # type: ignore[assignment]
+    common: dict[str, Any] = {"help": about["help"], "metavar": about["metavar"], "min": about["min"]}
+    if about["argument"]:
+        info: Any = typer.Argument(**common)
+    else:
+        flag = flag_of(field)
+        if kind is bool and field.default is True:
+            flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        info = typer.Option(flag, **common, show_default=not many and field.default not in (None, "", False))
+    default = Parameter.empty if required else None if many else field.default
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[shown, info])
+
+
+add_command(app, "annotate", annotate.annotate)
+add_command(app, "merge", annotate.merge)
+add_command(app, "export", annotate.export)
+add_command(app, "eval", evaluate.evaluate)
+add_command(app, "calibrate", evaluate.calibrate)
+add_command(app, "train", train.train)
+add_command(app, "finetune", train.finetune)
+add_command(app, "pretrain-elmo", train.pretrain_elmo)
+app.add_typer(weights_app, name="weights")
+add_command(weights_app, "list", weights.list_weights)
+add_command(weights_app, "fetch", weights.fetch_weights)
+add_command(weights_app, "import", weights.import_weights)
+add_command(weights_app, "verify", weights.verify_weights)
+add_command(weights_app, "export", weights.export_weights)

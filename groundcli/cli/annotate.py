@@ -9,7 +9,7 @@ from groundcli.annotation import AnnotateOptions, ExportOptions, MergeOptions
 from groundcli.cli import console
 
 if TYPE_CHECKING:
-    from groundcli.annotation.journal import Count
+    from groundcli.annotation.export import Outcome
 
 
 def annotate(options: AnnotateOptions) -> None:
@@ -22,21 +22,21 @@ def annotate(options: AnnotateOptions) -> None:
         return
     with console.waiting("loading the model") as loaded:
         shown = console.shower("annotating", loaded)
-        count, problems, missing, damaged, notes = run.annotate(options, shown, console.warn_untrained)
-    for note in notes:
+        outcome = run.annotate(options, shown, console.warn_untrained)
+    for note in outcome.notes:
         console.messages().print(note)
-    if damaged:
+    if damaged := outcome.damaged:
         console.messages().print(f"{damaged} damaged lines of the journal were set aside, and their images done again")
     if options.report:
         console.output().print(f"look through the results: {options.out / 'report.html'}")
-    _tell(options.out, count, problems, missing)
+    _tell(options.out, outcome)
 
 
 def merge(options: MergeOptions) -> None:
     """Joins what `annotate --shard 1/N` to `N/N` made, as if it had been one run."""
     from groundcli.annotation.shards import merge as run
 
-    _tell(options.out, *run(options))
+    _tell(options.out, run(options))
 
 
 def export(options: ExportOptions) -> None:
@@ -50,12 +50,11 @@ def export(options: ExportOptions) -> None:
         console.output().print(str(options.out / name))
 
 
-def _tell(out: Path, count: "Count", problems: int, missing: int) -> None:
-    from groundcli.annotation.folder import FAILURES
-
+def _tell(out: Path, outcome: "Outcome") -> None:
+    counts, problems, missing, *_ = outcome
     if problems:
-        console.output().print(f"{problems} images or captions could not be used: see {out / FAILURES}")
+        console.output().print(f"{problems} images or captions could not be used: see {out / 'failures.jsonl'}")
     note = f"; {missing} phrase{'' if missing == 1 else 's'} not found" if missing else ""
-    console.output().print(f"{out}: {count}{note}")
+    console.output().print(f"{out}: {counts}{note}")
     if problems:
         raise typer.Exit(1)

@@ -55,9 +55,7 @@ def calibrate(options: CalibrateOptions) -> None:
         f"{100 * numbers['box_ece']:.1f} %"
     )
     for name, recall in numbers["box_recall"].items():
-        shares = (
-            f"{rank} {100 * s:.1f} % ({100 * low:.1f} to {100 * high:.1f})" for rank, (s, low, high) in recall.items()
-        )
+        shares = (f"{rank} {100 * s:.1f} % ({100 * a:.1f} to {100 * b:.1f})" for rank, (s, a, b) in recall.items())
         output.print(f"{name}: {', '.join(shares)}")
     for share, score in numbers["keeps"].items():
         output.print(f"--min-score {score:.3f} keeps {100 * float(share):g} % of the right points")

@@ -3,11 +3,8 @@
 import typer
 
 from groundcli.cli.console import Plain, output
-from groundcli.cli.options import add_command
 from groundcli.errors import legible
 from groundcli.weights import ExportOptions, FetchOptions, ImportOptions, ListOptions, VerifyOptions
-
-app = typer.Typer(help="Lists, downloads, imports, verifies and exports weights.", no_args_is_help=True)
 
 
 def list_weights(options: ListOptions) -> None:
@@ -117,10 +114,3 @@ def export_weights(options: ExportOptions) -> None:
     console.print(f"elsewhere: groundcli weights import {out.name}")
     for part, way in parts.items():
         console.print(f"it stands on {part}: {way}")
-
-
-add_command(app, "list", ListOptions, list_weights)
-add_command(app, "fetch", FetchOptions, fetch_weights)
-add_command(app, "import", ImportOptions, import_weights)
-add_command(app, "verify", VerifyOptions, verify_weights)
-add_command(app, "export", ExportOptions, export_weights)

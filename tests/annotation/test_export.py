@@ -19,8 +19,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from groundcli.annotation import AnnotateOptions
+from groundcli.annotation.export import write_outputs
 from groundcli.annotation.folder import files_of
-from groundcli.annotation.journal import Line, write_outputs
+from groundcli.annotation.journal import Line
 from groundcli.answer import Answer, GroundedPhrase
 from groundcli.data import Box
 from groundcli.output.record import record_of

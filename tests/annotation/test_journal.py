@@ -65,7 +65,7 @@ def test_what_is_no_record_of_an_image_is_none(text: str) -> None:
 def test_the_later_of_two_records_counts_and_order_is_brought_in(tmp_path: Path) -> None:
     path = tmp_path / "annotations.jsonl"
     journal_of(path, record("c.jpg", "1"), record("a.jpg", "1", error="torn"), record("gone.jpg"))
-    journal = Journal(path, resume=True)
+    journal = Journal(path)
     assert journal.keys == {"c.jpg": "1", "a.jpg": "1", "gone.jpg": "0f"}
     assert journal.failed == {"a.jpg"}
     journal.add([Line.of(record("a.jpg", "2")), Line.of(record("b.jpg", error="empty"))])
@@ -80,20 +80,12 @@ def test_half_a_line_is_dropped_and_damaged_ones_are_set_aside(tmp_path: Path) -
     first, second = journal_of(path, record("a.jpg"), record("b.jpg"))
     bad = b'{"file_name": "c.jpg"}\n\xff\x00\n'
     path.write_bytes(f"{first.text}\n".encode() + bad + b"\n" + f"{second.text}\n".encode() + b'{"file_name": "hal')
-    journal = Journal(path, resume=True)
+    journal = Journal(path)
     assert (journal.damaged, journal.keys) == (2, {"a.jpg": "0f", "b.jpg": "0f"})
     assert (tmp_path / "annotations.damaged.jsonl").read_bytes() == bad
     journal.add([Line.of(record("c.jpg"))])
     journal.close(["a.jpg", "b.jpg", "c.jpg"])
     assert [one["file_name"] for one in read(path)] == ["a.jpg", "b.jpg", "c.jpg"]
-
-
-def test_without_resume_it_begins_empty(tmp_path: Path) -> None:
-    journal_of(tmp_path / "annotations.jsonl", record("a.jpg"))
-    journal = Journal(tmp_path / "annotations.jsonl", resume=False)
-    assert journal.keys == {}
-    journal.close([])
-    assert (tmp_path / "annotations.jsonl").read_bytes() == b""
 
 
 def test_a_damaged_line_of_a_closed_journal_is_named(tmp_path: Path) -> None:

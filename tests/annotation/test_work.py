@@ -1,10 +1,10 @@
 """The ways through the model give the same lines and pictures; that of a GPU is run on a CPU here."""
 
+import copy
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,19 @@ from groundcli.parallel import interruptible
 from tests.shapes import write_shapes
 
 Batches = list[list[Task]]
-beside_gpu = partial(annotate_batches, beside_gpu=True)
+
+
+class OnGpu(Grounder):
+    """One that goes a GPU's way."""
+
+    on_cpu = False  # type: ignore[assignment]
+
+
+def beside_gpu(batches: Batches, grounder: Grounder, options: AnnotateOptions) -> Iterator[list[Line]]:
+    """As if the grounder, with all that a test has changed about it, were on a GPU."""
+    there = copy.copy(grounder)
+    there.__class__ = OnGpu
+    return annotate_batches(batches, there, options)
 
 
 def options(out: Path, **more: Any) -> AnnotateOptions:
