@@ -153,7 +153,7 @@ def test_ctrl_c_while_workers_start_is_their_parents(wait: float) -> None:
     assert process.stdout.readline() == "started\n"
     time.sleep(wait)
     os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=600)
     assert (stderr, process.returncode) == ("", 0)
     assert stdout == "['0', '1', '2', '3', '4', '5', '6', '7']\n"
 

@@ -192,7 +192,7 @@ def test_the_second_run_in_a_folder_is_refused(
         said = f"error: {tmp_path}: another groundcli is at work there; wait for it or name another folder\n"
         assert groundcli("train", *data, "--out", tmp_path, "--resume", code=2).stderr == said
         first.send_signal(signal.SIGCONT)
-        assert first.wait(120) == 0
+        assert first.wait(600) == 0
     check_same(tmp_path, undisturbed)
 
 
