@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import chain, groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -51,16 +50,8 @@ FAINT: Color = (120, 126, 132)
 
 # Told apart also by colour-blind people as far as ten colours can be; the first five best of all.
 COLORS: tuple[Color, ...] = (
-    (245, 158, 11),
-    (56, 152, 236),
-    (232, 80, 150),
-    (0, 178, 125),
-    (250, 226, 60),
-    (150, 105, 225),
-    (226, 84, 32),
-    (90, 214, 232),
-    (170, 206, 50),
-    (178, 134, 104),
+    *((245, 158, 11), (56, 152, 236), (232, 80, 150), (0, 178, 125), (250, 226, 60)),
+    *((150, 105, 225), (226, 84, 32), (90, 214, 232), (170, 206, 50), (178, 134, 104)),
 )
 
 
@@ -357,17 +348,14 @@ def _marked(
         pill = _pill(_shortened(phrase.text, 16, min(260, shown.width - 24)), color(i))
         if pill.width > shown.width or pill.height > shown.height:
             continue
-        corners = [_inside(corner, pill.size, shown.size) for corner in _label_corners(boxes[i], points[i], pill.size)]
-        hidden: list[tuple[int, Area]] = []
-        for x, y in corners:
-            label = (x, y, x + pill.width, y + pill.height)
-            hidden.append((sum(_overlap(label, other) for other in taken), label))
-            if not hidden[-1][0]:
-                break
-        least, best = min(hidden, key=itemgetter(0))
-        if not crowded or least <= pill.height**2 / 4:  # less than half a point, however long the label
-            taken.append(best)
-            shown.paste(pill, best[:2], pill)
+        corners = np.array(_label_corners(boxes[i], points[i], pill.size))
+        corners = np.maximum(2, np.minimum(corners, np.subtract(shown.size, pill.size) - 2))
+        labels = np.concatenate([corners, corners + pill.size], axis=1)  # (K, 4)
+        hidden = _overlaps(labels, np.array(taken)).sum(1)
+        left, top, right, bottom = labels[hidden.argmin()].tolist()
+        if not crowded or hidden.min() <= pill.height**2 / 4:  # less than half a point, however long the label
+            taken.append((left, top, right, bottom))
+            shown.paste(pill, (left, top), pill)
     return shown
 
 
@@ -415,15 +403,11 @@ def _label_corners(box: Area | None, point: tuple[int, int], size: tuple[int, in
     return [*corners, (right - width - 3, bottom - height - 3), *around_point]
 
 
-def _inside(place: tuple[int, int], size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
-    x, y = (max(2, min(at, total - side - 2)) for at, side, total in zip(place, size, room, strict=True))
-    return x, y
-
-
-def _overlap(first: Area, second: Area) -> int:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(0, width) * max(0, height)
+def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pixels that areas (K, 4) and (N, 4) share: (K, N)."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum(first[:, None, 2:], second[:, 2:])
+    return (high - low).clip(0).prod(-1)
 
 
 # --- One panel per phrase
