@@ -249,9 +249,7 @@ def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[s
             lines[-1].append(_Piece(word, x, advance, colors[phrase] if phrase >= 0 else -1, height, way))
             x += advance + 5
         x += (space if spaced else 3) - 5
-    if leftwards:
-        lines = [_turned(line, 0, width) for line in lines]
-    return [_mixed_ways(line, leftwards) for line in lines]
+    return [_mixed_ways(_turned(line, 0, width) if leftwards else line, leftwards) for line in lines]
 
 
 def _leftwards(text: str, otherwise: bool) -> bool:
@@ -267,9 +265,11 @@ def _turned(pieces: Sequence[_Piece], start: float, end: float) -> list[_Piece]:
 
 def _mixed_ways(line: Sequence[_Piece], leftwards: bool) -> list[_Piece]:
     """A line in which the words of the other way, next to each other, are read their own way."""
-    runs = ((way, list(run)) for way, run in groupby(line, lambda piece: piece.leftwards))
-    turned = (run if way == leftwards else _turned(run, run[0].x, run[-1].x + run[-1].width) for way, run in runs)
-    return [*chain.from_iterable(turned)]
+    pieces: list[_Piece] = []
+    for way, group in groupby(line, lambda piece: piece.leftwards):
+        run = [*group]
+        pieces += run if way == leftwards else _turned(run, run[0].x, run[-1].x + run[-1].width)
+    return pieces
 
 
 def _pieces(answer: Answer) -> list[tuple[str, int, bool]]:
@@ -328,7 +328,7 @@ def _marked(
     canvas = ImageDraw.Draw(shown)
     radius = max(4, min(RADIUS, min(shown.size) // 10))
     boxes = [area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in phrases]
-    places = [_place(phrase, scale, shown.size) for phrase in phrases]
+    places = [scaled(phrase.point, scale, shown.size) for phrase in phrases if phrase.point]  # as all were found
     points = spread(places, radius, shown.size)
     for i, box in enumerate(boxes):
         if box:
@@ -423,7 +423,8 @@ def _panel(photo: Image.Image, phrase: GroundedPhrase, size: tuple[int, int], fi
     scale = panel.width / size[0], panel.height / size[1]
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
-    draw_marker(panel, _within(_place(phrase, scale, panel.size), 7, panel.size), fill, 7)
+    if phrase.point:
+        draw_marker(panel, _within(scaled(phrase.point, scale, panel.size), 7, panel.size), fill, 7)
     return panel
 
 
@@ -544,9 +545,3 @@ def scaled(point: tuple[float, float], scale: tuple[float, float], room: tuple[i
     """A point of the image on a page where it is shown at a scale (across, down), (width, height) pixels large."""
     x, y = (min(max(round(at * by), 0), side - 1) for at, by, side in zip(point, scale, room, strict=True))
     return x, y
-
-
-def _place(phrase: GroundedPhrase, scale: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
-    """The point of a phrase that was found, see `scaled`."""
-    assert phrase.point is not None
-    return scaled(phrase.point, scale, room)
