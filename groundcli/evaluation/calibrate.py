@@ -5,7 +5,8 @@ Of a phrase, that the thing is there and the point on it; of a box, that it matc
 phrases of images and to as many that aren't in them, which are wrong wherever the model points.
 """
 
-from collections.abc import Sequence
+import json
+from itertools import chain
 from threading import local
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,20 @@ import numpy as np
 import pandas as pd
 
 from groundcli import data
-from groundcli.data import Box, Caption
+from groundcli.data import Box
 from groundcli.errors import GroundcliError
-from groundcli.evaluation import CalibrateOptions, EvaluateOptions
-from groundcli.evaluation.metrics import IOU, Truth, box_iou, pointing_hits
+from groundcli.evaluation import CalibrateOptions, EvaluateOptions, summary
+from groundcli.evaluation.metrics import IOU, Truth, box_iou, corners, pointing_hits
 from groundcli.evaluation.rows import Progress, collect
-from groundcli.evaluation.summary import FOLDS, cross_validated, fit, folds, interval, presence_summary, reliability
-from groundcli.evaluation.systems import ABSENT, GrounderSystem, Predictions
+from groundcli.evaluation.summary import FOLDS
+from groundcli.evaluation.systems import ABSENT, EVALUATED, GrounderSystem, Predictions
 from groundcli.heat.boxes import extent_boxes
 from groundcli.heat.boxes import features as box_features
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from groundcli.grounder import EncodedCaptions, EncodedImage, Grounder
+    from groundcli.grounder import Grounder
     from groundcli.model.extent import Extent
 
 KEPT = (0.99, 0.98, 0.95)  # shares of right points
@@ -35,47 +36,37 @@ Numbers = dict[str, Any]
 
 
 class _Watched(GrounderSystem):
-    """Keeps what is fitted to of each image, by name: a row per phrase, with its true boxes and what an extent goes by.
+    """Keeps the size of each image, by name, and what an extent goes by of each of its phrases: clues and vectors.
 
-    A new extent in its model is shown that. "covered" says how much of each cell is under the true box that the point
-    lies in.
+    A new extent in its model is shown that, of all phrases of an image in one go.
     """
 
     def __init__(self, grounder: "Grounder") -> None:
         from groundcli.model.extent import Extent
 
         super().__init__(grounder, alone=True, absent_boxes=True)
-        self.seen: dict[str, list[Numbers]] = {}
-        self._shown = local()  # as several threads ask at a time
+        self.seen: dict[str, list[tuple[tuple[int, int], Tensor, Tensor]]] = {}
+        self._asking = local()  # as several threads ask at a time
         assert hasattr(grounder.runtime, "model")
         model = grounder.runtime.model
         model.extent = model.part(Extent)
         model.extent.register_forward_pre_hook(self._keep)
 
     def _keep(self, _: "Extent", shown: "tuple[Tensor, Tensor]") -> None:
-        self._shown.last = [values.half().cpu() for values in shown]
+        truth, kept = self._asking.truth, (values.half().cpu() for values in shown)
+        self.seen[truth.sample.name] = [(truth.size, *each) for each in zip(*kept, strict=True)]
 
-    def _image(
-        self, truth: Truth, image: "EncodedImage", captions: Sequence[Caption], text: "EncodedCaptions"
-    ) -> Predictions:
-        self._shown.last = ()
-        predictions, rows = super()._image(truth, image, captions, text), []
-        for (group, _), said in predictions.items():  # all phrases are shown in one go, in this order
-            if not self._shown.last:  # there are no words
-                break
-            absent = group == ABSENT
-            true = [()] * len(truth.absent) if absent else [phrase.boxes for phrase in truth.phrases]
-            clues, vectors = (values[: len(true)] for values in self._shown.last)
-            self._shown.last = [values[len(true) :] for values in self._shown.last]
-            assert said.points is not None and said.heat is not None and said.features is not None  # noqa: PT018
-            for each in zip(true, said.points, said.heat, said.features, clues, vectors, strict=True):
-                boxes, point, heat, features, clue, vector = each
-                around = [box for box in boxes if pointing_hits([point], [box])[0]]
-                covered = covered_cells(around[0], truth.size, len(heat)) if around else None
-                row = {"absent": absent, "size": truth.size, "features": features, "true": boxes, "heat": heat.any()}
-                rows.append(row | {"hit": float(bool(around)), "covered": covered, "clues": clue, "vectors": vector})
-        self.seen[truth.sample.name] = rows
-        return predictions
+    def _image(self, truth: Truth, *asked: Any) -> Predictions:
+        self._asking.truth = truth
+        return super()._image(truth, *asked)
+
+    def phrases(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of all phrases that were seen, image by image, the absent ones last, with what was kept of each."""
+        ours = rows[rows["group"].isin((EVALUATED, ABSENT)) & rows["image"].isin([*self.seen])]
+        ours = ours.sort_values("image", kind="stable")
+        kept = chain.from_iterable(self.seen[name] for name in ours["image"].unique())
+        sizes, clues, vectors = zip(*kept, strict=True)
+        return ours.assign(image=ours["file"].astype(str), size=sizes, clues=clues, vectors=vectors)
 
 
 def calibrate(options: CalibrateOptions, progress: Progress = lambda items, total: items) -> Numbers:
@@ -101,38 +92,39 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
     sets = [(name, root, data.load(name, root, options.split)) for name, root in options.sources]
     grounder = Grounder.load(options.weights, options.device, options.precision, options.settings, runtime="torch")
     assert grounder.loaded
-    rows: list[Numbers] = []
+    phrases = []
     for name, root, samples in sets:
         system = _Watched(grounder)
-        collect(samples, EvaluateOptions(dataset=name, data=root, split=options.split), system, progress=progress)
-        for sample in samples:
-            rows += [row | {"set": name, "image": str(sample.image)} for row in system.seen.get(sample.name, [])]
-    table = pd.DataFrame(rows)
-    if table.empty or not np.isfinite(features := np.stack(table["features"].to_list())).all(1).any():
+        told = EvaluateOptions(dataset=name, data=root, split=options.split)
+        rows = collect(samples, told, system, progress=progress).table()
+        if system.seen:
+            phrases.append(system.phrases(rows).assign(set=name))
+    if not any(np.isfinite(found["log_peak"]).any() for found in phrases):
         raise GroundcliError("no phrase has any heat; there is nothing to fit")
-    hits, images = table["hit"].to_numpy(), pd.factorize(table["image"])[0]
+    table = pd.concat(phrases, ignore_index=True)
+    (features, hits), images = summary.inputs(table), pd.factorize(table["image"])[0]
     # A small data set isn't drowned by a large one: each counts as the square root of its phrases.
     counts = 1 / np.sqrt(table.groupby("set")["set"].transform("size").to_numpy(float))
-    scores = cross_validated(features, hits, images, counts)
+    scores = summary.cross_validated(features, hits, images, counts)
     if scores is None:
         raise GroundcliError(f"{images.max() + 1} images are too few to calibrate on; it takes {FOLDS} at least")
     table["score"] = scores
-    extent = _fit_extents(grounder, table, counts, folds(images))
+    extent = _fit_extents(grounder, table, counts, summary.folds(images))
     boxed = table[table["boxes"].map(len) > 0]
-    inputs = np.concatenate([box_features(row.boxes, row.size, row.score) for row in boxed.itertuples(name="Row")])
-    matches, of = np.concatenate(boxed["matches"].to_list()), np.repeat(images[boxed.index], boxed["boxes"].map(len))
-    box_counts = np.repeat(counts[boxed.index], boxed["boxes"].map(len))
-    box_scores = cross_validated(inputs, matches, of, box_counts)
+    of_boxes = np.concatenate([box_features(row.boxes, row.size, row.score) for row in boxed.itertuples(name="Row")])
+    of, box_counts = (np.repeat(values[boxed.index], boxed["boxes"].map(len)) for values in (images, counts))
+    matches = np.concatenate(boxed["matches"].to_list())
+    box_scores = summary.cross_validated(of_boxes, matches, of, box_counts)
     assert box_scores is not None
-    score, box = fit(features, hits, counts), fit(inputs, matches, box_counts)
+    score, box = summary.fit(features, hits, counts), summary.fit(of_boxes, matches, box_counts)
     write_calibrated(grounder.loaded, extent, score, box, options.out)
-    present, absent = table[~table["absent"]], table[table["absent"]]
+    present, absent = table[table["group"] == EVALUATED], table[table["group"] == ABSENT]
     return {
         "phrases": len(table),
         "boxes": len(matches),
-        "presence": presence_summary(present, absent),
+        "presence": summary.presence_summary(present, absent),
         "box_recall": {str(name): _recall(found) for name, found in present.groupby("set")},
-        "box_ece": reliability(box_scores, matches)["ece"],
+        "box_ece": summary.reliability(box_scores, matches)["ece"],
         "keeps": {str(share): float(np.quantile(scores[hits > 0], 1 - share)) for share in KEPT},
     }
 
@@ -140,7 +132,7 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
 def _recall(found: pd.DataFrame) -> Numbers:
     """See `calibrate`, of the rows of a data set's phrases."""
     hits = {f"R@{k}": found["matches"].map(lambda matches, k=k: float(matches[:k].any())) for k in RANKS}
-    return {rank: [float(hit.mean()), *interval(hit, found["image"])] for rank, hit in hits.items()}
+    return {rank: [float(hit.mean()), *summary.interval(hit, found["image"])] for rank, hit in hits.items()}
 
 
 def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, fold: np.ndarray) -> "Extent":
@@ -153,24 +145,25 @@ def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, 
     from groundcli.model.extent import Extent, fit_extent
 
     assert hasattr(grounder.runtime, "model")
-    model, right, found = grounder.runtime.model, table["hit"].to_numpy() > 0, np.zeros(len(table), dtype=object)
-
-    def looked(chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = table.iloc[chosen]
-        return torch.stack(rows["clues"].to_list()).float(), torch.stack(rows["vectors"].to_list()).float()
+    model, side = grounder.runtime.model, grounder.config.visual.grid
+    table["true"] = [json.loads(boxes) for boxes in table["true_boxes"]]
+    table["covered"] = [_covered(row, side) for row in table.itertuples(name="Row")]
+    right, heat = table["covered"].notna().to_numpy(), np.isfinite(table["log_peak"].to_numpy())
+    shown = [torch.stack(table.pop(name).to_list()) for name in ("clues", "vectors")]
 
     def fitted(chosen: np.ndarray) -> Extent:
         some = np.flatnonzero(chosen & right)
         covered = torch.from_numpy(np.stack(table["covered"].iloc[some].to_list()))
-        return fit_extent(model.part(Extent).cpu(), *looked(some), covered, torch.from_numpy(counts[some]).float())
+        clues, vectors = (values[some].float() for values in shown)
+        return fit_extent(model.part(Extent).cpu(), clues, vectors, covered, torch.from_numpy(counts[some]).float())
 
-    for left_out in (fold == k for k in range(FOLDS)):
-        extent = fitted(~left_out)
-        for i in np.flatnonzero(left_out & table["heat"].to_numpy()):
-            side = grounder.config.visual.grid
-            covered = extent(*looked(np.array([i]))).view(1, side, side).numpy()
-            found[i], _ = extent_boxes(covered, table["size"].iloc[i])[0]
-    table["boxes"] = [boxes or [] for boxes in found]
+    found: dict[int, list[Box]] = {}
+    for k in range(FOLDS):
+        extent = fitted(fold != k)
+        for i in np.flatnonzero((fold == k) & heat).tolist():
+            covered = extent(*(values[[i]].float() for values in shown)).view(1, side, side).numpy()
+            found[i], _ = extent_boxes(covered, table.at[i, "size"])[0]
+    table["boxes"] = [found.get(i, []) for i in table.index]
     table["matches"] = [  # no box matches where there is no true one
         (box_iou(boxes, true) >= IOU).any(1).astype(float)
         for boxes, true in zip(table["boxes"], table["true"], strict=True)
@@ -178,11 +171,14 @@ def _fit_extents(grounder: "Grounder", table: pd.DataFrame, counts: np.ndarray, 
     return fitted(np.ones(len(table), dtype=bool))
 
 
-def covered_cells(box: Box, size: tuple[int, int], side: int) -> np.ndarray:
-    """The share of each of side * side cells of an image of (width, height) that a box covers, float32."""
-    each, shares = np.arange(side), []
-    for start, length, pixels in zip(box[:2], box[2:], size, strict=True):
-        first, last = start / pixels * side, (start + length) / pixels * side
-        shares.append(np.clip(np.minimum(last, each + 1) - np.maximum(first, each), 0, 1))
-    across, down = shares
+def _covered(phrase: Any, side: int) -> np.ndarray | None:
+    """The share of each of side * side cells that is under the true box which a phrase's point lies in, float32."""
+    around = [box for box in phrase.true if pointing_hits([(phrase.x, phrase.y)], [box])[0]]
+    if not around:
+        return None
+    cells, (x0, y0, x1, y1), (width, height) = np.arange(side), corners(around[0])[0], phrase.size
+    across, down = (
+        np.clip(np.minimum(last * side, cells + 1) - np.maximum(first * side, cells), 0, 1)
+        for first, last in ((x0 / width, x1 / width), (y0 / height, y1 / height))
+    )
     return np.outer(down, across).ravel().astype(np.float32)

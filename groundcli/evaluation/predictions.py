@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -55,10 +55,9 @@ class PredictionFile:
     def __init__(self, path: Path) -> None:
         """Reads a file. Raises GroundcliError that names the object, counted from 1, that isn't as above."""
         self.name = str(path)
-        self._missing: list[int] = []  # by image: several threads may append at a time
+        self._missing: list[tuple[str, str]] = []  # phrases, and their images
         self._phrases: dict[Key, _Phrase] = defaultdict(lambda: _Phrase([], [], []))
         self._used: set[Key] = set()
-        self._asked: tuple[str, str] | None = None  # an image and a phrase, for an error to name
         for number, said in enumerate(_objects(path), start=1):
             try:
                 self._take(said)
@@ -71,14 +70,12 @@ class PredictionFile:
     @property
     def missing(self) -> int:
         """Phrases that were asked for so far and aren't in the file. Raises GroundcliError where none is."""
-        if not self._used and self._asked:
-            theirs = next(iter(self._phrases), None)
+        if self._missing and not self._used:
+            theirs, (text, image) = next(iter(self._phrases), None), self._missing[0]
             first = f"its first is {theirs[-1]!r} of {theirs[0]!r}" if theirs else "it is empty"
-            raise GroundcliError(
-                f"{self.name}: speaks of no phrase of these images: {first}; "
-                f"what is asked for is like {self._asked[1]!r} of {self._asked[0]!r}"
-            )
-        return sum(self._missing)
+            said = f"speaks of no phrase of these images: {first}; what is asked for is like {text!r} of {image!r}"
+            raise GroundcliError(f"{self.name}: {said}")
+        return len(self._missing)
 
     @property
     def unused(self) -> int:
@@ -102,21 +99,17 @@ class PredictionFile:
             phrase.scores.append(score)
 
     def _predicted(self, truth: Truth) -> Predicted:
-        name = truth.sample.name
-        asked = [
-            (number, caption, phrase) for number, caption in enumerate(truth.captions) for phrase in caption.phrases
+        phrases = [
+            self._of(truth.sample.name, number, caption, phrase)
+            for number, caption in enumerate(truth.captions)
+            for phrase in caption.phrases
         ]
-        if asked:
-            self._asked = name, asked[0][-1].text
-        found = [self._of(name, *each) for each in asked]
-        self._missing.append(found.count(None))
-        phrases = [phrase or _Phrase([], [], [0.0]) for phrase in found]
         boxes = [[box for _, box in sorted(phrase.boxes, key=lambda scored: -scored[0])] for phrase in phrases]
         points = [_point(phrase, best_first) for phrase, best_first in zip(phrases, boxes, strict=True)]
         scores = [max(phrase.scores, default=np.nan) for phrase in phrases]
         return Predicted(np.array(points), boxes=boxes if self._has_boxes else None, scores=np.array(scores))
 
-    def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Phrase | None:
+    def _of(self, name: str, number: int, caption: Caption, phrase: Phrase) -> _Phrase:
         names = name, PurePosixPath(name).name, PurePosixPath(name).stem
         image = next((known for known in names if known in self._images), "")
         span, text = f"{phrase.span[0]}-{phrase.span[1]}", _plain(phrase.text)
@@ -125,7 +118,8 @@ class PredictionFile:
             if key in self._phrases:
                 self._used.add(key)
                 return self._phrases[key]
-        return None
+        self._missing.append((phrase.text, name))
+        return _Phrase([], [], [0.0])
 
 
 def _objects(path: Path) -> Iterable[Said]:
@@ -136,7 +130,7 @@ def _objects(path: Path) -> Iterable[Said]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
-        return (_parsed(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
+        return _lines(path, text)
     try:
         if isinstance(whole, dict) and "annotations" in whole:
             return _with_names(whole["annotations"], whole)
@@ -149,11 +143,13 @@ def _objects(path: Path) -> Iterable[Said]:
         raise GroundcliError(f"{path}: its COCO ids don't fit together ({error!r})") from None
 
 
-def _parsed(path: Path, number: int, line: str) -> Said:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
+def _lines(path: Path, text: str) -> Iterator[Said]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            if line.strip():
+                yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise GroundcliError(f"{path}:{number}: not JSON ({error.msg})") from None
 
 
 def _with_names(objects: Iterable[Said], data: Mapping[str, Any]) -> list[Said]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import minimize
@@ -106,7 +107,7 @@ def _numbers(table: pd.DataFrame) -> Numbers:
     """Of one system, as far as there is anything to measure."""
     means = table[METRICS].mean().dropna().to_dict()
     by_category = table.groupby("category", observed=True)[METRICS].mean()
-    numbers: Numbers = {name: mean for name, mean in means.items() if name in METRICS[1:3]}
+    numbers: Numbers = {name: means[name] for name in METRICS[1:3] if name in means}
 
     def rate(name: str, metric: str) -> Numbers:
         macro = by_category[metric].mean() if len(by_category) else None
@@ -244,13 +245,13 @@ def average_precision(rows: pd.DataFrame, detections: Sequence[tuple[int, str, B
 # --- Whether scores are probabilities, and how to make them so
 
 
-def fit(features: np.ndarray, hits: np.ndarray, counts: np.ndarray | None = None) -> list[float]:
+def fit(features: np.ndarray, hits: np.ndarray, counts: ArrayLike = 1.0) -> list[float]:
     """The calibration that makes hits likeliest, with Platt's smoothed targets (1999), which keep it finite.
 
     Of features (P, F), of `answer.PhraseHeat`, and hits (P), 1 or 0: 1 + F numbers for `heat.probability`. Phrases
-    without heat are left out; `counts` (P) says how much each counts, one where it is None.
+    without heat are left out; `counts` (P) says how much each counts.
     """
-    some, counts = np.isfinite(features).all(1), np.ones(len(hits)) if counts is None else counts
+    some, counts = np.isfinite(features).all(1), np.broadcast_to(counts, len(hits))
     mean, deviation = features[some].mean(0), features[some].std(0) + 1e-9
     inputs, right = np.column_stack([np.ones(some.sum()), (features[some] - mean) / deviation]), hits[some] > 0
     weights = (counts * len(counts) / counts.sum())[some]
@@ -279,7 +280,7 @@ def inputs(evaluated: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cross_validated(
-    features: np.ndarray, hits: np.ndarray, images: np.ndarray, counts: np.ndarray | None = None
+    features: np.ndarray, hits: np.ndarray, images: np.ndarray, counts: ArrayLike = 1.0
 ) -> np.ndarray | None:
     """(P) each phrase's probability from a calibration that was fitted on other images; None for fewer than `FOLDS`.
 
@@ -287,10 +288,10 @@ def cross_validated(
     """
     if int(images.max()) + 1 < FOLDS:
         return None
-    out, fold, counts = np.zeros(len(hits)), folds(images), np.ones(len(hits)) if counts is None else counts
-    for left_out in (fold == k for k in range(FOLDS)):
-        calibration = fit(features[~left_out], hits[~left_out], counts[~left_out])
-        out[left_out] = probability(features[left_out], calibration)
+    out, fold, counts = np.zeros(len(hits)), folds(images), np.broadcast_to(counts, len(hits))
+    for k in range(FOLDS):
+        seen = fold != k
+        out[~seen] = probability(features[~seen], fit(features[seen], hits[seen], counts[seen]))
     return out
 
 

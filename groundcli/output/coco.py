@@ -2,14 +2,15 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 from groundcli.files import replacing
-from groundcli.output.record import Label, Record, Writer
+from groundcli.output.record import Label, Record, Writer, image_of
 
 INFO = {"description": "Phrases of captions, pointed at by groundcli", "version": "1.0"}
 
@@ -32,72 +33,66 @@ def coco(out: Path, label: Label = str.lower) -> Iterator[Writer]:
             name: stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=out))
             for name in ("annotations", "captions")
         }
-        results = stack.enter_context(replacing(out / "results.json"))
+        parts = {"images": file, **waiting, "results": stack.enter_context(replacing(out / "results.json"))}
         file.write(f'{{"info": {as_json(INFO)},\n"licenses": [],\n"images": ')
-        lists = {name: JsonList(part) for name, part in {"images": file, **waiting, "results": results}.items()}
         numbering = _Numbering(label)
+        with ExitStack() as lists:
+            add = {name: lists.enter_context(json_list(part)) for name, part in parts.items()}
 
-        def write(record: Record) -> None:
-            for name, items in numbering.of(record, lists["images"].count + 1).items():
-                for item in items:
-                    lists[name].add(item)
+            def write(record: Record) -> None:
+                for name, items in numbering.of(record).items():
+                    for item in items:
+                        add[name](item)
 
-        yield write
-        for ended in lists.values():
-            ended.end()
+            yield write
         for name, part in waiting.items():
             file.write(f',\n"{name}": ')
             part.seek(0)
             shutil.copyfileobj(part, file)
         file.write(',\n"categories": ')
-        categories = JsonList(file)
-        for category in numbering.categories():
-            categories.add(category)
-        categories.end()
+        with json_list(file) as add_category:
+            for category in numbering.categories():
+                add_category(category)
         file.write("}\n")
 
 
-class JsonList:
-    """A JSON list that is written item by item, one per line, and counts them."""
+@contextmanager
+def json_list(file: IO[str]) -> Iterator[Writer]:
+    """Writes a JSON list into a file, one item per line as they come."""
+    before = "[\n"
 
-    def __init__(self, file: IO[str]):
-        self._file = file
-        self.count = 0
+    def write(item: Record) -> None:
+        nonlocal before
+        file.write(before + as_json(item))
+        before = ",\n"
 
-    def add(self, item: Mapping[str, Any]) -> None:
-        """Writes an item."""
-        self._file.write((",\n" if self.count else "[\n") + as_json(item))
-        self.count += 1
-
-    def end(self) -> None:
-        """Writes what ends the list."""
-        self._file.write("\n]" if self.count else "[]")
+    yield write
+    file.write("[]" if before == "[\n" else "\n]")
 
 
 class _Numbering:
-    """Gives captions, annotations and categories their ids, from 1 in the order in which they come."""
+    """Gives images, captions, annotations and categories their ids, in the order in which they come."""
 
-    def __init__(self, label: Label):
-        self._label = label
-        self._labels: dict[str, int] = {}
-        self._captions = self._annotations = 0
+    def __init__(self, label: Label, first_image: int = 1):
+        self._label, self._labels = label, dict[str, int]()
+        self._images, self._captions, self._annotations = count(first_image), count(1), count(1)
 
-    def of(self, record: Record, image_id: int) -> dict[str, list[Record]]:
+    def of(self, record: Record) -> dict[str, list[Record]]:
         """An image's items of the lists `images`, `annotations`, `captions`, and of the results."""
-        image = {"id": image_id, **{key: record[key] for key in ("file_name", "width", "height")}}
+        image_id = next(self._images)
         annotations, captions, results = [], [], []
         for caption in record["captions"]:
-            self._captions += 1
-            captions.append({"id": self._captions, "image_id": image_id, "caption": caption["caption"]})
+            caption_id = next(self._captions)
+            captions.append({"id": caption_id, "image_id": image_id, "caption": caption["caption"]})
             for phrase in caption["phrases"]:
-                self._annotations += 1
                 category = self._labels.setdefault(self._label(phrase["phrase"]), len(self._labels) + 1)
                 place = {"image_id": image_id, "category_id": category}
                 plain = {key: value for key, value in phrase.items() if key != "heat"}
-                annotations.append({"id": self._annotations, **place, "caption_id": self._captions, **plain})
+                annotations.append({"id": next(self._annotations), **place, "caption_id": caption_id, **plain})
                 boxes = phrase["boxes"] or [{"bbox": phrase["bbox"], "score": phrase["score"]}]
                 results += [{**place, **box} for box in boxes]
-        return {"images": [image], "annotations": annotations, "captions": captions, "results": results}
+        images = [{"id": image_id, **image_of(record)}]
+        return {"images": images, "annotations": annotations, "captions": captions, "results": results}
 
     def categories(self) -> list[Record]:
         """All categories so far."""
@@ -105,10 +100,10 @@ class _Numbering:
         return [{"id": number, "name": name, **common} for name, number in self._labels.items()]
 
 
-def data_set(record: Record, image_id: int = 1, label: Label = str.lower) -> Record:
+def data_set(record: Record, image_id: int = 1) -> Record:
     """A COCO data set of one image, as `coco` writes it."""
-    numbering = _Numbering(label)
-    lists = numbering.of(record, image_id)
+    numbering = _Numbering(str.lower, image_id)
+    lists = numbering.of(record)
     del lists["results"]
     return {"info": INFO, "licenses": [], **lists, "categories": numbering.categories()}
 

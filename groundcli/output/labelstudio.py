@@ -8,7 +8,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from groundcli.files import replacing
-from groundcli.output.coco import JsonList
+from groundcli.output.coco import json_list
 from groundcli.output.record import Label, Record, Writer, phrases_of
 
 POINT_SIZE = 0.5  # per cent of the image's width that a point is drawn with
@@ -30,8 +30,7 @@ def labelstudio(out: Path, label: Label = str.lower, prefix: str = "") -> Iterat
     """
     labels: dict[str, None] = {}
     numbers = count(1)
-    with replacing(out / "labelstudio.json") as file:
-        tasks = JsonList(file)
+    with replacing(out / "labelstudio.json") as file, json_list(file) as add:
 
         def write(record: Record) -> None:
             results, scores = [], []
@@ -44,10 +43,9 @@ def labelstudio(out: Path, label: Label = str.lower, prefix: str = "") -> Iterat
             prediction = {"model_version": "groundcli", "score": score, "result": results}
             captions = "\n".join(caption["caption"] for caption in record["captions"])
             data = {"image": _address(prefix, record["file_name"]), "caption": captions}
-            tasks.add({"data": data, "predictions": [prediction] if results else []})
+            add({"data": data, "predictions": [prediction] if results else []})
 
         yield write
-        tasks.end()
     with replacing(out / "labelstudio.xml") as file:
         file.write('<View>\n  <Text name="caption" value="$caption"/>\n  <Image name="image" value="$image"/>\n')
         # Points without labels: with KeyPointLabels of these names, Label Studio's COCO calls all boxes "default".

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import chain, groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -51,16 +50,8 @@ FAINT: Color = (120, 126, 132)
 
 # Told apart also by colour-blind people as far as ten colours can be; the first five best of all.
 COLORS: tuple[Color, ...] = (
-    (245, 158, 11),
-    (56, 152, 236),
-    (232, 80, 150),
-    (0, 178, 125),
-    (250, 226, 60),
-    (150, 105, 225),
-    (226, 84, 32),
-    (90, 214, 232),
-    (170, 206, 50),
-    (178, 134, 104),
+    *((245, 158, 11), (56, 152, 236), (232, 80, 150), (0, 178, 125), (250, 226, 60)),
+    *((150, 105, 225), (226, 84, 32), (90, 214, 232), (170, 206, 50), (178, 134, 104)),
 )
 
 
@@ -258,9 +249,7 @@ def _lines(answer: Answer, width: int, colors: Sequence[int], scores: Sequence[s
             lines[-1].append(_Piece(word, x, advance, colors[phrase] if phrase >= 0 else -1, height, way))
             x += advance + 5
         x += (space if spaced else 3) - 5
-    if leftwards:
-        lines = [_turned(line, 0, width) for line in lines]
-    return [_mixed_ways(line, leftwards) for line in lines]
+    return [_mixed_ways(_turned(line, 0, width) if leftwards else line, leftwards) for line in lines]
 
 
 def _leftwards(text: str, otherwise: bool) -> bool:
@@ -276,9 +265,11 @@ def _turned(pieces: Sequence[_Piece], start: float, end: float) -> list[_Piece]:
 
 def _mixed_ways(line: Sequence[_Piece], leftwards: bool) -> list[_Piece]:
     """A line in which the words of the other way, next to each other, are read their own way."""
-    runs = ((way, list(run)) for way, run in groupby(line, lambda piece: piece.leftwards))
-    turned = (run if way == leftwards else _turned(run, run[0].x, run[-1].x + run[-1].width) for way, run in runs)
-    return [*chain.from_iterable(turned)]
+    pieces: list[_Piece] = []
+    for way, group in groupby(line, lambda piece: piece.leftwards):
+        run = [*group]
+        pieces += run if way == leftwards else _turned(run, run[0].x, run[-1].x + run[-1].width)
+    return pieces
 
 
 def _pieces(answer: Answer) -> list[tuple[str, int, bool]]:
@@ -337,7 +328,7 @@ def _marked(
     canvas = ImageDraw.Draw(shown)
     radius = max(4, min(RADIUS, min(shown.size) // 10))
     boxes = [area(phrase.boxes[0], scale) if phrase.boxes else None for phrase in phrases]
-    places = [_place(phrase, scale, shown.size) for phrase in phrases]
+    places = [scaled(phrase.point, scale, shown.size) for phrase in phrases if phrase.point]  # as all were found
     points = spread(places, radius, shown.size)
     for i, box in enumerate(boxes):
         if box:
@@ -357,17 +348,14 @@ def _marked(
         pill = _pill(_shortened(phrase.text, 16, min(260, shown.width - 24)), color(i))
         if pill.width > shown.width or pill.height > shown.height:
             continue
-        corners = [_inside(corner, pill.size, shown.size) for corner in _label_corners(boxes[i], points[i], pill.size)]
-        hidden: list[tuple[int, Area]] = []
-        for x, y in corners:
-            label = (x, y, x + pill.width, y + pill.height)
-            hidden.append((sum(_overlap(label, other) for other in taken), label))
-            if not hidden[-1][0]:
-                break
-        least, best = min(hidden, key=itemgetter(0))
-        if not crowded or least <= pill.height**2 / 4:  # less than half a point, however long the label
-            taken.append(best)
-            shown.paste(pill, best[:2], pill)
+        corners = np.array(_label_corners(boxes[i], points[i], pill.size))
+        corners = np.maximum(2, np.minimum(corners, np.subtract(shown.size, pill.size) - 2))
+        labels = np.concatenate([corners, corners + pill.size], axis=1)  # (K, 4)
+        hidden = _overlaps(labels, np.array(taken)).sum(1)
+        left, top, right, bottom = labels[hidden.argmin()].tolist()
+        if not crowded or hidden.min() <= pill.height**2 / 4:  # less than half a point, however long the label
+            taken.append((left, top, right, bottom))
+            shown.paste(pill, (left, top), pill)
     return shown
 
 
@@ -415,15 +403,11 @@ def _label_corners(box: Area | None, point: tuple[int, int], size: tuple[int, in
     return [*corners, (right - width - 3, bottom - height - 3), *around_point]
 
 
-def _inside(place: tuple[int, int], size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
-    x, y = (max(2, min(at, total - side - 2)) for at, side, total in zip(place, size, room, strict=True))
-    return x, y
-
-
-def _overlap(first: Area, second: Area) -> int:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(0, width) * max(0, height)
+def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pixels that areas (K, 4) and (N, 4) share: (K, N)."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum(first[:, None, 2:], second[:, 2:])
+    return (high - low).clip(0).prod(-1)
 
 
 # --- One panel per phrase
@@ -439,7 +423,8 @@ def _panel(photo: Image.Image, phrase: GroundedPhrase, size: tuple[int, int], fi
     scale = panel.width / size[0], panel.height / size[1]
     if phrase.boxes:
         draw_box(ImageDraw.Draw(panel), area(phrase.boxes[0], scale), fill, 2)
-    draw_marker(panel, _within(_place(phrase, scale, panel.size), 7, panel.size), fill, 7)
+    if phrase.point:
+        draw_marker(panel, _within(scaled(phrase.point, scale, panel.size), 7, panel.size), fill, 7)
     return panel
 
 
@@ -560,9 +545,3 @@ def scaled(point: tuple[float, float], scale: tuple[float, float], room: tuple[i
     """A point of the image on a page where it is shown at a scale (across, down), (width, height) pixels large."""
     x, y = (min(max(round(at * by), 0), side - 1) for at, by, side in zip(point, scale, room, strict=True))
     return x, y
-
-
-def _place(phrase: GroundedPhrase, scale: tuple[float, float], room: tuple[int, int]) -> tuple[int, int]:
-    """The point of a phrase that was found, see `scaled`."""
-    assert phrase.point is not None
-    return scaled(phrase.point, scale, room)

@@ -10,11 +10,10 @@ import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from groundcli.files import replacing
 from groundcli.output.coco import as_json
-from groundcli.output.record import Label, Record, Writer, phrases_of
+from groundcli.output.record import Label, Record, Writer, image_of, phrases_of
 
 COLUMNS = (
     *("file_name", "width", "height", "caption", "phrase", "start", "end", "x", "y"),
@@ -35,16 +34,14 @@ def csv_table(out: Path, label: Label = str.lower) -> Iterator[Writer]:
         table.writerow(COLUMNS)
 
         def write(record: Record) -> None:
-            table.writerows(_cells(record, caption, phrase) for caption, phrase in phrases_of(record))
+            image = image_of(record).values()
+            for caption, phrase in phrases_of(record):
+                text = caption, phrase["phrase"], *phrase["span"]
+                box_score = phrase["boxes"][0]["score"] if phrase["boxes"] else ""
+                places = *phrase["keypoints"][:2], *phrase["bbox"], box_score
+                table.writerow([*image, *text, *places, phrase["score"], phrase["level"]])
 
         yield write
-
-
-def _cells(record: Record, caption: str, phrase: Record) -> list[Any]:
-    image = [record["file_name"], record["width"], record["height"]]
-    box_score = phrase["boxes"][0]["score"] if phrase["boxes"] else ""
-    places = [*phrase["keypoints"][:2], *phrase["bbox"], box_score]
-    return [*image, caption, phrase["phrase"], *phrase["span"], *places, phrase["score"], phrase["level"]]
 
 
 @contextmanager
@@ -57,20 +54,12 @@ def json_lines(out: Path, label: Label = str.lower) -> Iterator[Writer]:
     with replacing(out / "phrases.jsonl") as file:
 
         def write(record: Record) -> None:
-            file.writelines(as_json(_item(record, *phrase)) + "\n" for phrase in phrases_of(record))
+            for caption, phrase in phrases_of(record):
+                item = {**image_of(record), "caption": caption, "phrase": phrase["phrase"], "span": phrase["span"]}
+                item |= {"point": phrase["keypoints"][:2], **{key: phrase[key] for key in ("boxes", "score", "level")}}
+                file.write(as_json(item) + "\n")
 
         yield write
-
-
-def _item(record: Record, caption: str, phrase: Record) -> Record:
-    return {
-        **{key: record[key] for key in ("file_name", "width", "height")},
-        "caption": caption,
-        "phrase": phrase["phrase"],
-        "span": phrase["span"],
-        "point": phrase["keypoints"][:2],
-        **{key: phrase[key] for key in ("boxes", "score", "level")},
-    }
 
 
 @contextmanager

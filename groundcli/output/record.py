@@ -52,6 +52,11 @@ def record_of(name: str, answers: Sequence[Answer], size: tuple[int, int]) -> Re
     }
 
 
+def image_of(record: Record) -> Record:
+    """Which image a record is of: its name and size, without what is said of it."""
+    return {key: record[key] for key in ("file_name", "width", "height")}
+
+
 def phrases_of(record: Record) -> Iterator[tuple[str, Record]]:
     """(caption, phrase) of every phrase that was found in an image, in order."""
     for caption in record["captions"]:
@@ -69,8 +74,7 @@ def _phrase(phrase: GroundedPhrase) -> Record:
     assert hot is not None
     assert point is not None
     if not hot.any():  # a tiny picture may have no pixel on the heat
-        x, y = (min(max(int(at), 0), side - 1) for at, side in zip(point, phrase.size, strict=True))
-        hot[y, x] = True
+        hot[int(point[1]), int(point[0])] = True
     rle = coco_mask.encode(hot.view(np.uint8))  # in Fortran order already
     return {
         "bbox": coco_mask.toBbox(rle).tolist(),

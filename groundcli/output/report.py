@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,12 @@ def report(out: Path, failures: Collection[tuple[str, str]]) -> Iterator[Writer]
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     chunk: list[str] = []
-    chunks = 0
+    numbers = count(1)
 
     def end_chunk() -> None:
-        nonlocal chunks
-        chunks += 1
-        with replacing(_data(folder, chunks)) as data:
-            data.write(f"keepDetails({chunks}, [\n")
-            data.writelines(chunk)
-            data.write("]);\n")
+        number = next(numbers)
+        with replacing(_data(folder, number)) as data:
+            data.writelines([f"keepDetails({number}, [\n", *chunk, "]);\n"])
         chunk.clear()
 
     with replacing(folder / "index.js") as index:
@@ -61,7 +59,7 @@ def report(out: Path, failures: Collection[tuple[str, str]]) -> Iterator[Writer]
         index.write("];\nconst FAILURES = [\n")
         index.writelines(f"{_script([path, reason])},\n" for path, reason in sorted(failures))
         index.write("];\n")
-    while (stale := _data(folder, chunks := chunks + 1)).exists():  # of a longer run before
+    while (stale := _data(folder, next(numbers))).exists():  # of a longer run before
         stale.unlink()
     parts = {
         "settings": f"const COLORS = {_script(COLORS)}, CHUNK = {CHUNK};",
@@ -89,12 +87,11 @@ def _listed(record: Record) -> list[Any]:
     """An image's line of the index."""
     captions = []
     for caption in record["captions"]:
-        numbers: list[float] = []
-        for phrase in caption["phrases"]:
-            for end in phrase["span"]:  # in UTF-16, as JavaScript counts
-                numbers.append(len(caption["caption"][:end].encode("utf-16-le", "surrogatepass")) // 2)
-            numbers.append(round(phrase["score"], 3))
-        captions.append([caption["caption"], numbers])
+        text, numbers = caption["caption"], list[float]()
+        for phrase in caption["phrases"]:  # JavaScript counts in UTF-16
+            ends = [len(text[:end].encode("utf-16-le", "surrogatepass")) // 2 for end in phrase["span"]]
+            numbers += [*ends, round(phrase["score"], 3)]
+        captions.append([text, numbers])
     name = record["file_name"]
     picture = beside(name, ".jpg")
     return [name, record["width"], record["height"], captions, *([picture] if picture != f"{name}.jpg" else [])]

@@ -42,11 +42,12 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
             raise GroundcliError(f"{name}: this image is gone; say with --images where the run's images are now")
         path = out / LABELS / _claimed(name, taken)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = {
-            f"{numbers.setdefault(label(phrase['phrase']), len(numbers))} "
-            f"{_normalised(phrase['bbox'], record['width'], record['height'])}\n": None
-            for _, phrase in phrases_of(record)
-        }
+        lines = dict[str, None]()
+        for _, phrase in phrases_of(record):
+            number = numbers.setdefault(label(phrase["phrase"]), len(numbers))
+            (x, y, w, h), width, height = phrase["bbox"], record["width"], record["height"]
+            shares = (x + w / 2) / width, (y + h / 2) / height, w / width, h / height
+            lines[f"{number} {' '.join(f'{share:.6f}' for share in shares)}\n"] = None
         with replacing(path) as file:
             file.writelines(lines)
         _put(images[name], out / IMAGES / image_name(name), copy)
@@ -102,11 +103,6 @@ def _put(image: Path, path: Path, copy: bool) -> None:
     except OSError:
         shutil.copyfile(image, partial)
     partial.replace(path)
-
-
-def _normalised(box: list[float], width: int, height: int) -> str:
-    x, y, w, h = box
-    return f"{(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} {w / width:.6f} {h / height:.6f}"
 
 
 def _quoted(text: str) -> str:
