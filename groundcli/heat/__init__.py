@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from groundcli.data import Box
 
@@ -94,21 +95,22 @@ def mask(heatmap: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndar
         hottest = regions[np.unravel_index(heat.argmax(), heat.shape)]
         out[:] = (regions == hottest) & (hottest > 0)
         return out
-    left, top, right, bottom = whole_pixels(box, size)
+    left, top, right, bottom = whole_pixels(box, size).tolist()
     inside = _stretched(_stretched(heatmap, height, np.s_[top:bottom]).T, width, np.s_[left:right]).T
     sides = inside[0], inside[-1], inside[:, 0], inside[:, -1]
     out[top:bottom, left:right] = inside >= min(side.max() for side in sides)
     return out
 
 
-def whole_pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The pixels that a box (x, y, width, height) lies on: the first column and row, and those after the last."""
-    edges = []
-    for start, length, end in zip(box[:2], box[2:], size, strict=True):
-        first = min(max(round(start), 0), end - 1)
-        edges.append((first, max(first + 1, min(round(start + length), end))))
-    (left, right), (top, bottom) = edges
-    return left, top, right, bottom
+def whole_pixels(boxes: ArrayLike, size: tuple[int, int]) -> np.ndarray:
+    """The pixels that boxes (x, y, width, height) lie on, one at the least, of an image of (width, height).
+
+    Of (..., 4) the first column and row, and those after the last: (..., 4) int64.
+    """
+    start, length = np.split(np.asarray(boxes, dtype=float), 2, axis=-1)
+    first = np.rint(start).clip(0, np.subtract(size, 1))
+    last = np.rint(start + length).clip(first + 1, size)
+    return np.concatenate([first, last], axis=-1).astype(int)
 
 
 # --- What tells right points from wrong ones, and present things from absent ones

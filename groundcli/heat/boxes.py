@@ -104,14 +104,10 @@ def _sides(heat: np.ndarray, peak: np.ndarray, before: np.ndarray, after: np.nda
 
 def _whole(boxes: np.ndarray, size: tuple[int, int], scores: list[float]) -> list[Boxes]:
     """Boxes (P, K, 4) in whole pixels, each phrase's with their scores (K); none where they are NaN."""
-    return [
-        ([], []) if math.isnan(several[0][0]) else ([_from_edges(*whole_pixels(box, size)) for box in several], scores)
-        for several in boxes.tolist()
-    ]
-
-
-def _from_edges(left: int, top: int, right: int, bottom: int) -> Box:
-    return float(left), float(top), float(right - left), float(bottom - top)
+    some = ~np.isnan(boxes[:, 0, 0])
+    edges = whole_pixels(boxes[some], size).astype(float)
+    whole = iter(np.concatenate([edges[..., :2], edges[..., 2:] - edges[..., :2]], axis=-1).tolist())
+    return [([*map(tuple, next(whole))], scores) if any_box else ([], []) for any_box in some]
 
 
 def _authors(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:

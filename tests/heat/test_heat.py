@@ -125,7 +125,7 @@ def test_the_mask_of_a_box_fills_it_from_side_to_side(cells: int, size: tuple[in
     for box in ((0, 0, width, height), (width / 3, height / 4, width / 2, height / 2), (width - 1, 0, 5, 0)):
         hot = mask(heat, size, box)
         rows, columns = np.nonzero(hot)
-        left, top, right, bottom = whole_pixels(box, size)
+        left, top, right, bottom = whole_pixels(box, size).tolist()
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (left, top, right, bottom)
         inside = resize(heat, size)[top:bottom, left:right]
         assert inside[~hot[top:bottom, left:right]].max(initial=0) < inside[hot[top:bottom, left:right]].min()
@@ -141,7 +141,7 @@ def test_the_mask_of_a_box_fills_it_from_side_to_side(cells: int, size: tuple[in
     ],
 )
 def test_whole_pixels(box: tuple[float, ...], pixels: tuple[int, ...]) -> None:
-    assert whole_pixels(box, (10, 8)) == pixels
+    assert whole_pixels(box, (10, 8)).tolist() == [*pixels]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (640, 480)])
