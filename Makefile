@@ -7,8 +7,8 @@ CASES ?= 50
 test:  # everything
 	python -m pytest
 
-fast:  # all but the slow tests
-	python -m pytest -m "not slow" -n 2
+fast:  # all but the slow tests, a core for each of two processes
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow" -n 2
 
 faults:  # kills, full disks, damaged and made-up files: CASES times as many as `make test` tries, for a night
 	GROUNDCLI_FAULTS=1 GROUNDCLI_CASES=$(CASES) python -m pytest tests/faults -s
