@@ -32,13 +32,13 @@ class Extent(nn.Module):
         self.members = nn.ModuleList(_Net(clues, directions) for _ in range(MEMBERS))
         self.usual: Tensor
 
-    def told(self, phrases: Tensor) -> tuple[Tensor, ...]:
+    def clues_and_vectors(self, phrases: Tensor) -> tuple[Tensor, ...]:
         """What `look` says of phrases: their clues (P, W), and vectors (P, (K + L) D)."""
         return phrases.split([self.clues[1], sum(self.parts)], dim=1)
 
     def scaled(self, cells: Tensor, phrases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What `look` gives, as the nets want it: clues of cells (P, C, N) and of phrases (P, W), directions (P, V)."""
-        clues, vectors = self.told(phrases)
+        clues, vectors = self.clues_and_vectors(phrases)
         of_cells, of_phrases = self.usual.split([*self.clues], dim=1)
         return (
             _scaled(cells, *of_cells.unsqueeze(-1)), _scaled(clues, *of_phrases),
@@ -129,7 +129,7 @@ def fit_extent(extent: Extent, cells: Tensor, phrases: Tensor, covered: Tensor, 
         counts: (P), how much a phrase counts.
     """
     counts = counts / counts.mean()
-    clues, vectors = extent.told(phrases)
+    clues, vectors = extent.clues_and_vectors(phrases)
     usual = [torch.stack([of.mean(over), of.std(over, correction=0)]) for of, over in ((cells, (0, 2)), (clues, 0))]
     extent.usual.copy_(torch.cat(usual, dim=1))
     _set_directions(extent, vectors)
