@@ -28,7 +28,7 @@ from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.options import MIN_SCORE, RuntimeName
 from groundcli.parallel import ahead, in_order, lanes
 
-BATCH = 4  # images that a thread asks about together
+BATCH = 4  # images that are asked about together, where no lanes are: in those each has a core
 TEXTS = ["image", "file", "caption_text", "phrase", "true_boxes"]
 PHRASE = ["image", "file", "caption", "caption_text", "phrase", "start", "end", "category", "true_boxes"]
 SYSTEM = ["group", "system"]
@@ -176,9 +176,9 @@ def collect(
         return truths, [asked([pixels[asked.side] for _, pixels in batch if asked.side], truths) for asked in systems]
 
     threads, images = max(asked.threads for asked in systems), scored()
-    batches = iter(lambda: list(islice(images, BATCH)), [])
+    batches = iter(lambda: list(islice(images, 1 if threads > 1 else BATCH)), [])
     with lanes(threads) as pool:
-        for truths, answers in in_order(lambda batch: pool.submit(answer, batch), batches, threads):
+        for truths, answers in in_order(lambda batch: pool.submit(answer, batch), batches, 2 * threads):
             for truth, predictions, *others in zip(truths, *answers, strict=True):
                 for (group, name), predicted in (pair for other in others for pair in other.items()):
                     if group == EVALUATED:

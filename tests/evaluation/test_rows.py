@@ -132,4 +132,8 @@ def test_images_go_through_in_order_and_those_that_cannot_be_used_are_counted(tm
     for group in ("evaluated", "compared"):
         assert table[table["group"] == group]["image"].tolist() == wanted
     assert table[table["group"] == "compared"]["level"].isna().all()  # the other's may have other names
-    assert (sum(system.asked), max(system.asked)) == (12, evaluation.BATCH)
+    assert system.asked == [1] * 12  # in lanes an image at a time
+
+    alone = Anywhere(threads=1)
+    evaluation.collect(samples, options(), alone)  # type: ignore[arg-type]
+    assert alone.asked == [evaluation.BATCH] * 3
