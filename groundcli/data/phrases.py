@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from runpy import run_path
@@ -59,6 +59,7 @@ def words_in(words: list[Word], span: tuple[int, int]) -> range:
     return range(inside[0], inside[-1] + 1) if inside else range(0)
 
 
+@lru_cache(maxsize=1 << 13)
 def content_key(word: str) -> str:
     """What a word shares with its other forms of number, lower case; "" for stop words and signs of punctuation.
 
