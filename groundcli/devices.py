@@ -79,20 +79,20 @@ class TorchRuntime:
         with self._computing():
             return self.model.visual_mapping(maps, self.config.visual.grid).unbind()
 
-    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Tensor]:
+    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Sequence[Tensor]]:
         """See `Runtime`."""
         with self._computing():
             return self.model.map_words(captions)
 
     @torch.no_grad()
-    def sentences(self, captions: Sequence[Sequence[str]]) -> Tensor:
+    def sentences(self, captions: Sequence[Sequence[str]]) -> Sequence[Tensor]:
         """See `Runtime`."""
         with self._computing():
-            return self.model.sentence_mapping(self.model.encode_text(captions).sentences)
+            return self.model.sentence_mapping(self.model.encode_text(captions).sentences).unbind(1)
 
     def heat(self, cells: Tensor, words: Sequence[Tensor], *phrases: np.ndarray) -> list[np.ndarray]:
         """See `Runtime`."""
-        s = torch.cat([*words], dim=1)
+        s = torch.stack([*words], dim=1)
         with self._computing():
             said = self.model.ground_words(cells, s)
         found = self.model.ground_phrases(cells, s, said, *(torch.from_numpy(each).to(self.device) for each in phrases))

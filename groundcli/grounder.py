@@ -46,14 +46,14 @@ class Runtime(Protocol):
     def cells(self, pixels: Sequence[np.ndarray]) -> Sequence[Any]:
         """Images (S, S, 3) uint8 RGB -> the cells (L, N, D) of each."""
 
-    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Any]:
-        """Captions of at least one word each -> the words (K, T, D) of each."""
+    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Sequence[Any]]:
+        """Captions of at least one word each -> its T words (K, D) each; equal ones without context are one object."""
 
-    def sentences(self, captions: Sequence[Sequence[str]]) -> Any:
-        """C captions of at least one word each -> each as a whole, (K, C, D)."""
+    def sentences(self, captions: Sequence[Sequence[str]]) -> Sequence[Any]:
+        """Captions of at least one word each -> each as a whole, (K, D)."""
 
     def heat(self, cells: Any, words: Sequence[Any], *phrases: np.ndarray) -> Sequence[np.ndarray]:
-        """What `PhraseHeat` is made of: phrases on the cells of one image, by the words of captions in a row, W.
+        """What `PhraseHeat` is made of: phrases on the cells of one image, by W words.
 
         Of P phrases: `member`, `naming` (P, W) float32, `last` (P) and `boxed` (Q) int64, see
         `GroundingModel.ground_phrases`.
@@ -71,9 +71,9 @@ class EncodedImage:
 
 KEPT = 1 << 13  # words, 28 MB, whose vectors are kept
 
-# Captions in the common space, for any number of images: by their texts, if those have words, the words and their
-# vectors (K, T, D), an array of the runtime.
-EncodedCaptions = Mapping[str, tuple[list[Word], Any]]
+# Captions in the common space, for any number of images: by their texts, if those have words, the words and the vector
+# (K, D) of each, an array of the runtime.
+EncodedCaptions = Mapping[str, tuple[list[Word], Sequence[Any]]]
 
 
 class Grounder:
@@ -294,36 +294,37 @@ class Grounder:
         things reach is found for the first `boxed` phrases; without it for all, if boxes are found by that.
         """
         encoded = encoded or self.encode_captions(captions)
-        phrases = []  # each one's text, and which of its words it has
-        column: dict[tuple[str, int], int] = {}  # of the words that any phrase has; no others are looked for
+        # The words that any phrase has are looked for, and no others; equal ones once, but for those of one phrase.
+        vectors: dict[tuple[int, int], Any] = {}
+        phrases = []  # of each the keys of its words in `vectors`, and of those that name something
         for caption in captions:
-            words, _ = encoded.get(caption.text, ([], None))
+            words, each = encoded.get(caption.text, ([], []))
             for phrase in caption.phrases:
                 inside = words_in(words, phrase.span)
-                phrases.append((caption.text, inside))
-                for j in inside:
-                    column.setdefault((caption.text, j), len(column))
+                objects = [id(each[j]) for j in inside]
+                keys = [(one, objects[:i].count(one)) for i, one in enumerate(objects)]
+                vectors.update(zip(keys, (each[j] for j in inside), strict=True))
+                phrases.append((keys, [k for k, j in zip(keys, inside, strict=True) if content_key(words[j].text)]))
         spoken = {i: words for i, text in enumerate(sentences, len(phrases)) if (words := tokenize(text))}
         count = len(phrases) + len(sentences)
-        if not column and not spoken:
+        if not vectors and not spoken:
             return self._nothing(count)
-        vectors = [encoded[text][1][:, j : j + 1] for text, j in column]
+        column = {key: number for number, key in enumerate(vectors)}
+        looked_for = [*vectors.values()]
         if spoken:
-            vectors.append(self.runtime.sentences([[word.text for word in words] for words in spoken.values()]))
+            looked_for += self.runtime.sentences([[word.text for word in words] for words in spoken.values()])
         # Row p of `member` marks the words of phrase p, row p of `naming` those that name something.
-        member, naming = np.zeros((2, count, len(column) + len(spoken)), np.float32)
+        member, naming = np.zeros((2, count, len(looked_for)), np.float32)
         last = np.zeros(count, np.int64)
         for word, i in enumerate(spoken, len(column)):  # a sentence is a phrase of one word, itself
             member[i, word], naming[i, word], last[i] = 1, 1, word
-        for i, (text, inside) in enumerate(phrases):
-            content = [j for j in inside if content_key(encoded[text][0][j].text)] or inside
-            if inside:
-                member[i, [column[text, j] for j in inside]] = 1
-                naming[i, [column[text, j] for j in content]] = 1 / len(content)
-                last[i] = column[text, content[-1]]
+        for i, (keys, content) in enumerate(phrases):
+            if keys:
+                named = [column[key] for key in content or keys]
+                member[i, [column[key] for key in keys]], naming[i, named], last[i] = 1, 1 / len(named), named[-1]
         if boxed is None:
             boxed = count if self.boxes == "extents" else 0
-        return PhraseHeat(*self.runtime.heat(image.cells, vectors, member, naming, last, np.arange(count)[:boxed]))
+        return PhraseHeat(*self.runtime.heat(image.cells, looked_for, member, naming, last, np.arange(count)[:boxed]))
 
     def _nothing(self, count: int) -> PhraseHeat:
         """What there is to say of phrases without any word."""
@@ -396,24 +397,25 @@ class OnnxRuntime:
             # rounded as torch does it
             features = (sums.astype(table.dtype) / np.array(counts, table.dtype)[:, None]).astype(np.float32)
             vectors, _ = self._run("words", features=features)
-            known.update(zip(new, zip(features, vectors.swapaxes(0, 1), strict=True), strict=True))
+            for word, feature, vector in zip(new, features, vectors.swapaxes(0, 1), strict=True):
+                known.setdefault(word, (feature, vector))  # another thread may have been quicker
         return known
 
-    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
+    def words(self, captions: Sequence[Sequence[str]]) -> Sequence[Sequence[np.ndarray]]:
         """See `Runtime`."""
         known = self._lookup([word for caption in captions for word in caption])
-        return [np.stack([known[word][1] for word in caption], axis=1) for caption in captions]
+        return [[known[word][1] for word in caption] for caption in captions]
 
-    def sentences(self, captions: Sequence[Sequence[str]]) -> np.ndarray:
+    def sentences(self, captions: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
         """See `Runtime`. A sentence is the mean of its words."""
         known = self._lookup([word for caption in captions for word in caption])
         features = np.stack([np.mean([known[word][0] for word in caption], axis=0) for caption in captions])
-        return self._run("words", features=features)[1]
+        return [*self._run("words", features=features)[1].swapaxes(0, 1)]
 
     def heat(self, cells: np.ndarray, words: Sequence[np.ndarray], *phrases: np.ndarray) -> Sequence[np.ndarray]:
         """See `Runtime`."""
         given = dict(zip(("member", "naming", "last", "boxed"), phrases, strict=True))
-        return self._run("heat", cells=cells, words=np.concatenate(words, axis=1), **given)
+        return self._run("heat", cells=cells, words=np.stack(words, axis=1), **given)
 
 
 def _hindrance(opened: Checkpoint, device: str, precision: AnyPrecision) -> str:

@@ -104,6 +104,34 @@ def test_words_that_are_not_kept_any_more_are_looked_up_again(
         np.testing.assert_allclose(maps[0], other, atol=1e-6)
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_word_is_looked_for_once_and_counts_as_often_as_a_phrase_says_it(
+    runtime: Any, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grounder = Grounder.load("lite", min_score=0, runtime=runtime)
+    encoded, heat, asked = grounder.encode(picture), grounder.runtime.heat, []
+
+    def watched(cells: Any, words: Any, *phrases: np.ndarray) -> Any:
+        asked.append(len(words))
+        return heat(cells, words, *phrases)
+
+    monkeypatch.setattr(grounder.runtime, "heat", watched)
+    captions = [
+        parse("[a ball] on [a floor]"),
+        parse("[a red floor]"),
+        parse("[ball ball floor]"),
+        parse("[ball floor]"),
+    ]
+    answers = grounder.ground_captions(encoded, captions)
+    assert asked == [5]  # a, ball, floor, red, another ball
+    *_, (twice,), (once,) = (answer.phrases for answer in answers)
+    assert np.abs(twice.heatmap - once.heatmap).max() > 0.001
+    for caption, answer in zip(captions, answers, strict=True):
+        (alone,) = grounder.ground_captions(encoded, [caption])
+        for ours, its in zip(answer.phrases, alone.phrases, strict=True):
+            np.testing.assert_allclose(ours.heatmap, its.heatmap, atol=1e-6)
+
+
 def test_twice_the_same(grounder: Grounder, picture: np.ndarray) -> None:
     first, second = (grounder.ground(picture, "[a red ball]").phrases[0] for _ in range(2))
     assert np.array_equal(first.heatmap, second.heatmap)

@@ -82,11 +82,11 @@ class GroundingModel(nn.Module):
         return text, torch.cat([self.word_mapping(text.words), self.sentence_mapping(text.sentences)], dim=1)
 
     @torch.no_grad()
-    def map_words(self, captions: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Tokenised captions -> the words (K, T, D) of each, length one."""
+    def map_words(self, captions: Sequence[Sequence[str]]) -> list[list[Tensor]]:
+        """Tokenised captions -> of each its words (K, D), length one; a word that is the same twice is one tensor."""
         text = self.encode_text(captions)
-        s = self.word_mapping(text.words)
-        return [s[:, index[mask]] for index, mask in zip(text.index, text.mask, strict=True)]
+        s, index = self.word_mapping(text.words).unbind(1), text.index.tolist()
+        return [[s[i] for i in row[:count]] for row, count in zip(index, text.mask.sum(1).tolist(), strict=True)]
 
     @torch.no_grad()
     def ground_words(self, v: Tensor, s: Tensor) -> WordHeat:

@@ -72,7 +72,7 @@ def learn_presence(
     with autocast(device, precision):
         alone = [[word] for word in words + nonsense]
         parts = (model.map_words(alone[i : i + AT_ONCE]) for i in range(0, len(alone), AT_ONCE))
-        s = torch.cat([*chain.from_iterable(parts)], dim=1)  # (K, T, D)
+        s = torch.stack([word for part in parts for (word,) in part], dim=1)  # (K, T, D)
 
     mine, measured = ranks.share(bank), set(bank[:: -(-len(bank) // MEASURED)])
     pooled, present = [], []

@@ -115,7 +115,7 @@ def _run(kind: Kind, path: Path) -> tuple[str, list[Tensor]]:
     loaded = load_model(str(path))
     grounding, visual = loaded.model, loaded.recipe.model.visual
     cells = grounding.visual_mapping(grounding.backbone(_noise(visual.image_size)), visual.grid)[0]
-    heat, scores, *_ = grounding.ground_words(cells, grounding.map_words([CAPTION])[0])
+    heat, scores, *_ = grounding.ground_words(cells, torch.stack(grounding.map_words([CAPTION])[0], dim=1))
     frozen = ", ".join(f"{part} {digest[:12]}" for part, digest in loaded.metadata["frozen"].items())
     return f"the {len(grounding.trained())} tensors of its recipe, which learned on {frozen}", [heat, scores]
 
