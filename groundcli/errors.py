@@ -30,6 +30,11 @@ def legible(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]

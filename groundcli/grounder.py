@@ -230,13 +230,16 @@ class Grounder:
 
         Raises:
             BadInput: an image can't be decoded.
-            TypeError: no image, no text.
+            TypeError: no pair, no image, no text.
         """
         numbered = enumerate(pairs)
         while batch := list(islice(numbered, batch_size)):
             pictures: list[Image.Image] = []
             said: list[str | Caption] = []
-            for number, (image, caption) in batch:
+            for number, pair in batch:
+                if not isinstance(pair, tuple | list) or len(pair) != 2:
+                    raise TypeError(f"expected a pair (image, caption), not {type(pair).__name__}")
+                image, caption = pair
                 try:
                     pictures.append(_opened(image))
                     said.append(caption)

@@ -212,6 +212,12 @@ def test_neither_or_both_of_a_caption_and_phrases(grounder: Grounder, encoded: E
         grounder.ground(encoded, "a dog", phrases=["a dog"])
 
 
+@pytest.mark.parametrize("wrong", ["ab", ("a.jpg",), Path("a.jpg")])
+def test_what_is_no_pair(grounder: Grounder, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"expected a pair \(image, caption\), not .*{type(wrong).__name__}"):
+        next(grounder.ground_batch([wrong]))
+
+
 def test_what_is_no_text(grounder: Grounder, encoded: EncodedImage, picture: np.ndarray) -> None:
     wrong: Any = ["a dog", "a cat"]
     with pytest.raises(TypeError, match=r"expected a text, not list; several phrases are phrases="):

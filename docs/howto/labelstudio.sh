@@ -11,7 +11,8 @@ cat <<END
 2. In Label Studio (pip install label-studio; label-studio start) make a project; Settings, Labeling Interface, Code:
    paste $out/labelstudio.xml
 3. Import $out/labelstudio.json. Look at each task, correct its boxes, and submit it: only what is submitted counts.
-4. Export as "COCO with images", and unpack it as corrected/. Measure against what people say:
+4. Export as "COCO with images" ("COCO" alone renames the images), and unpack it as corrected/. Measure against what
+   people say:
      groundcli eval --dataset folder --data corrected --split result
    Where corrected/images is empty (Label Studio may refuse to fetch from localhost), put corrected/result.json beside
    the photographs, and name their folder:

@@ -1,6 +1,7 @@
 """The files of a run, made of its journal: its own at its end, other formats any number of times, without the model."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -14,7 +15,7 @@ from groundcli.annotation import ExportOptions
 from groundcli.annotation.folder import FAILURES, JOURNAL, RUN, finished
 from groundcli.annotation.journal import read
 from groundcli.data import Failure, find
-from groundcli.errors import GroundcliError
+from groundcli.errors import GroundcliError, counted
 from groundcli.files import locked, replacing, write_json
 from groundcli.output import FORMATS, label_by
 from groundcli.output.coco import coco
@@ -35,7 +36,7 @@ class Count:
     failed: int
 
     def __str__(self) -> str:
-        return f"{self.found} images found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
+        return f"{counted(self.found, 'image')} found, {self.done} done, {self.resumed} resumed, {self.failed} failed"
 
 
 class Outcome(NamedTuple):
@@ -121,7 +122,7 @@ def _export(out: Path, run: Mapping[str, Any], exports: Mapping[str, ExportOptio
     made = [file for name in exports for file in FORMATS[name].files]
     if not exports:
         return made
-    opened = [(_writer(name, out, options, run["arguments"]), options) for name, options in exports.items()]
+    opened = [(_writer(name, out, options, run), options) for name, options in exports.items()]
     how = {name: options.arguments() for name, options in exports.items()}
     for told in how.values():
         del told["out"], told["format"]
@@ -144,16 +145,17 @@ def _writer(
     name: str, out: Path, options: ExportOptions, run: Mapping[str, Any]
 ) -> tuple[AbstractContextManager[Writer], Label]:
     """A format's writer, and what labels its phrases. Raises GroundcliError where images are gone."""
-    chosen = options.categories or run["categories"]
+    arguments = run["arguments"]
+    chosen = options.categories or arguments["categories"]
     label = label_by("head" if name == "yolo" and not options.categories and chosen == "phrase" else chosen)
     told: dict[str, Any] = {}
     if name == "labelstudio":
         told = {"prefix": options.image_prefix}
     if name == "yolo":
+        where = run.get("folder", "")
+        images = options.images or [Path(os.path.relpath(Path(where, image))) for image in arguments["images"]]
         try:
-            found = find.load(
-                options.images or [*map(Path, run["images"])], phrases=["any"], recursive=run["recursive"]
-            )
+            found = find.load(images, phrases=["any"], recursive=arguments["recursive"])
         except GroundcliError as error:
             raise GroundcliError(f"{error}; or say with --images where the run's images are now") from None
         told = {"images": {sample.name: sample.image for sample in found.samples}, "copy": options.copy_images}

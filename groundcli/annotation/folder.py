@@ -136,9 +136,9 @@ def look(out: Path) -> RunFolder:
 
 def finished(out: Path) -> RunFolder:
     """A folder with a finished run. Raises GroundcliError where it holds none, and as `look`."""
-    folder = look(out) if out.is_dir() else RunFolder(out)
-    if not folder.run:
+    if not out.is_dir() or not _run(out):
         raise GroundcliError(f"{out}: holds no run of `groundcli annotate`")
+    folder = look(out)
     if not folder.run.get("finished"):
         raise GroundcliError(f"{out}: its run isn't finished; run its command again")
     return folder

@@ -23,7 +23,7 @@ from groundcli.annotation.shards import annotate_shards
 from groundcli.annotation.work import Batches, Task, annotate_batches, finder, load
 from groundcli.data import Sample, find
 from groundcli.data.find import Found
-from groundcli.errors import GroundcliError, Interrupted, UsageError
+from groundcli.errors import GroundcliError, Interrupted, UsageError, counted
 from groundcli.files import locked, sha256, write_json
 from groundcli.output.yolo import check_names
 from groundcli.parallel import interruptible, stop_if_asked
@@ -76,9 +76,10 @@ def plan(options: AnnotateOptions) -> Iterator[str]:
     """
     found, about = _prepare(options)
     captions = sum(len(sample.captions) for sample in found.samples)
-    yield f"{found.images} images found, {len(found.samples)} with captions; {captions} captions"
-    first = "".join(f", the first: {failure.path}: {failure.reason}" for failure in found.failures[:1])
-    yield f"{len(found.failures)} images or captions can't be used{first}"
+    images, said = counted(found.images, "image"), counted(captions, "caption")
+    yield f"{images} found, {len(found.samples)} with captions; {said}"
+    for failure in found.failures[:1]:
+        yield f"{len(found.failures)} images or captions can't be used, the first: {failure.path}: {failure.reason}"
     yield from found.notes
     if not found.samples:
         return
@@ -121,6 +122,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": version("torch"),
         "weights": {"name": model.name, "sha256": sha256(model.path), "untrained": model.untrained},
+        "folder": str(Path.cwd()),
         "arguments": arguments,
         "files": files_of(arguments),
     }

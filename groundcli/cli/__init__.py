@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Points at what a caption talks about. It learns from image-caption pairs alone: nobody draws a box.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: in 80 columns the panels cut names of options short
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 weights_app = typer.Typer(help="Lists, downloads, imports, verifies and exports weights.", no_args_is_help=True)
@@ -51,7 +52,7 @@ def add_command(app: typer.Typer, name: str, run: Callable[[O], None]) -> None:
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__doc__ = run.__doc__
-    app.command(name)(call)
+    app.command(name, short_help=(call.__doc__ or "").partition("\n\n")[0])(call)  # not cut short
 
 
 def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:

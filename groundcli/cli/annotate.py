@@ -7,6 +7,7 @@ import typer
 
 from groundcli.annotation import AnnotateOptions, ExportOptions, MergeOptions
 from groundcli.cli import console
+from groundcli.errors import counted
 
 if TYPE_CHECKING:
     from groundcli.annotation.export import Outcome
@@ -54,7 +55,7 @@ def _tell(out: Path, outcome: "Outcome") -> None:
     counts, problems, missing, *_ = outcome
     if problems:
         console.output().print(f"{problems} images or captions could not be used: see {out / 'failures.jsonl'}")
-    note = f"; {missing} phrase{'' if missing == 1 else 's'} not found" if missing else ""
+    note = f"; {counted(missing, 'phrase')} not found" if missing else ""
     console.output().print(f"{out}: {counts}{note}")
     if problems:
         raise typer.Exit(1)

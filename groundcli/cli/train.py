@@ -37,7 +37,8 @@ def finetune(options: FinetuneOptions) -> None:
             table.add_column(column, justify="right")
         table.add_row(outcome.title, *(f"{100 * value:.2f} %" for value in (outcome.before, outcome.best)))
         output.print(table)
-    output.print(f"{outcome.weights}: the best epoch; the model before where none was better")
+    kept = "the model before: no epoch was better" if outcome.best <= outcome.before else "the best epoch"
+    output.print(f"{outcome.weights}: {kept if outcome.title else 'the last epoch'}")
 
 
 def pretrain_elmo(options: PretrainElmoOptions) -> None:

@@ -356,9 +356,10 @@ def _of_coco(path: Path, images: list[Any], annotations: list[Any]) -> Captions:
     yield from _read_all(path, _places("annotations", annotations), read)
 
 
+TABLE = "a table, with a header (image,caption; others by --image-column and --caption-column) or without"
 FORMATS = (
     Format("a Flickr token file (name.jpg#0<tab>caption per line)", (".token", ".txt"), _read_token),
-    Format("a table, with a header (image,caption) or without", (".csv", ".tsv", ".txt"), _read_table),
+    Format(TABLE, (".csv", ".tsv", ".txt"), _read_table),
     Format('JSON lines ({"file_name": "name.jpg", "text": "a caption"})', (".jsonl", ".ndjson", ".json"), _read_lines),
     Format('COCO or Karpathy captions, {"name.jpg": ["a caption"]} or a list of items as JSON', (".json",), _read_json),
 )

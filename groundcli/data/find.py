@@ -17,7 +17,7 @@ from groundcli.data.caption_files import SUFFIXES, Columns, is_unicode, numbered
 from groundcli.data.captions import Matched, match_captions, match_named
 from groundcli.data.images import is_image
 from groundcli.data.phrases import parse
-from groundcli.errors import GroundcliError, UsageError
+from groundcli.errors import BadInput, GroundcliError, UsageError
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 WILDCARD = re.compile(r"[*?\[]")
@@ -284,7 +284,10 @@ def _captions_named(path: Path, images: Sequence[str], chosen: Collection[str], 
     if not os.path.lexists(path):
         raise GroundcliError(f"--captions {path}: no such file or folder; check the path")
     if not _is_folder(path):
-        return match_named(path, images, chosen, columns)
+        try:
+            return match_named(path, images, chosen, columns)
+        except BadInput as error:  # nothing of the run can be read, not one image
+            raise GroundcliError(str(error)) from None
     files = [file for file in _Files(path).texts if splitext(file)[1].lower() in SUFFIXES]
     if not files:
         raise GroundcliError(f"--captions {path}: no captions files in this folder or below it")

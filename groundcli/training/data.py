@@ -32,6 +32,7 @@ HELD_OUT, AT_LEAST = 0.1, 10  # share of the images, and images where a quarter 
 SIDED = re.compile(r"\b(left|right)")
 DECODED = 8  # images tried before the first step, evenly over the list
 SHOWN = 3  # names in a message
+LISTED = 10  # skipped images, a line each
 YEAR = re.compile(r"^COCO_(?:train|val|test)\d{4}_")  # COCO's names of 2014 are those of 2017 with this before them
 
 
@@ -66,7 +67,9 @@ def load(
         learning: Sequence[Sample]
         if source.dataset == FOLDER:
             name, found = "a folder", find.load([source.root], options.captions, None, columns=options.columns)
-            for line in (*(f"skipped {failure.path}: {failure.reason}" for failure in found.failures), *found.notes):
+            skipped = [f"skipped {failure.path}: {failure.reason}" for failure in found.failures]
+            more = [f"and {len(skipped) - LISTED} more skipped"] if len(skipped) > LISTED else []
+            for line in (*skipped[:LISTED], *more, *found.notes):
                 tell(line)
             learning, kept = (found.samples, []) if aside is None else hold_out(found.samples, aside)
             validation += kept

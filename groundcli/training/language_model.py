@@ -59,7 +59,8 @@ def read_captions(path: Path) -> list[list[str]]:
         with opener(path, "rt", encoding="utf-8") as file:
             captions = [line.split() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise GroundcliError(f"{path}: can't be read as lines of text ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise GroundcliError(f"{path}: can't be read as lines of text ({reason})") from None
     if len(captions) < 2:
         raise GroundcliError(f"{path}: needs at least two captions, one per line")
     return captions

@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,7 @@ def describe(
     """Writes `run.json`: everything needed to repeat the run."""
     values = state.values
     run = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "arguments": options.arguments(),
         "recipe": values["recipe"],
         "seed": values["recipe"]["training"]["seed"],

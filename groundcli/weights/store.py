@@ -129,7 +129,7 @@ def find_model(name: str) -> Path:
     """The file of a trained model, by its name or path, or by its run's folder. Raises GroundcliError as `find`."""
     if not is_known(name) and not _exists(name):
         models = ", ".join(model for model, path in here().items() if _is_model(path))
-        raise GroundcliError(f"{name}: no model of this name, and no such file or folder of a run; here are {models}")
+        raise GroundcliError(f"{name}: no model of this name, and no such file or folder of a run; here: {models}")
     path = find(name)
     return path / BEST if path.is_dir() else path
 

@@ -105,10 +105,11 @@ def test_any_format_any_number_of_times_and_without_torch(out: Path) -> None:
     assert "phrases.csv" in json.loads(seen[0]["run.json"])["files"]
 
 
-@pytest.mark.parametrize("unfinished", [False, True])
-def test_a_finished_run_is_needed(out: Path, tmp_path: Path, groundcli: Run, unfinished: bool) -> None:  # noqa: F811
-    folder, said = tmp_path / "other", "holds no run of `groundcli annotate`"
-    if unfinished:
+@pytest.mark.parametrize("kind", ["missing", "photographs", "unfinished"])
+def test_a_finished_run_is_needed(out: Path, tmp_path: Path, groundcli: Run, kind: str) -> None:  # noqa: F811
+    folder = tmp_path / ("photos" if kind == "photographs" else "other")
+    said = "holds no run of `groundcli annotate`"
+    if kind == "unfinished":
         run = json.loads((out / "run.json").read_text())
         (out / "run.json").write_text(json.dumps({**run, "finished": False}))
         folder, said = out, "its run isn't finished; run its command again"
@@ -208,6 +209,22 @@ def test_photographs_are_linked_and_never_written_through(out: Path, tmp_path: P
         assert (out / "images/a b.jpg").is_symlink() == (not more)
         assert (out / "images/a b.jpg").read_bytes() == before["a b.jpg"]
     assert contents(tmp_path / "photos") == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_photographs_are_where_the_run_found_them(
+    out: Path,
+    tmp_path: Path,
+    groundcli: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = json.loads((out / "run.json").read_text())
+    run["folder"], run["arguments"]["images"] = str(tmp_path), ["photos"]
+    (out / "run.json").write_text(json.dumps(run))
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    groundcli("export", out, "--format", "yolo")
+    assert (out / "images/a b.jpg").resolve() == (tmp_path / "photos/a b.jpg").resolve()
 
 
 @pytest.mark.slow

@@ -88,6 +88,7 @@ def test_run_says_what_ran(photos: Path, out: Path) -> None:
     assert run["weights"] == {"name": "lite", "sha256": sha256(weights), "untrained": False}
     assert (run["version"], run["torch"], run["device"]) == (__version__, version("torch"), str(torch_device("auto")))
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(run["date"])) < timedelta(hours=1)
+    assert run["folder"] == str(Path.cwd())
     assert run["arguments"] == AnnotateOptions.make(images=photos, out=out).arguments()
 
 

@@ -156,7 +156,7 @@ def test_results_among_the_photographs(groundcli: Run, tmp_path: Path) -> None:
     command = ("annotate", tmp_path / "photos", "--out")
     groundcli(*command, tmp_path / "photos" / "out")
     done = groundcli(*command, tmp_path / "photos" / "out")
-    assert "1 images found, 0 done, 1 resumed, 0 failed" in done.stdout
+    assert "1 image found, 0 done, 1 resumed, 0 failed" in done.stdout
     refused = groundcli(*command, tmp_path / "photos", code=2)
     assert refused.stderr == (
         f"error: --out {tmp_path / 'photos'}: holds files that groundcli did not write (one.png, one.txt, "

@@ -61,6 +61,8 @@ def test_only_what_was_asked_for_learns(shapes: Path, groundcli: Run, tmp_path: 
     metadata = load(tmp_path / "best.safetensors")[1]
     assert "zworblik" in metadata["vocabulary"]
     assert metadata["best"] >= metadata["before"]  # the model before stays where nothing was better
+    what = "the best epoch" if metadata["best"] > metadata["before"] else "the model before: no epoch was better"
+    assert done.stdout.splitlines()[-1] == f"{tmp_path / 'best.safetensors'}: {what}"
     lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     measured = [line["pairing_probability"] for line in lines if "pairing_probability" in line]
     assert len({*measured, metadata["before"]}) == 3  # it tells epochs apart

@@ -1,5 +1,6 @@
 """What every command has in common: its version, its help, and one line for an error."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from groundcli import __version__, cli
 from groundcli.__main__ import main
+from groundcli.annotation import AnnotateOptions
 from groundcli.errors import BadInput, GroundcliError, Interrupted, UsageError
+from groundcli.options import flag_of
 from tests.cli.conftest import Run, signals_kept
 
 
@@ -29,6 +32,15 @@ def test_every_command_is_in_the_help(groundcli: Run) -> None:
     for command in ("annotate", "merge", "eval", "train", "finetune", "pretrain-elmo", "weights"):
         assert f" {command} " in said
     assert "Points at every phrase of every caption" in groundcli("annotate", "-h").stdout
+
+
+def test_nothing_of_the_help_is_cut_short_in_80_columns(process: Run) -> None:
+    said = process("annotate", "-h", COLUMNS="80").stdout
+    flags = {field.name: flag_of(field) for field in dataclasses.fields(AnnotateOptions) if field.name != "images"}
+    assert [name for name, flag in flags.items() if f"  {flag} " not in said] == []
+    said += process("-h", COLUMNS="80").stdout
+    assert "..." not in said.replace("{images}...", "").replace("images...", "").replace("[ARGS]...", "")
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_an_error_is_one_line(groundcli: Run, tmp_path: Path) -> None:

@@ -23,5 +23,5 @@ def test_an_elmo_from_a_text_file(groundcli: Run, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_one_line(groundcli: Run, tmp_path: Path) -> None:
     done = groundcli("pretrain-elmo", tmp_path / "none.txt", "--out", tmp_path / "elmo", code=3)
-    assert f"{tmp_path / 'none.txt'}: can't be read as lines of text" in done.stderr
+    assert f"{tmp_path / 'none.txt'}: can't be read as lines of text (No such file or directory)" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import datetime, timedelta, timezone
 from itertools import chain
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_a_run_can_be_looked_at_and_repeated(run: Path, shapes: tuple[Path, dict
     assert about["counts"] == {"images": 32, "validation_images": 0, "steps": 12}
     assert about["arguments"]["data"] == [str(shapes[0])]
     assert about["recipe"]["training"]["epochs"] == 12
+    assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(about["date"])) < timedelta(hours=1)
 
 
 @pytest.mark.slow

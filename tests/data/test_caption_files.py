@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from groundcli.data.find import Found, load
-from groundcli.errors import BadInput, GroundcliError
+from groundcli.errors import GroundcliError
 from tests.data.files import write
 
 IMAGES: dict[str, str | bytes] = dict.fromkeys(["cat.jpg", "dog.jpg", "sub/cow.jpg"], b"x")
@@ -250,7 +250,9 @@ def test_other_files_are_passed_over_unless_they_are_named(tmp_path: Path, name:
     result = load([tmp_path])
     assert captions(result) == {"dog.jpg": ["a dog"]}
     assert not problems(result)
-    with pytest.raises(GroundcliError, match=r"not a captions file; expected .*token.*header.*JSON.*COCO") as caught:
+    with pytest.raises(
+        GroundcliError, match=r"not a captions file; expected .*token.*header.*--image-column.*JSON.*COCO"
+    ) as caught:
         load([tmp_path], tmp_path / name)
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "\n" not in str(caught.value)
@@ -259,15 +261,16 @@ def test_other_files_are_passed_over_unless_they_are_named(tmp_path: Path, name:
 def test_captions_cut_short_are_reported(tmp_path: Path) -> None:
     result = found(tmp_path, captions__json=json.dumps(COCO)[:-20])
     assert "not valid JSON" in problems(result)["captions.json"]
-    with pytest.raises(BadInput, match="not valid JSON"):
+    with pytest.raises(GroundcliError, match="not valid JSON"):
         load([tmp_path], tmp_path / "captions.json")
 
 
 @pytest.mark.parametrize(("content", "says"), [(b"", "empty"), (b"a\0b", "NUL"), (b"caf\xe9", "UTF-8")])
 def test_a_named_file_that_cannot_be_read(tmp_path: Path, content: bytes, says: str) -> None:
     write(tmp_path, {"dog.jpg": b"x", "words.txt": content})
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(GroundcliError, match=says) as caught:
         load([tmp_path], tmp_path / "words.txt")
+    assert caught.value.exit_code == 3  # nothing can be done, of no image
 
 
 def test_a_named_file_for_many_images(tmp_path: Path) -> None:
@@ -302,10 +305,10 @@ def test_columns_that_are_named(tmp_path: Path) -> None:
     assert captions(whole) == {"cat.jpg": ["a cat"], "dog.jpg": ["a dog"]}
     assert captions(load([tmp_path], table, columns=(None, "what"))) == {"cat.jpg": ["a dog"], "dog.jpg": ["a cat"]}
     assert captions(load([tmp_path], table, columns=("picture", None)))["dog.jpg"] == ["wrong"]
-    with pytest.raises(
-        BadInput, match=r"captions\.csv: no table with columns 'image' and 'what'; its first line is 'c"
-    ):
+    said = r"captions\.csv: no table with columns 'image' and 'what'; its first line is 'c"
+    with pytest.raises(GroundcliError, match=said) as caught:
         load([tmp_path], table, columns=("image", "what"))
+    assert caught.value.exit_code == 3
 
 
 def test_one_column_named_beside_one_that_is_known(tmp_path: Path) -> None:
@@ -313,7 +316,7 @@ def test_one_column_named_beside_one_that_is_known(tmp_path: Path) -> None:
     write(tmp_path, {**IMAGES, table.name: "photo,caption_0,caption_1\ndog.jpg,a dog,two dogs\n"})
     assert captions(load([tmp_path], table, columns=("photo", None))) == {"dog.jpg": ["a dog", "two dogs"]}
     for columns in (("caption_0", "caption_0"), ("photo", "caption"), (None, "caption_0")):
-        with pytest.raises(BadInput, match="no table with columns"):
+        with pytest.raises(GroundcliError, match="no table with columns"):
             load([tmp_path], table, columns=columns)
 
 

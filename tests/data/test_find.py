@@ -8,7 +8,7 @@ import pytest
 
 from groundcli.data import Sample, find
 from groundcli.data.find import Found, load
-from groundcli.errors import BadInput, GroundcliError, UsageError
+from groundcli.errors import GroundcliError, UsageError
 from tests.data.files import write
 
 
@@ -157,7 +157,7 @@ def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
         (["missing"], None, [], GroundcliError, "missing: no such"),
         (["full", "empty"], None, [], GroundcliError, "empty: no images"),
         (["full"], "missing.token", [], GroundcliError, "missing.token: no such"),
-        (["full"], "latin.txt", [], BadInput, "UTF-8"),
+        (["full"], "latin.txt", [], GroundcliError, "UTF-8"),
         (["full"], None, ["a dog", " "], UsageError, "--phrase"),
     ],
 )

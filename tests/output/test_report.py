@@ -294,6 +294,15 @@ def test_points_at_one_place_are_all_seen(tmp_path: Path, open_page: Open) -> No
     assert inner[0][-1] < inner[1][0] < inner[1][-1] < inner[2][0]
 
 
+def test_a_point_at_the_edge_is_whole(tmp_path: Path, open_page: Open) -> None:
+    top = {**phrase("a dog", "a dog", (40, 60)), "keypoints": [120, 0, 2]}
+    browser = open_page(write(tmp_path, [record("a.jpg", ("a dog", [top]))]))
+    after = shown(browser, find(browser, ".frame")[0], heat=False)
+    column = after[:, round(120 * after.shape[1] / SIZE[0])]
+    dot = np.flatnonzero(near(column[None, :40], color(0))[0])
+    assert 2 < dot[0] < dot[-1] < 14
+
+
 def test_a_filter_that_finds_nothing_says_how_to_clear_it(tmp_path: Path, open_page: Open) -> None:
     browser = open_page(write(tmp_path, [plain("a.jpg")], [("torn.png", "cut short")]), "#q=zebra&in=names&min=0.9")
     assert texts(browser, ".nothing p") == ["No image fits the filter."]

@@ -35,6 +35,15 @@ def options(*sources: Source, **more: Any) -> LearningOptions:
     return LearningOptions(dataset=names, data=roots, weight=weights, out=Path("out"), **more)
 
 
+def test_skipped_images_are_listed_up_to_ten(tmp_path: Path) -> None:
+    for text in [*write_shapes(tmp_path / "shapes", copies=4)][:14]:
+        (tmp_path / "shapes" / text).with_suffix(".txt").unlink()
+    told: list[str] = []
+    load(options(Source("folder", tmp_path / "shapes")), told.append)
+    assert [line.startswith("skipped ") for line in told] == [True] * 10 + [False]
+    assert told[10] == "and 4 more skipped"
+
+
 def test_data_sets_and_folders_at_once(tmp_path: Path) -> None:
     write_flickr30k(tmp_path / "flickr30k", {"train": 6, "val": 2})
     write_shapes(tmp_path / "shapes")

@@ -78,7 +78,7 @@ def test_a_model_that_is_not_there_suggests_models(own: Path) -> None:
     (own / "damaged.safetensors").touch()
     with pytest.raises(GroundcliError) as error:
         find_model("nope")
-    assert str(error.value) == ("nope: no model of this name, and no such file or folder of a run; here are mine, lite")
+    assert str(error.value) == ("nope: no model of this name, and no such file or folder of a run; here: mine, lite")
 
 
 def test_a_run_is_its_best_model(own: Path) -> None:

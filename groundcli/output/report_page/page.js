@@ -356,15 +356,17 @@ function drawBox(pen, [x, y, width, height], [across, down], color, best) {
   }
 }
 
-/** Points, of which none hides another: each gives way sideways, towards the middle. */
+/** Points, whole within the picture, of which none hides another: each gives way sideways, towards the middle. */
 function spread(points, width, height) {
+  const within = (value, side) => Math.max(DOT, Math.min(value, side - DOT));
   const placed = [];
-  for (const [x, y] of points) {
+  for (const point of points) {
+    const [x, y] = [within(point[0], width), within(point[1], height)];
     let at = [x, y];
     while (placed.some((other) => Math.hypot(other[0] - at[0], other[1] - at[1]) < 2 * DOT)) {
       at = [at[0] + (x < width / 2 ? DOT : -DOT), at[1]];
-      if (at[0] < 0 || at[0] > width) at = [x, at[1] + (y < height / 2 ? DOT : -DOT)]; // the row is full
-      if (at[1] < 0 || at[1] > height) {
+      if (at[0] < DOT || at[0] > width - DOT) at = [x, at[1] + (y < height / 2 ? DOT : -DOT)]; // the row is full
+      if (at[1] < DOT || at[1] > height - DOT) {
         at = [x, y]; // so is the picture
         break;
       }
