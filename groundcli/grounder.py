@@ -112,7 +112,7 @@ class Grounder:
             weights: the name or the path.
             device: `cpu`, `cuda`, `cuda:N`, or `auto`, which takes a GPU where there is one.
             precision: float32; bf16 (of convolutions and matrix products); auto: bf16 on a GPU that has it; or int8 (of
-                the image's network, on CPUs): about half the time.
+                the image's network, on CPUs): about 0.6 of its time.
             settings: `key.key=value` over the recipe of the weights, such as `model.text.elmo_backend=allennlp`.
             boxes: the way to get boxes from heat maps, of `groundcli.heat.boxes.METHODS`.
             min_score: phrases with a lower score are not found; the default keeps 99 % of the right points.
