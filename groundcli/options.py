@@ -7,11 +7,13 @@ The options of a command are a frozen dataclass: its fields' help is the help on
 import dataclasses
 import difflib
 import json
+import shlex
 import types
 import typing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from groundcli.errors import UsageError
 
@@ -53,6 +55,8 @@ def option(
 class Options:
     """The base of all options classes."""
 
+    called: ClassVar[str] = ""  # the command
+
     def __post_init__(self) -> None:
         """Refuses what contradicts itself, by the flags' names. Raises UsageError."""
         for field in dataclasses.fields(self):
@@ -85,6 +89,21 @@ class Options:
         """All options, ready for JSON."""
         plain: dict[str, Any] = json.loads(json.dumps(vars(self), default=str))
         return plain
+
+    @property
+    def command(self) -> str:
+        """What gives these options on the command line."""
+        words = ["groundcli", self.called]
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), flag_of(field)
+            if value == field.default:
+                continue
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-"))
+                continue
+            said = [] if field.metadata["argument"] else [flag]
+            words += chain.from_iterable([*said, str(one)] for one in (value if isinstance(value, tuple) else [value]))
+        return shlex.join(words)
 
     @classmethod
     def deciding(cls) -> list[str]:

@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from groundcli.options import Options, option
 @dataclass(frozen=True, kw_only=True)
 class Sandwich(Options):
     """Something of every kind of option."""
+
+    called = "cook"
 
     shops: tuple[Path, ...] = option("Where to buy.", argument=True, decides=True)
     bread: Literal["rye", "wheat"] = option("What is outside.", "rye", decides=True)
@@ -163,6 +166,18 @@ def test_all_said(run: Any) -> None:
         cook="me",
     )
     assert run("a", "--cook", "me", "--toasted", "--plate", "x/y")[0] == make(plate="x/y")
+
+
+def test_the_command_that_gives_them(run: Any) -> None:
+    for values in (
+        {},
+        {"shops": ["a", "b c"], "bread": "wheat", "filling": ["ham", "kale"], "note": "it's warm", "toasted": False},
+        {"slices": 2, "salt": 1, "wrapped": True},
+    ):
+        options = make(**values)
+        name, called, *arguments = shlex.split(options.command)
+        assert (name, called) == ("groundcli", "cook")
+        assert run(*arguments)[0] == options
 
 
 def test_contradictions_are_refused_there_too(run: Any) -> None:

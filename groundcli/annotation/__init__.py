@@ -16,6 +16,8 @@ Categories = Literal["phrase", "head", "single"]
 class AnnotateOptions(ModelOptions, CaptionOptions):
     """What `annotate` can be told."""
 
+    called = "annotate"
+
     images: tuple[Path, ...] = option(
         "Folders, image files, lists of files (.txt, .lst) and quoted patterns.", argument=True, decides=True
     )

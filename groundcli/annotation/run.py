@@ -119,6 +119,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
     arguments = options.arguments()
     about = {
         "version": groundcli.__version__,
+        "command": options.command,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "torch": version("torch"),
         "weights": {"name": model.name, "sha256": sha256(model.path), "untrained": model.untrained},

@@ -1,15 +1,12 @@
 """How well a model points: a row per phrase and system, and numbers made of them. Here is what `eval` can be told."""
 
-import dataclasses
-import shlex
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from groundcli.errors import UsageError
-from groundcli.options import ModelOptions, flag_of, option
+from groundcli.options import ModelOptions, option
 
 Protocol = Literal["default", "authors"]
 Encode = Literal["caption", "phrase"]
@@ -20,6 +17,7 @@ DataSet = Literal["flickr30k", "coco", "coco_categories", "referit", "visual_gen
 class EvaluateOptions(ModelOptions):
     """What `eval` can be told."""
 
+    called = "eval"
     dataset: DataSet = option("The data set, in the layout that it is published in; folder: images and a COCO file.")
     data: Path = option("The data set's folder.")
     split: str = option("Name of a list of images; a folder's NAME.json.", "val")
@@ -58,17 +56,6 @@ class EvaluateOptions(ModelOptions):
             raise UsageError(f"--rows {self.rows}: expected a name that ends in .csv or .parquet")
         if self.rows and self.rows.suffix == ".parquet" and not find_spec("pyarrow"):
             raise UsageError(f"--rows {self.rows}: needs pyarrow; install it with: pip install 'groundcli[parquet]'")
-
-    @property
-    def command(self) -> str:
-        """What gives these options on the command line."""
-        words = ["groundcli", "eval"]
-        for field in dataclasses.fields(self):
-            value, flag = getattr(self, field.name), flag_of(field)
-            if value != field.default:
-                values = value if isinstance(value, tuple) else (value,)
-                words += chain.from_iterable([flag] if value is True else [flag, str(value)] for value in values)
-        return shlex.join(words)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ class Evaluation(NamedTuple):
     """What an evaluation gives: all numbers, and the table that they are made of, see `Rows`.
 
     To what `groundcli.evaluation.summary.summarize` gives the summary adds "version", "command", "date", "weights",
-    "sha256" (of their file), "dataset", "split", "boxes", and "untrained" where the weights are.
+    "sha256" (of their file), "dataset", "split"; of a model "device", "runtime", "torch" (its version), "boxes", and
+    "untrained" where the weights are.
     """
 
     summary: dict[str, Any]
@@ -223,6 +225,7 @@ def evaluate(
         grounder = Grounder.load(weights, options.device, options.precision, settings, *how)
         assert grounder.loaded
         about: dict[str, Any] = {"weights": grounder.loaded.name, "sha256": sha256(grounder.loaded.path)}
+        about |= {"device": grounder.device, "runtime": grounder.runtime.name, "torch": version("torch")}
         if grounder.loaded.untrained:
             warn_untrained(grounder.loaded.name)
             about["untrained"] = True

@@ -88,6 +88,8 @@ class LearningOptions(DeviceOptions, CaptionOptions):
 class TrainOptions(LearningOptions):
     """What `train` can be told."""
 
+    called = "train"
+
     recipe: str = option("Name of a recipe, or path of its file.", "lite")
     untrained: bool = option("Try it without weights: a random backbone and ELMo; points mean nothing.", False)
 
@@ -101,6 +103,8 @@ class TrainOptions(LearningOptions):
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(LearningOptions):
     """What `finetune` can be told."""
+
+    called = "finetune"
 
     data: tuple[Path, ...] = option(
         "Images with captions, as annotate reads them; or data sets' folders.", argument=True

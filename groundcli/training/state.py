@@ -220,6 +220,7 @@ def describe(
     values = state.values
     run = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": options.command,
         "arguments": options.arguments(),
         "recipe": values["recipe"],
         "seed": values["recipe"]["training"]["seed"],

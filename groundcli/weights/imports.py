@@ -4,6 +4,7 @@ What weights are is told by their content. Nothing but plain tensors is unpickle
 """
 
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -436,6 +437,7 @@ def _onnx(
     """An ONNX file's content, of what computes outputs of inputs of these shapes, but for dimensions that vary."""
     part = nn.Module()  # as torch exports modules, with all their weights
     part.model, part.forward = model, compute
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of each step that it leaves out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names for dimensions, twice the same
         program: Any = torch.onnx.export(

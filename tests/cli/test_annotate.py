@@ -1,4 +1,5 @@
 import json
+import shlex
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_run_says_what_ran(photos: Path, out: Path) -> None:
     assert (run["version"], run["torch"], run["device"]) == (__version__, version("torch"), str(torch_device("auto")))
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(run["date"])) < timedelta(hours=1)
     assert run["folder"] == str(Path.cwd())
+    assert shlex.split(run["command"])[:3] == ["groundcli", "annotate", str(photos)]
     assert run["arguments"] == AnnotateOptions.make(images=photos, out=out).arguments()
 
 

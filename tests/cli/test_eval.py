@@ -1,6 +1,7 @@
 import json
 import re
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 import groundcli as package
 from groundcli import checkpoint
+from groundcli.devices import torch_device
 from groundcli.files import sha256
 from groundcli.weights.store import SHIPPED
 from tests.cli.conftest import Run
@@ -55,6 +57,9 @@ def test_the_numbers_and_their_shape(flickr30k: Path, groundcli: Run, tmp_path: 
         f"groundcli eval --dataset flickr30k --data {flickr30k} --boxes extents --json {file} --rows {table}"
     )
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(numbers["date"])).total_seconds() < 600
+    assert numbers["torch"] == version("torch")
+    assert numbers["device"] == str(torch_device("auto"))
+    assert numbers["runtime"] == ("onnx" if numbers["device"] == "cpu" else "torch")
     rows = pd.read_csv(table)
     assert len(rows) == 2 * 8  # phrases, times the model, four baselines, three methods of boxes
     assert set(rows["image"]) == {"Flickr30k_Images/11.jpg", "Flickr30k_Images/12.jpg"}

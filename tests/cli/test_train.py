@@ -52,6 +52,7 @@ def test_a_run_can_be_looked_at_and_repeated(run: Path, shapes: tuple[Path, dict
         assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 4  # curves of several colours
     about = json.loads((run / "run.json").read_text())
     assert about["counts"] == {"images": 32, "validation_images": 0, "steps": 12}
+    assert about["command"].startswith("groundcli train --dataset ")
     assert about["arguments"]["data"] == [str(shapes[0])]
     assert about["recipe"]["training"]["epochs"] == 12
     assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(about["date"])) < timedelta(hours=1)
