@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from scipy.stats import bootstrap
 
 from groundcli.data import Box
@@ -176,24 +177,24 @@ def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
     """
     together = pd.concat([present, absent])
     images, known = pd.factorize(together["image"])
-    ours, theirs, count = images[: len(present)], images[len(present) :], len(known)
-    wins = np.zeros((count, count))  # of the present phrases of one image over the absent ones of another
-    for image in np.unique(theirs):
-        ordered = np.sort(absent["score"].to_numpy()[theirs == image])
-        below = np.searchsorted(ordered, present["score"], "left") + np.searchsorted(ordered, present["score"], "right")
-        wins[:, image] = np.bincount(ours, below, count) / 2  # an equal score is half a win
-    sizes = [np.bincount(numbers, minlength=count) for numbers in (ours, theirs)]
+    scores, place = np.unique(together["score"], return_inverse=True)
+    parts = np.s_[: len(present)], np.s_[len(present) :]
+    shape = len(known), len(scores)
+    ours, theirs = (csr_array((np.ones(len(place[part])), (images[part], place[part])), shape) for part in parts)
 
     def areas(often: np.ndarray) -> np.ndarray:
-        """Of draws, in which each image comes so often, (R, count)."""
-        pairs = np.maximum(1e-12, (often @ sizes[0]) * (often @ sizes[1]))
-        return np.asarray(((often @ wins) * often).sum(1) / pairs)
+        """Of draws, in which each image comes so often, (R, images)."""
+        here, there = often @ ours, often @ theirs  # phrases at each score, (R, scores)
+        wins = (here * (there.cumsum(1) - there / 2)).sum(1)  # an equal score is half a win
+        return np.asarray(wins / np.maximum(1e-12, here.sum(1) * there.sum(1)))
 
-    drawn = np.random.default_rng(0).choice(count, (RESAMPLES, count))
-    often = np.stack([np.bincount(images, minlength=count) for images in drawn]).astype(float)
+    draw, at_once = np.random.default_rng(0), max(1, AT_ONCE // max(shape))
+    sizes = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
+    draws = (draw.integers(len(known), size=(size, len(known))) for size in sizes)
+    drawn = [areas(np.array([np.bincount(one, minlength=len(known)) for one in several])) for several in draws]
     summary: Numbers = {
-        "auroc": float(areas(np.ones((1, count)))[0]),
-        "ci95": np.percentile(areas(often), (2.5, 97.5)).tolist(),
+        "auroc": float(areas(np.ones((1, len(known))))[0]),
+        "ci95": np.percentile(np.concatenate(drawn), (2.5, 97.5)).tolist(),
         "present_above_half": float((present["score"] > 0.5).mean()),
         "absent_above_half": float((absent["score"] > 0.5).mean()),
         "absent": len(absent),
