@@ -128,14 +128,14 @@ def features(heatmaps: np.ndarray) -> np.ndarray:
     Logarithm of the highest heat, and the share of all heat within M // 8 cells of it; without heat -inf and 0.
     """
     maps = heatmaps.astype(np.float64)
-    side = maps.shape[-1]
-    reach = side // WINDOW
-    found = np.empty((len(maps), 2))
-    for row, heat in zip(found, maps, strict=True):
-        y, x = divmod(int(heat.argmax()), side)
-        near = heat[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
-        row[:] = (np.log(heat[y, x]), near.sum() / heat.sum()) if heat[y, x] > 0 else (-np.inf, 0)
-    return found
+    count, side, _ = maps.shape
+    cells = maps.reshape(count, side * side)
+    hottest, total = cells.argmax(1), cells.sum(1)
+    highest = cells[np.arange(count), hottest]
+    rows, columns = (abs(np.arange(side) - at[:, None]) <= side // WINDOW for at in divmod(hottest, side))
+    near = ((rows[:, None].astype(float) @ maps)[:, 0] * columns).sum(1)
+    with np.errstate(divide="ignore"):
+        return np.stack([np.log(highest), near / np.where(total > 0, total, 1)], axis=1)
 
 
 def probability(features: np.ndarray, calibration: Sequence[float]) -> np.ndarray:
