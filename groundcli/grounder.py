@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CDLL
@@ -304,8 +305,11 @@ class Grounder:
             words, each = encoded.get(caption.text, ([], []))
             for phrase in caption.phrases:
                 inside = words_in(words, phrase.span)
-                objects = [id(each[j]) for j in inside]
-                keys = [(one, objects[:i].count(one)) for i, one in enumerate(objects)]
+                often: Counter[int] = Counter()
+                keys = []
+                for one in (id(each[j]) for j in inside):
+                    keys.append((one, often[one]))
+                    often[one] += 1
                 vectors.update(zip(keys, (each[j] for j in inside), strict=True))
                 phrases.append((keys, [k for k, j in zip(keys, inside, strict=True) if content_key(words[j].text)]))
         spoken = {i: words for i, text in enumerate(sentences, len(phrases)) if (words := tokenize(text))}

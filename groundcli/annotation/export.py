@@ -1,7 +1,6 @@
 """The files of a run, made of its journal: its own at its end, other formats any number of times, without the model."""
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -153,7 +152,7 @@ def _writer(
         told = {"prefix": options.image_prefix}
     if name == "yolo":
         where = run.get("folder", "")
-        images = options.images or [Path(os.path.relpath(Path(where, image))) for image in arguments["images"]]
+        images = options.images or [Path(where, image) for image in arguments["images"]]
         try:
             found = find.load(images, phrases=["any"], recursive=arguments["recursive"])
         except GroundcliError as error:

@@ -18,6 +18,7 @@ class EvaluateOptions(ModelOptions):
     """What `eval` can be told."""
 
     called = "eval"
+
     dataset: DataSet = option("The data set, in the layout that it is published in; folder: images and a COCO file.")
     data: Path = option("The data set's folder.")
     split: str = option("Name of a list of images; a folder's NAME.json.", "val")
