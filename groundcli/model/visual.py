@@ -294,5 +294,4 @@ def normalise(v: Tensor, norm: str) -> Tensor:
     """Cells (..., N, D) scaled each to length one (`cell`) or together to root mean square length one (`image`)."""
     if norm == "cell":
         return F.normalize(v, dim=-1)
-    squares = (v * v).sum(-1, keepdim=True)  # ONNX's power takes three times as long
-    return v * squares.mean(-2, keepdim=True).clamp_min(1e-12).rsqrt()
+    return v * v.square().sum(-1, keepdim=True).mean(-2, keepdim=True).clamp_min(1e-12).rsqrt()
