@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from threading import get_native_id
 from typing import IO, Any
@@ -16,6 +17,11 @@ from groundcli.errors import UsageError
 
 LOCK = ".lock"
 LONGEST_NAME = 255  # bytes, on nearly every file system
+
+
+def now() -> str:
+    """The date and time at which something was made, as files say it: ISO 8601, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @contextmanager

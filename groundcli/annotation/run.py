@@ -7,7 +7,6 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from itertools import groupby
@@ -24,7 +23,7 @@ from groundcli.annotation.work import Batches, Task, annotate_batches, finder, l
 from groundcli.data import Sample, find
 from groundcli.data.find import Found
 from groundcli.errors import GroundcliError, Interrupted, UsageError, counted
-from groundcli.files import locked, sha256, write_json
+from groundcli.files import locked, now, sha256, write_json
 from groundcli.output.yolo import check_names
 from groundcli.parallel import interruptible, stop_if_asked
 from groundcli.weights.store import open_model
@@ -120,7 +119,7 @@ def _prepare(options: AnnotateOptions) -> tuple[Found, dict[str, Any]]:
     about = {
         "version": groundcli.__version__,
         "command": options.command,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "torch": version("torch"),
         "weights": {"name": model.name, "sha256": sha256(model.path), "untrained": model.untrained},
         "folder": str(Path.cwd()),

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -24,7 +23,7 @@ from groundcli.evaluation.predictions import PredictionFile
 from groundcli.evaluation.summary import average_precision, summarize
 from groundcli.evaluation.systems import ABSENT, COMPARED, EVALUATED, GrounderSystem, Predictions, System, baselines
 from groundcli.evaluation.tables import as_markdown, check_report, write_page
-from groundcli.files import sha256
+from groundcli.files import now, sha256
 from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.options import MIN_SCORE, RuntimeName
 from groundcli.parallel import ahead, in_order, lanes
@@ -241,9 +240,9 @@ def evaluate(
         system, about = load(options.weights, options.settings)
         about["boxes"] = options.boxes
     collected = collect(samples, options, system, compared, progress)
-    rows, now = collected.table(system.levels), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    rows = collected.table(system.levels)
     summary = {
-        **{"version": groundcli.__version__, "command": options.command, "date": now},
+        **{"version": groundcli.__version__, "command": options.command, "date": now()},
         **{"dataset": options.dataset, "split": options.split, **about},
         **summarize(rows, collected.skipped, options),
     }

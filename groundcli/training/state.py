@@ -4,7 +4,6 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from groundcli import checkpoint
 from groundcli.errors import GroundcliError, UsageError
-from groundcli.files import LOCK, is_partial, replacing, write_json
+from groundcli.files import LOCK, is_partial, now, replacing, write_json
 from groundcli.model.grounding_model import GroundingModel
 from groundcli.recipe import TrainingConfig, recipe_from
 from groundcli.training import LearningOptions
@@ -219,7 +218,7 @@ def describe(
     """Writes `run.json`: everything needed to repeat the run."""
     values = state.values
     run = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "command": options.command,
         "arguments": options.arguments(),
         "recipe": values["recipe"],
