@@ -111,7 +111,7 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
     table["score"] = scores
     extent = _fit_extents(grounder, table, counts, summary.folds(images))
     boxed = table[table["boxes"].map(len) > 0]
-    of_boxes = np.concatenate([box_features(row.boxes, row.size, row.score) for row in boxed.itertuples(name="Row")])
+    of_boxes = box_features(boxed["boxes"].to_list(), np.array(boxed["size"].to_list()), boxed["score"].to_list())
     of, box_counts = (np.repeat(values[boxed.index], boxed["boxes"].map(len)) for values in (images, counts))
     matches = np.concatenate(boxed["matches"].to_list())
     box_scores = summary.cross_validated(of_boxes, matches, of, box_counts)

@@ -4,7 +4,7 @@ Boxes are (..., K, 4) arrays or sequences (x, y, width, height), points (x, y); 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -73,7 +73,7 @@ def skip_reason(phrase: Phrase, size: tuple[int, int], protocol: Protocol) -> st
     return ""
 
 
-def draw_absent(samples: Sequence[Sample], seed: int = 0) -> list[list[Caption]]:
+def draw_absent(samples: Sequence[Sample], seed: int = 0) -> Iterator[list[Caption]]:
     """For each image phrases of the others that aren't in it, as many as it has phrases with boxes, drawn evenly.
 
     A phrase counts as absent where none of its content words is in any caption of the image, in whatever form; it has
@@ -84,14 +84,14 @@ def draw_absent(samples: Sequence[Sample], seed: int = 0) -> list[list[Caption]]
     known: dict[str, tuple[set[str], Caption]] = {}
     for caption in (caption for sample in samples for caption in sample.captions):
         for phrase in (phrase for phrase in caption.phrases if phrase.boxes):
-            known.setdefault(phrase.text.lower(), (content_keys(phrase.text), replace(caption, phrases=(phrase,))))
-    pool, drawn = list(known.values()), []
+            if phrase.text.lower() not in known:
+                known[phrase.text.lower()] = content_keys(phrase.text), replace(caption, phrases=(phrase,))
+    pool = list(known.values())
     for sample in samples:
         said = set().union(*(content_keys(caption.text) for caption in sample.captions))
         wanted = sum(bool(phrase.boxes) for caption in sample.captions for phrase in caption.phrases)
         order = (pool[i] for i in draw.permutation(len(pool)))
-        drawn.append(list(islice((caption for keys, caption in order if keys and not keys & said), wanted)))
-    return drawn
+        yield list(islice((caption for keys, caption in order if keys and not keys & said), wanted))
 
 
 def counted_boxes(boxes: Sequence[Box], size: tuple[int, int], protocol: Protocol) -> list[Box]:

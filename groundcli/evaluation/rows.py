@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +152,7 @@ def collect(
     are measured. An image that can't be decoded is counted under the skipped reason `image_failed`.
     """
     rows, systems = Rows(options), [system, *([compared] if compared else [])]
-    absent = draw_absent(samples) if options.absent else [[]] * len(samples)
+    absent = draw_absent(samples) if options.absent else repeat([], len(samples))
 
     def read(pair: tuple[Sample, list[Caption]]) -> Read | Sample:
         sample, missing = pair

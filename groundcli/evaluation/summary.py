@@ -3,8 +3,9 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
-from scipy.stats import bootstrap
 
 from groundcli.data import Box
 from groundcli.errors import GroundcliError
@@ -26,7 +26,7 @@ from groundcli.heat import EVIDENCE, FEATURES, probability
 RANKS = (1, 5, 10)
 RECALLS = {"box_recall": "any_rank", "box_recall_merged": "merged_rank"}
 METRICS = ["pointing", "attention_correctness", "iou_accuracy", *(f"{name} R@{k}" for name in RECALLS for k in RANKS)]
-RESAMPLES, AT_ONCE = 2000, 1 << 20  # of images; draws that are in memory together
+RESAMPLES, AT_ONCE = 2000, 1 << 18  # draws of images; numbers that are worked on together, as caches hold them
 BINS, FOLDS = 10, 5
 RIDGE = 1e-3  # keeps factors small where features say the same
 
@@ -144,25 +144,36 @@ def _difference(evaluated: pd.DataFrame, compared: pd.DataFrame) -> Numbers:
     }
 
 
-def interval(values: pd.Series, images: pd.Series, seed: int = 0) -> list[float]:
+def interval(values: pd.Series, images: pd.Series) -> list[float]:
     """95 % percentile bootstrap interval of a mean over phrases, drawing images (Efron & Tibshirani, 1993): low, high.
 
-    Phrases of one image stand and fall together, so images are drawn with all their phrases. Differences of two systems
-    give the interval of the paired difference. Values and images are (P); equal seeds give equal intervals.
+    Phrases of one image stand and fall together, so images are drawn with all their phrases, the same ones each time.
+    Differences of two systems give the interval of the paired difference. Values and images are (P).
     """
-    by_image = values.groupby(images, observed=True, sort=False).agg(["sum", "size"]).to_numpy(float)
-    if len(by_image) == 1:  # nothing else can be drawn
-        return [float(values.mean())] * 2
-    ends = bootstrap(
-        by_image.T,
-        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
-        paired=True,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        batch=max(1, AT_ONCE // len(by_image)),
-        rng=seed,
-    ).confidence_interval
-    return [float(ends.low), float(ends.high)]
+    image, known = pd.factorize(images)
+    sums_and_counts = np.stack([np.bincount(image, values), np.bincount(image)])
+    return _ends(lambda often: np.divide(*(sums_and_counts @ often)), len(known))
+
+
+def _ends(of_draws: Callable[[np.ndarray], np.ndarray], images: int, width: int = 0) -> list[float]:
+    """Between which 95 % of what comes out lie if images are drawn: low, high.
+
+    `of_draws` is given how often each image comes in some draws, (images, R) float64, and says what comes out, (R);
+    `width` is how many numbers it needs for one, if more than images.
+    """
+    often, at_once = _draws(images), max(1, AT_ONCE // max(width, images))
+    parts = [of_draws(often[:, start : start + at_once].astype(float)) for start in range(0, RESAMPLES, at_once)]
+    return [float(end) for end in np.percentile(np.concatenate(parts), (2.5, 97.5))]
+
+
+@lru_cache(maxsize=1)
+def _draws(images: int) -> np.ndarray:
+    """How often each of some images comes in `RESAMPLES` draws of as many, (images, RESAMPLES) uint8."""
+    draw = np.random.default_rng(0)
+    drawn = np.zeros((images, RESAMPLES), np.uint8)
+    for number in range(RESAMPLES):
+        drawn[:, number] = np.bincount(draw.integers(images, size=images), minlength=images)
+    return drawn
 
 
 # --- Whether the score tells present things from absent ones
@@ -177,24 +188,22 @@ def presence_summary(present: pd.DataFrame, absent: pd.DataFrame) -> Numbers:
     """
     together = pd.concat([present, absent])
     images, known = pd.factorize(together["image"])
-    scores, place = np.unique(together["score"], return_inverse=True)
-    parts = np.s_[: len(present)], np.s_[len(present) :]
-    shape = len(known), len(scores)
-    ours, theirs = (csr_array((np.ones(len(place[part])), (images[part], place[part])), shape) for part in parts)
+    here, there = images[: len(present)], images[len(present) :]
+    lowest_first = np.argsort(absent["score"].to_numpy())
+    # How many absent phrases a present one wins against, and how many it doesn't lose to: half of both together counts.
+    lower = [np.searchsorted(absent["score"], present["score"], side, lowest_first) for side in ("left", "right")]
+    shape, halves = (len(known), len(absent) + 1), np.full(2 * len(here), 0.5)
+    against = csr_array((halves, (np.tile(here, 2), np.concatenate(lower))), shape)
 
     def areas(often: np.ndarray) -> np.ndarray:
-        """Of draws, in which each image comes so often, (R, images)."""
-        here, there = often @ ours, often @ theirs  # phrases at each score, (R, scores)
-        wins = (here * (there.cumsum(1) - there / 2)).sum(1)  # an equal score is half a win
-        return np.asarray(wins / np.maximum(1e-12, here.sum(1) * there.sum(1)))
+        """Of draws, in which each image comes so often, (images, R)."""
+        lowest = np.pad(often[there[lowest_first]].cumsum(0), ((1, 0), (0, 0)))  # so many of them, (absent + 1, R)
+        wins = (often * (against @ lowest)).sum(0)
+        return np.asarray(wins / np.maximum(1e-12, (np.bincount(here, minlength=len(known)) @ often) * lowest[-1]))
 
-    draw, at_once = np.random.default_rng(0), max(1, AT_ONCE // max(shape))
-    sizes = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
-    draws = (draw.integers(len(known), size=(size, len(known))) for size in sizes)
-    drawn = [areas(np.array([np.bincount(one, minlength=len(known)) for one in several])) for several in draws]
     summary: Numbers = {
-        "auroc": float(areas(np.ones((1, len(known))))[0]),
-        "ci95": np.percentile(np.concatenate(drawn), (2.5, 97.5)).tolist(),
+        "auroc": float(areas(np.ones((len(known), 1)))[0]),
+        "ci95": _ends(areas, *shape),
         "present_above_half": float((present["score"] > 0.5).mean()),
         "absent_above_half": float((absent["score"] > 0.5).mean()),
         "absent": len(absent),
@@ -307,10 +316,14 @@ def reliability(scores: np.ndarray, hits: np.ndarray) -> Numbers:
     {"ece": expected calibration error, the mean distance of score and accuracy over `BINS` bins of equal width,
     weighted by their phrases, "bins": a list of {"score" (mean), "accuracy", "phrases"} of those that hold any}.
     """
-    phrases = pd.DataFrame({"score": scores, "hit": hits}).groupby(np.minimum((scores * BINS).astype(int), BINS - 1))
-    bins = phrases.agg(score=("score", "mean"), accuracy=("hit", "mean"), phrases=("hit", "size"))
-    error = (bins["phrases"] * (bins["score"] - bins["accuracy"]).abs()).sum() / len(scores)
-    return {"ece": float(error), "bins": bins.to_dict("records")}
+    which = np.minimum((scores * BINS).astype(int), BINS - 1)
+    numbers, phrases = np.unique(which, return_counts=True)
+    score, accuracy = (np.bincount(which, values)[numbers] / phrases for values in (scores, hits))
+    bins = zip(score.tolist(), accuracy.tolist(), phrases.tolist(), strict=True)
+    return {
+        "ece": float((phrases * abs(score - accuracy)).sum() / len(scores)),
+        "bins": [dict(zip(("score", "accuracy", "phrases"), one, strict=True)) for one in bins],
+    }
 
 
 def calibration_summary(evaluated: pd.DataFrame) -> Numbers:

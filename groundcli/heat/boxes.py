@@ -1,11 +1,11 @@
 """Boxes from a heat map: by a share of the peak's heat for each side, calibrated on validation data; and other ways."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from groundcli.data import Box
 from groundcli.heat import probability, whole_pixels
@@ -115,8 +115,15 @@ def _authors(heatmaps: np.ndarray, size: tuple[int, int]) -> list[Boxes]:
     once = {heat.tobytes(): heat for heat in heatmaps}
     maps = [*once.values()]
     parts = (np.stack(maps[start : start + AT_ONCE]) for start in range(0, len(maps), AT_ONCE))
-    boxed = dict(zip(once, chain(*(authors_boxes(part, size) for part in parts)), strict=True))
+    found = chain(*(authors_boxes(part, size) for part in parts))
+    boxed = dict(zip(once, (_wide(*several) for several in found), strict=True))
     return [boxed[heat.tobytes()] for heat in heatmaps]
+
+
+def _wide(boxes: list[Box], scores: list[float]) -> Boxes:
+    """Those with any area: the authors' may have none."""
+    kept = [i for i, (_, _, width, height) in enumerate(boxes) if min(width, height) > 0]
+    return [boxes[i] for i in kept], [scores[i] for i in kept]
 
 
 # From heat maps (P, M, M), or for `extents` from extents, and the image's size (width, height): for each, boxes (x, y,
@@ -147,29 +154,28 @@ def find_boxes(
     fitted: Method = "extents" if extents.size else "sides"
     method = fitted if method == "extents" else method
     found = METHODS[method](extents if method == "extents" else heatmaps, size)
-    found = [_wide(*several) if heat.any() else ([], []) for several, heat in zip(found, heatmaps, strict=True)]
-    if method == fitted and calibration and scores:
-        inputs = [features(boxes, size, score) for (boxes, _), score in zip(found, scores, strict=True) if boxes]
-        likely = iter(probability(np.concatenate(inputs), calibration).tolist() if inputs else ())
+    found = [
+        several if some else ([], []) for several, some in zip(found, np.asarray(heatmaps.any((1, 2))), strict=True)
+    ]
+    boxed = [i for i, (boxes, _) in enumerate(found) if boxes]
+    if method == fitted and calibration and scores and boxed:
+        inputs = features([found[i][0] for i in boxed], size, [scores[i] for i in boxed])
+        likely = iter(probability(inputs, calibration).tolist())
         found = [(boxes, [*islice(likely, len(boxes))]) for boxes, _ in found]
     return found
 
 
-def _wide(boxes: list[Box], scores: list[float]) -> Boxes:
-    """Those with any area: the authors' may have none."""
-    kept = [i for i, (_, _, width, height) in enumerate(boxes) if min(width, height) > 0]
-    return [boxes[i] for i in kept], [scores[i] for i in kept]
+def features(boxes: Sequence[Sequence[Box]], sizes: ArrayLike, scores: Sequence[float]) -> np.ndarray:
+    """What tells boxes that match from those that don't, (K, 3 + 5) float64 of the K boxes of P phrases together.
 
-
-def features(boxes: Sequence[Box], size: tuple[int, int], score: float) -> np.ndarray:
-    """What tells boxes that match from those that don't, the boxes of a phrase of a score: (K, 3 + 5) float64.
-
-    Log odds of the score, and logarithm of the first box's share of the image and its square; then 1 for the box's own
-    rank, 0 for the others. All but the rank is the phrase's, so that boxes keep their order: what makes a phrase's
-    boxes likely, as a large thing does, says nothing about which of them is best.
+    Log odds of the phrase's score, and logarithm of its first box's share of the image and its square; then 1 for the
+    box's own rank, 0 for the others. All but the rank is the phrase's, so that boxes keep their order: what makes a
+    phrase's boxes likely, as a large thing does, says nothing about which of them is best. `boxes` are each phrase's,
+    one at least, on images of `sizes`, one (width, height) or (P, 2); `scores` (P).
     """
-    _, _, width, height = boxes[0]
-    large = math.log(max(width * height / (size[0] * size[1]), 1e-6))
-    share = min(max(score, 1e-4), 1 - 1e-4)
-    common = [math.log(share / (1 - share)), large, large * large]
-    return np.concatenate([np.tile(common, (len(boxes), 1)), np.eye(len(MULTIPLES))[: len(boxes)]], axis=1)
+    counts, firsts = [*map(len, boxes)], np.array([several[0] for several in boxes])
+    large = np.log((firsts[:, 2:] / sizes).prod(1).clip(1e-6))
+    share = np.clip(scores, 1e-4, 1 - 1e-4)
+    common = np.stack([np.log(share / (1 - share)), large, large * large], axis=1)
+    ranks = [rank for count in counts for rank in range(count)]
+    return np.concatenate([np.repeat(common, counts, axis=0), np.eye(len(MULTIPLES))[ranks]], axis=1)

@@ -214,8 +214,8 @@ def test_absent_phrases_share_no_content_word_with_the_captions() -> None:
         sample("c", "[women] by [a red car]", "there is a sofa"),
         sample("d", "[the] [!]"),
     ]
-    drawn = draw_absent(samples)
-    assert drawn == draw_absent(samples)
+    drawn = [*draw_absent(samples)]
+    assert drawn == [*draw_absent(samples)]
     texts = [{caption.text[slice(*caption.phrases[0].span)] for caption in captions} for captions in drawn]
     assert all(len(caption.phrases) == 1 for captions in drawn for caption in captions)
     assert texts[0] == {"a sofa", "women", "a red car"}  # three phrases with boxes; no dog, no man

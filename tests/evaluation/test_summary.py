@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import mannwhitneyu
+from scipy.stats import bootstrap, mannwhitneyu
 
 from groundcli.data import Caption, Sample
 from groundcli.errors import GroundcliError
@@ -176,10 +176,15 @@ def test_images_weigh_as_much_as_they_have_phrases() -> None:
     assert hits.mean() == 0.9
 
 
-def test_equal_seeds_give_equal_intervals() -> None:
-    hits, images = pd.Series(np.arange(50) / 50), pd.Series(np.arange(50))
-    assert interval(hits, images) == interval(hits, images)
-    assert interval(hits, images) != interval(hits, images, seed=1)
+def test_intervals_are_those_of_a_bootstrap() -> None:
+    draw = np.random.default_rng(1)
+    hits, images = pd.Series(draw.random(300)), pd.Series(draw.integers(60, size=300))
+    by_image = hits.groupby(images, sort=False).agg(["sum", "size"]).to_numpy(float).T
+    wanted = bootstrap(
+        by_image, lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True, method="percentile", n_resamples=2000, rng=0,
+    ).confidence_interval  # fmt: skip
+    assert interval(hits, images) == pytest.approx([wanted.low, wanted.high], abs=1e-12)
 
 
 def test_all_hit() -> None:
