@@ -1,4 +1,4 @@
-"""What tests may need from outside the checkout; where it is absent they skip."""
+"""What tests may need from outside the checkout, where it is absent they skip; and what several rooms' need."""
 
 import os
 from pathlib import Path
@@ -24,3 +24,10 @@ def oracles() -> Path:
 def real_data() -> Path:
     """Real data sets, each in its own folder: flickr30k, coco."""
     return _folder(SHARED / "data")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An own store, so that tests change no other."""
+    monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path / "store"))
+    return tmp_path / "store"

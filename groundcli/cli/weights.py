@@ -100,7 +100,7 @@ def verify_weights(options: VerifyOptions) -> None:
 def export_weights(options: ExportOptions) -> None:
     """Writes a trained model: as one file to share, its tensors and its recipe; or for ONNX Runtime."""
     from groundcli.files import megabytes, sha256
-    from groundcli.weights.imports import export, export_onnx
+    from groundcli.weights.export import export, export_onnx
 
     console, out = output(), options.out
     if options.format == "onnx":

@@ -87,7 +87,7 @@ def calibrate(options: CalibrateOptions, progress: Progress = lambda items, tota
         GroundcliError: weights, data or the device are missing, too few images, or no phrase has any heat.
     """
     from groundcli.grounder import Grounder  # here, as wrong options and data are told before torch is imported
-    from groundcli.weights.imports import write_calibrated
+    from groundcli.weights.export import write_calibrated
 
     sets = [(name, root, data.load(name, root, options.split)) for name, root in options.sources]
     grounder = Grounder.load(options.weights, options.device, options.precision, options.settings, runtime="torch")

@@ -10,12 +10,7 @@ from groundcli.weights.inventory import inventory
 from groundcli.weights.load import load_backbone
 from tests.cli.conftest import Run
 
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own store, so that the tests change no other."""
-    monkeypatch.setenv("GROUNDCLI_WEIGHTS", str(tmp_path / "store"))
-    return tmp_path / "store"
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def test_list_names_what_recipes_need_and_what_is_here(groundcli: Run, store: Path) -> None:
