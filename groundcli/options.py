@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import shlex
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ def option(
     flag: str = "",
     metavar: str | None = None,
     min: float | None = None,
+    max: float | None = None,
     argument: bool = False,
     decides: bool = False,
 ) -> Any:
@@ -44,11 +46,12 @@ def option(
         flag: its name on the command line, if not the field's with dashes.
         metavar: what stands for its value in the help.
         min: the least number that it can be.
+        max: the greatest, where there is a least.
         argument: whether it is told by its place, not by a flag.
         decides: whether results depend on it, so that no run with another value goes on.
     """
-    about = {"help": help, "flag": flag, "metavar": metavar, "min": min, "argument": argument, "decides": decides}
-    return dataclasses.field(default=default, metadata=about)
+    about = {"help": help, "flag": flag, "metavar": metavar, "min": min, "max": max}
+    return dataclasses.field(default=default, metadata={**about, "argument": argument, "decides": decides})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,11 @@ class Options:
     def __post_init__(self) -> None:
         """Refuses what contradicts itself, by the flags' names. Raises UsageError."""
         for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), field.metadata["min"]
-            values = value if isinstance(value, tuple) else (value,)
-            if least is not None and any(number is not None and number < least for number in values):
-                raise UsageError(f"{flag_of(field)} {value}: expected {least:g} or more")
+            value, least, most = getattr(self, field.name), field.metadata["min"], field.metadata["max"]
+            numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None]
+            if least is not None and not all(least <= one <= (most or sys.float_info.max) for one in numbers):
+                expected = f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+                raise UsageError(f"{flag_of(field)} {value}: expected {expected}")
 
     @classmethod
     def make(cls: type[O], **values: Any) -> O:

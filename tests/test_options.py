@@ -26,7 +26,7 @@ class Sandwich(Options):
     filling: tuple[Literal["ham", "egg", "kale"], ...] = option("What is inside; repeatable.", ())
     note: tuple[str, ...] = option("What the cook is told.", (), flag="--tell", metavar="TEXT")
     slices: int | None = option("How many slices.", None, min=1)
-    salt: float = option("How much salt.", 0.5, min=0)
+    salt: float = option("How much salt.", 0.5, min=0, max=1)
     salt_rounds: int = option("How often.", 3)
     toasted: bool = option("Whether it is toasted.", True)
     wrapped: bool = option("Wrap it.", False)
@@ -78,7 +78,9 @@ def test_none_stands_for_nothing_said() -> None:
         ({"toasted": 1}, "--toasted 1: expected bool"),
         ({"shops": 3}, "SHOPS 3: expected Path"),
         ({"slices": 0}, "--slices 0: expected 1 or more"),
-        ({"salt": -0.5}, "--salt -0.5: expected 0 or more"),
+        ({"salt": -0.5}, "--salt -0.5: expected 0 to 1"),
+        ({"salt": 1.5}, "--salt 1.5: expected 0 to 1"),
+        ({"salt": float("nan")}, "--salt nan: expected 0 to 1"),
         ({"wrapped": True, "plate": "x"}, "--wrapped: needs no --plate"),
     ],
 )

@@ -42,6 +42,7 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
         "right points of validation images.",
         MIN_SCORE,
         min=0,
+        max=1,
         decides=True,
     )
     categories: Categories = option("What an annotation's category is: head is its noun.", "phrase", decides=True)

@@ -64,7 +64,12 @@ def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
     required = field.default is REQUIRED
     if optional or (many and not required):
         shown = shown | None  # type: ignore[assignment]
-    common: dict[str, Any] = {"help": about["help"], "metavar": about["metavar"], "min": about["min"]}
+    common: dict[str, Any] = {
+        "help": about["help"],
+        "metavar": about["metavar"],
+        "min": about["min"],
+        "max": about["max"],
+    }
     if about["argument"]:
         info: Any = typer.Argument(**common)
     else:

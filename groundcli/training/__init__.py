@@ -133,7 +133,7 @@ class PretrainElmoOptions(DeviceOptions):
     batch_size: int = option("Captions per step.", 128, min=1, decides=True)
     learning_rate: float = option("Adam's, at its highest.", 2e-3, min=0, decides=True)
     warmup: int = option("Steps until there.", 200, min=0, decides=True)
-    dropout: float = option("Of word vectors and of each LSTM layer's output.", 0.1, min=0, decides=True)
+    dropout: float = option("Of word vectors and of each LSTM layer's output.", 0.1, min=0, max=1, decides=True)
     min_count: int = option("Words that come less often are one unknown word to predict.", 3, min=1, decides=True)
     held_out: int = option("Captions kept aside to measure perplexity; a tenth at most.", 2000, min=1, decides=True)
     seed: int = option("Of order, dropout and initial weights.", 0, decides=True)
