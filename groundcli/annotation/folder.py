@@ -66,6 +66,26 @@ def pictures_of(arguments: Mapping[str, Any]) -> list[str]:
     return [folder for folder, argument in folders.items() if arguments[argument]]
 
 
+def differences(run: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Where two runs, by `run.json`, differ in what results depend on, some arguments among it: both values by name.
+
+    Paths count as they are from any folder, and weights by what is in their file.
+    """
+
+    def told(run: Mapping[str, Any]) -> dict[str, Any]:
+        arguments, folder, weights = run["arguments"], run.get("folder", ""), run["weights"]
+        values = {"version": run["version"], "weights": f"{weights['name']} of SHA-256 {weights['sha256']}"}
+        values |= {name: arguments.get(name) for name in names}
+        values["images"] = [os.path.normpath(Path(folder, image)) for image in arguments["images"]]
+        values["captions"] = values["captions"] and os.path.normpath(Path(folder, values["captions"]))
+        return values
+
+    ours, theirs = told(run), told(other)
+    if run["weights"]["sha256"] == other["weights"]["sha256"]:
+        ours["weights"] = theirs["weights"]
+    return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+
+
 class RunFolder(NamedTuple):
     """What an --out holds before a run."""
 

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 import groundcli
 from groundcli.annotation import AnnotateOptions, parse_shard
 from groundcli.annotation.export import Count, Outcome, finish
-from groundcli.annotation.folder import JOURNAL, POSITIONS, RUN, RunFolder, check_inputs, files_of, look, pictures_of
+from groundcli.annotation.folder import (
+    JOURNAL,
+    POSITIONS,
+    RUN,
+    RunFolder,
+    check_inputs,
+    differences,
+    files_of,
+    look,
+    pictures_of,
+)
 from groundcli.annotation.journal import Journal, Line
 from groundcli.annotation.shards import annotate_shards
 from groundcli.annotation.work import Batches, Task, annotate_batches, finder, load
@@ -207,10 +217,8 @@ def _admit(before: RunFolder, on_existing: str, about: Mapping[str, Any]) -> Non
     if on_existing == "error":
         raise UsageError(f"{out} holds a run already: add --on-existing overwrite or resume, or name another --out")
     deciding = [*AnnotateOptions.deciding(), *(["batch_size"] if about["arguments"]["shard"] else [])]
-    told = {name: about["arguments"][name] for name in deciding}  # shards are dealt out in batches
-    now = {"version": about["version"], **about["weights"], **told}
-    then = {"version": before.run["version"], **before.run["weights"], **before.run["arguments"]}
-    changed = [f"{name} {then.get(name)}, not {value}" for name, value in now.items() if then.get(name) != value]
+    differs = differences(before.run, about, deciding)  # shards are dealt out in batches
+    changed = [f"{name} {then}, not {now}" for name, (then, now) in differs.items()]
     if changed:
         raise UsageError(f"{out} holds a run with {'; '.join(changed)}; add --on-existing overwrite, or another --out")
 

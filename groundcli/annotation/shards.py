@@ -19,7 +19,17 @@ from typing import Any
 
 from groundcli.annotation import AnnotateOptions, MergeOptions
 from groundcli.annotation.export import Count, Outcome, finish
-from groundcli.annotation.folder import FAILURES, JOURNAL, POSITIONS, RUN, files_of, finished, look, pictures_of
+from groundcli.annotation.folder import (
+    FAILURES,
+    JOURNAL,
+    POSITIONS,
+    RUN,
+    differences,
+    files_of,
+    finished,
+    look,
+    pictures_of,
+)
 from groundcli.annotation.journal import Line
 from groundcli.annotation.work import Batches, annotate_batches, load
 from groundcli.data import Failure
@@ -158,7 +168,7 @@ def _on_ray(batches: Batches, options: AnnotateOptions) -> Iterator[list[Line]]:
 
 
 # What the runs of the shards have in common, beside their version and weights.
-SAME = {*AnnotateOptions.deciding(), "batch_size"} - {"shard"}
+SAME = sorted({*AnnotateOptions.deciding(), "batch_size"} - {"shard"})
 
 
 def merge(options: MergeOptions) -> Outcome:
@@ -217,10 +227,8 @@ def _check(shards: Sequence[Path], runs: Sequence[Mapping[str, Any]]) -> None:
     if missing or len(parts) != len(wanted):
         lacks = f"missing: {', '.join(missing)}" if missing else "each is needed once"
         raise UsageError(f"these folders are shards {', '.join(parts)}; {lacks}")
-    first = runs[0]
     for shard, run in zip(shards, runs, strict=True):
-        differs = [key for key in ("version", "weights") if run[key] != first[key]]
-        differs += [key for key in sorted(SAME) if run["arguments"].get(key) != first["arguments"].get(key)]
+        differs = differences(run, runs[0], SAME)
         if differs:
             raise UsageError(f"{shard} was run with other {', '.join(differs)} than {shards[0]}")
 

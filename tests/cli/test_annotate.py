@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from groundcli import __version__, annotate
 from groundcli.annotation import AnnotateOptions
 from groundcli.devices import torch_device
 from groundcli.files import sha256
+from groundcli.weights.store import find
 from tests.cli.conftest import Run
 from tests.shapes import draw_shape
 
@@ -142,6 +144,23 @@ def test_a_folder_that_holds_a_run(photos: Path, out: Path, groundcli: Run, tmp_
     assert "holds a run with phrases auto, not words; add --on-existing overwrite" in changed.stderr
     changed = groundcli("annotate", photos, "--out", out, "--boxes", "authors", code=2)
     assert "holds a run with boxes extents, not authors; add --on-existing overwrite" in changed.stderr
+
+
+def test_a_run_goes_on_from_any_folder(
+    photos: Path, groundcli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, how = photos / "one.png", ("--runtime", "torch", "--weights")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "mine.safetensors").write_bytes(find("lite").read_bytes())
+    (tmp_path / "captions.csv").write_text("image,caption\none.png,a red circle\n")
+    (tmp_path / "deeper" / "captions.csv").write_text("image,caption\none.png,a wall\n")
+    monkeypatch.chdir(tmp_path)
+    groundcli("annotate", one, "--out", "out", "--captions", "captions.csv", *how, "mine.safetensors")
+    monkeypatch.chdir(tmp_path / "deeper")
+    again = ("annotate", os.path.relpath(one), "--out", "../out", *how, "../mine.safetensors", "--captions")
+    assert groundcli(*again, "../captions.csv").stdout.endswith("1 image found, 0 done, 1 resumed, 0 failed\n")
+    refused = groundcli(*again, "captions.csv", code=2).stderr
+    assert f"{tmp_path / 'captions.csv'}, not {tmp_path / 'deeper' / 'captions.csv'}" in refused
 
 
 def test_phrases_for_every_image(photos: Path, groundcli: Run, tmp_path: Path) -> None:
