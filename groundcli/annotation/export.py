@@ -21,6 +21,7 @@ from groundcli.output.coco import coco
 from groundcli.output.phrases import not_found
 from groundcli.output.record import Label, Record, Writer
 from groundcli.output.report import report
+from groundcli.output.yolo import say_where
 
 ONE_PLACE = 0.5  # intersection over union of two boxes from which on they are about one thing
 
@@ -122,12 +123,8 @@ def _export(out: Path, run: Mapping[str, Any], exports: Mapping[str, ExportOptio
     if not exports:
         return made
     opened = [(_writer(name, out, options, run), options) for name, options in exports.items()]
-    how = {name: options.arguments() for name, options in exports.items()}
-    for told in how.values():
-        del told["out"], told["format"]
-    files = [*dict.fromkeys([*run["files"], *made])]
-    # Before the files that it lists.
-    write_json(out / RUN, {**run, "exports": {**run.get("exports", {}), **how}, "files": files})
+    run = {**run, "files": [*dict.fromkeys([*run["files"], *made])]}
+    write_json(out / RUN, run)  # before the files that it lists
     with ExitStack() as stack:
         writers = [
             (stack.enter_context(writer), label if options.merge_captions else None)
@@ -137,6 +134,11 @@ def _export(out: Path, run: Mapping[str, Any], exports: Mapping[str, ExportOptio
             if "error" not in record:
                 for write, merging in writers:
                     write(_merged(record, merging) if merging else record)
+    how = {name: options.arguments() for name, options in exports.items()}
+    for told in how.values():  # as it is from any folder
+        del told["out"], told["format"]
+        told["images"] = [str(Path(image).absolute()) for image in told["images"]]
+    write_json(out / RUN, {**run, "exports": {**run.get("exports", {}), **how}})
     return made
 
 
@@ -156,7 +158,7 @@ def _writer(
         try:
             found = find.load(images, phrases=["any"], recursive=arguments["recursive"])
         except GroundcliError as error:
-            raise GroundcliError(f"{error}; or say with --images where the run's images are now") from None
+            raise GroundcliError(f"{error}; or {say_where(out)}") from None
         told = {"images": {sample.name: sample.image for sample in found.samples}, "copy": options.copy_images}
     return FORMATS[name].write(out, label, **told), label
 

@@ -63,10 +63,12 @@ def annotate(
     that of the weights and the device that the options name, where it is loaded already.
 
     Raises:
-        UsageError: the folder holds another run or other files, or another process is at work there.
+        UsageError: the folder holds another run or other files, another process is at work there, or `dry_run`.
         GroundcliError: weights, data or the device are missing, or the folder can't be written to.
         Interrupted: by Ctrl-C or SIGTERM, after the batch that was being worked on.
     """
+    if options.dry_run:
+        raise UsageError("dry_run: of the command alone; in Python `groundcli.annotation.run.plan` says what it prints")
     found, about = _prepare(options)
     if about["weights"]["untrained"]:
         warn_untrained(about["weights"]["name"])

@@ -53,6 +53,9 @@ class EvaluateOptions(ModelOptions):
             raise UsageError("--predictions: --ablations and --encode phrase need --weights instead")
         if self.ablations and self.runtime == "onnx":
             raise UsageError("--ablations: an export is of one way to fuse levels; leave --runtime out")
+        files = [path.absolute() for path in (self.json, self.markdown, self.rows) if path]
+        if len({*files}) < len(files):
+            raise UsageError("--json, --markdown, --rows: two of them are one file; name several")
         if self.rows and self.rows.suffix not in (".csv", ".parquet"):
             raise UsageError(f"--rows {self.rows}: expected a name that ends in .csv or .parquet")
         if self.rows and self.rows.suffix == ".parquet" and not find_spec("pyarrow"):

@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,14 @@ import groundcli
 from groundcli import data
 from groundcli.data import Box, Caption, Sample
 from groundcli.data.images import decode, resize
-from groundcli.errors import BadInput, GroundcliError
+from groundcli.errors import BadInput, GroundcliError, UsageError
 from groundcli.evaluation import EvaluateOptions
 from groundcli.evaluation.metrics import Truth, draw_absent, measure
 from groundcli.evaluation.predictions import PredictionFile
 from groundcli.evaluation.summary import average_precision, summarize
 from groundcli.evaluation.systems import ABSENT, COMPARED, EVALUATED, GrounderSystem, Predictions, System, baselines
 from groundcli.evaluation.tables import as_markdown, check_report, write_page
-from groundcli.files import now, sha256
+from groundcli.files import now, replacing, sha256
 from groundcli.heat import EVIDENCE, FEATURES
 from groundcli.options import MIN_SCORE, RuntimeName
 from groundcli.parallel import ahead, in_order, lanes
@@ -36,6 +37,10 @@ NUMBERS = [
     *("hit", "attention", "iou", "any_rank", "merged_rank", "score", "x", "y"),
     *("boxes", "box_x", "box_y", "box_width", "box_height", *FEATURES, *EVIDENCE),
 ]
+
+# What stands near the beginning or the end of a file that eval wrote, by the option that names it.
+MARKS = {"json": b'"command": "groundcli eval ', "markdown": b", protocol ", "rows": b"merged_rank"}
+ENDS = 1 << 16  # bytes
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # passes items on, and knows how many there will be
 Read = tuple[Truth, dict[int, np.ndarray]]  # an image with its pixels, by side
@@ -203,15 +208,13 @@ def evaluate(
         show: is given all numbers before they are written anywhere: a full disk doesn't lose them.
 
     Raises:
-        UsageError: --report names a folder with another page.
+        UsageError: --report names a folder with another page, or another option a file that eval did not write.
         GroundcliError: weights, data or the device are missing, nothing is to be scored, or a file can't be written.
     """
-    for name in ("json", "markdown", "rows"):  # hours of work shouldn't end at a folder that isn't there
+    for name, mark in MARKS.items():  # hours of work shouldn't end at a folder that isn't there
         path: Path | None = getattr(options, name)
-        if path and not path.parent.is_dir():
-            raise GroundcliError(f"--{name} {path}: can't be written, as there is no folder {path.parent}; make it")
-        if path and path.is_dir():
-            raise GroundcliError(f"--{name} {path}: is a folder; name a file")
+        if path:
+            _check_file(f"--{name} {path}", path, mark)
     if options.report:
         check_report(options.report)
     samples = data.load(options.dataset, options.data, options.split)
@@ -257,13 +260,36 @@ def evaluate(
     return Evaluation(summary, rows)
 
 
+def _check_file(said: str, path: Path, mark: bytes) -> None:
+    """Refuses a file to write that can't be, or that eval didn't write: there may be photographs and boxes here."""
+    if not path.parent.is_dir():
+        raise GroundcliError(f"{said}: can't be written, as there is no folder {path.parent}; make it")
+    if path.is_dir():
+        raise GroundcliError(f"{said}: is a folder; name a file")
+    if path.is_file() and (size := path.stat().st_size):
+        with suppress(OSError), path.open("rb") as file:  # what can't be read is met again, and told
+            head = file.read(ENDS)
+            file.seek(max(0, size - ENDS))
+            if mark not in head + file.read():
+                raise UsageError(f"{said}: holds what eval did not write; name another file")
+
+
 def _write(options: EvaluateOptions, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
     """The files asked for, each that can be. Raises GroundcliError with the options' names of those that can't."""
     to_file = rows.to_parquet if options.rows and options.rows.suffix == ".parquet" else rows.to_csv
+
+    def whole(write: Callable[[IO[bytes]], object]) -> Callable[[Path], None]:
+        def to_path(path: Path) -> None:
+            is_device = path.exists() and not path.is_file()
+            with path.open("wb") if is_device else replacing(path, "wb") as file:
+                write(file)
+
+        return to_path
+
     writers: dict[str, Callable[[Path], object]] = {
-        "json": lambda path: path.write_text(json.dumps(summary, indent=2) + "\n", "utf-8"),
-        "markdown": lambda path: path.write_text(as_markdown(summary), "utf-8"),
-        "rows": lambda path: to_file(path, index=False),
+        "json": whole(lambda file: file.write((json.dumps(summary, indent=2) + "\n").encode())),
+        "markdown": whole(lambda file: file.write(as_markdown(summary).encode())),
+        "rows": whole(lambda file: to_file(file, index=False)),
         "report": lambda folder: write_page(folder, summary, rows),
     }
     failed = []

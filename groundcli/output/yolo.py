@@ -39,7 +39,7 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
     def write(record: Record) -> None:
         name = record["file_name"]
         if name not in images:
-            raise GroundcliError(f"{name}: this image is gone; say with --images where the run's images are now")
+            raise GroundcliError(f"{name}: this image is gone; {say_where(out)}")
         path = out / LABELS / _claimed(name, taken)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = dict[str, None]()
@@ -63,6 +63,11 @@ def yolo(out: Path, label: Label, images: Mapping[str, Path], copy: bool = False
         file.write(f"path: {_quoted(str(out.resolve()))}\ntrain: train.txt\nval: val.txt\n")
         file.write("names:\n" if numbers else "names: {}\n")
         file.writelines(f"  {number}: {_quoted(name)}\n" for name, number in numbers.items())
+
+
+def say_where(out: Path) -> str:
+    """What to do about images of a run's folder that aren't where they were."""
+    return f"say where the run's images are now: `groundcli export {out} --format yolo --images FOLDER`"
 
 
 def image_name(name: str) -> str:

@@ -131,7 +131,8 @@ def _form(file: Path) -> str:
 def _stored(name: str, what: str, write: Callable[[Path], object], fits: Sequence[Published] = ()) -> Imported:
     """Puts what is written to a path into the store, as the file or folder of a name, once it is whole.
 
-    A name of a published part is kept for what `fits` it. Raises UsageError where the name can't be used.
+    A name of a published part is kept for what `fits` it, and what has that name is written over, as it may be damaged.
+    Raises UsageError where the name can't be used, or is that of something else in the store.
     """
     folder = store()
     if not NAME.fullmatch(name) or name.endswith(PARTIAL):
@@ -145,6 +146,9 @@ def _stored(name: str, what: str, write: Callable[[Path], object], fits: Sequenc
     with TemporaryDirectory(PARTIAL, dir=folder) as partial:
         new = Path(partial, "new")
         write(new)
+        old = path if path.exists() else folder / name
+        if name not in PUBLISHED and old.exists() and hash_of(old) != hash_of(new):
+            raise UsageError(f"--name {name}: holds something else, {old}; choose another, or remove that first")
         shutil.rmtree(folder / name, ignore_errors=True)  # an ELMo of this name
         if new.is_dir():
             path.unlink(missing_ok=True)

@@ -228,16 +228,29 @@ def test_photographs_are_where_the_run_found_them(
 
 
 @pytest.mark.slow
-def test_photographs_that_are_elsewhere_now(out: Path, tmp_path: Path, groundcli: Run) -> None:  # noqa: F811
+def test_photographs_that_are_elsewhere_now(
+    out: Path,
+    tmp_path: Path,
+    groundcli: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def remembered() -> Any:
+        return json.loads((out / "run.json").read_text()).get("exports", {})
+
+    way = f"say where the run's images are now: `groundcli export {out} --format yolo --images FOLDER`\n"
     (tmp_path / "photos").rename(tmp_path / "moved")
     done = groundcli("export", out, "--format", "yolo", code=3)
     assert "no such file or folder" in done.stderr
-    assert "say with --images where the run's images are now" in done.stderr
-    groundcli("export", out, "--format", "yolo", "--images", tmp_path / "moved")
+    assert done.stderr.endswith(way)
+    assert remembered() == {}
+    monkeypatch.chdir(tmp_path)
+    groundcli("export", out, "--format", "yolo", "--images", "moved")
     assert (out / "images/a b.jpg").exists()
-    (tmp_path / "moved/a b.jpg").unlink()
-    done = groundcli("export", out, "--format", "yolo", "--images", tmp_path / "moved", code=3)
-    assert done.stderr == "error: a b.jpg: this image is gone; say with --images where the run's images are now\n"
+    assert remembered()["yolo"]["images"] == [str(tmp_path / "moved")]
+    (tmp_path / "moved/a b.jpg").rename(tmp_path / "a b.jpg")
+    done = groundcli("export", out, "--format", "yolo", "--images", tmp_path / "moved", "--copy-images", code=3)
+    assert done.stderr == f"error: a b.jpg: this image is gone; {way}"
+    assert not remembered()["yolo"]["copy_images"]
 
 
 # --- Tables

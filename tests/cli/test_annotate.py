@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from groundcli import __version__, annotate
 from groundcli.annotation import AnnotateOptions
 from groundcli.devices import torch_device
+from groundcli.errors import UsageError
 from groundcli.files import sha256
 from groundcli.weights.store import find
 from tests.cli.conftest import Run
@@ -144,6 +145,12 @@ def test_a_folder_that_holds_a_run(photos: Path, out: Path, groundcli: Run, tmp_
     assert "holds a run with phrases auto, not words; add --on-existing overwrite" in changed.stderr
     changed = groundcli("annotate", photos, "--out", out, "--boxes", "authors", code=2)
     assert "holds a run with boxes extents, not authors; add --on-existing overwrite" in changed.stderr
+
+
+def test_a_dry_run_is_of_the_command_alone(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^dry_run: of the command alone"):
+        annotate(photos, tmp_path / "out", dry_run=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_goes_on_from_any_folder(

@@ -210,6 +210,9 @@ def test_what_the_python_call_gives(flickr30k: Path) -> None:
         (["--report", "report.html"], 2, "--report report.html: is a file; name a folder"),
         (["--tolerance", "-1"], 2, "--tolerance"),
         (["--predictions", "p", "--encode", "phrase"], 2, "--encode phrase"),
+        (["--json", "report.html"], 2, "--json report.html: holds what eval did not write; name another file"),
+        (["--markdown", "report.html"], 2, "--markdown report.html: holds what eval did not write"),
+        (["--json", "x", "--markdown", "./x"], 2, "--json, --markdown, --rows: two of them are one file"),
     ],
 )
 def test_what_cannot_be_done_is_said_at_once(
@@ -221,6 +224,20 @@ def test_what_cannot_be_done_is_said_at_once(
     done = groundcli("eval", "--dataset", "flickr30k", "--data", "nowhere", *told, code=code)
     assert message in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "folder.json"}
+
+
+def test_only_what_eval_wrote_is_written_over(flickr30k: Path, groundcli: Run, tmp_path: Path) -> None:
+    files = {"--json": "n.json", "--markdown": "t.md", "--rows": "r.csv"}
+    written = [word for flag, name in files.items() for word in (flag, tmp_path / name)]
+    for table in ("r.csv", "r.parquet"):
+        for _ in range(2):  # the first time there is none, or one of no bytes; the second time one of our own
+            (tmp_path / table).touch()
+            groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, *written, "--rows", tmp_path / table)
+        assert (tmp_path / table).stat().st_size > 1000
+    boxes = flickr30k / "Flickr30k_Splits" / "val.txt"
+    before = boxes.read_bytes()
+    groundcli("eval", "--dataset", "flickr30k", "--data", flickr30k, "--json", boxes, code=2)
+    assert boxes.read_bytes() == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")

@@ -288,8 +288,20 @@ def test_a_backbone_and_words_that_are_not_finite_are_refused(
     assert not store.exists()
 
 
-def test_importing_again_replaces(words: Path, tmp_path: Path, store: Path) -> None:
+def test_what_is_in_the_store_is_not_lost_to_another_of_its_name(words: Path, tmp_path: Path, store: Path) -> None:
     save_elmo(Elmo(TINY), tmp_path / "elmo")
-    for source in (words, tmp_path / "elmo", tmp_path / "elmo", words):
+    for source, other in ((words, tmp_path / "elmo"), (tmp_path / "elmo", words)):
         path = import_weights(source, "mine").path
+        assert import_weights(source, "mine").path == path
+        with pytest.raises(UsageError, match=rf"^--name mine: holds something else, {path}; choose another, or remove"):
+            import_weights(other, "mine")
         assert [file.name for file in store.iterdir()] == [path.name]
+        shutil.rmtree(store)
+
+
+def test_a_damaged_published_part_is_imported_anew(words: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("groundcli.weights.imports.SHIPPED", store)  # else the name is of what ships
+    path = import_weights(words).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    assert import_weights(words).path.read_bytes() == whole
