@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from groundcli.errors import GroundcliError, Interrupted, legible
+from groundcli.errors import GroundcliError, Interrupted, first_line, legible
 
 
 def main() -> None:
@@ -35,6 +35,10 @@ def main() -> None:
     except OSError as error:  # a folder that can't be written to, a full disk
         _tell(f"{error.filename or 'the disk'}: {error.strerror or error}", "error: ")
         sys.exit(GroundcliError.exit_code)
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        _tell(f"an error that was not foreseen ({said}); with GROUNDCLI_DEBUG=1 it says where", "error: ")
+        sys.exit(GroundcliError.exit_code)
     finally:
         _on_signals(signal.SIG_DFL)  # nothing is left to keep: the interpreter ends at once, without a traceback
 
@@ -56,7 +60,7 @@ def _tell(text: str, kind: str = "") -> None:
             cause.__suppress_context__ = False
             cause = cause.__cause__ or cause.__context__
         traceback.print_exception(error)
-    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     stderr.print(f"[red]{kind}[/red]" if kind else "", end="")
     stderr.print(legible(text), markup=False)
 

@@ -20,7 +20,7 @@ from groundcli.answer import Answer, PhraseHeat, Reading, answer
 from groundcli.data import Caption
 from groundcli.data.images import as_image, decode, resize
 from groundcli.data.phrases import How, PhraseFinder, Word, content_key, parse, tokenize, words_in
-from groundcli.errors import BadInput, GroundcliError, first_line
+from groundcli.errors import BadInput, GroundcliError, UsageError, first_line
 from groundcli.heat import EVIDENCE
 from groundcli.heat.boxes import DEFAULT, Method
 from groundcli.model import piece_cutter
@@ -122,11 +122,13 @@ class Grounder:
 
         Raises:
             GroundcliError: the weights are missing or damaged, there is no such device, or no export for `onnx`.
-            UsageError: no such precision, boxes or runtime.
+            UsageError: no such precision, boxes or runtime, or a score that isn't from 0 to 1.
         """
         one_of("precision", precision, AnyPrecision)
         one_of("boxes", boxes, Method)
         one_of("runtime", runtime, RuntimeName)
+        if not 0 <= min_score <= 1:
+            raise UsageError(f"min_score {min_score}: expected 0 to 1")
         reason = "is computed by ONNX Runtime, not torch"
         if runtime != "torch":
             opened = open_model(weights, settings)
@@ -232,7 +234,10 @@ class Grounder:
         Raises:
             BadInput: an image can't be decoded.
             TypeError: no pair, no image, no text.
+            UsageError: no such way to find phrases, or a batch of none.
         """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UsageError(f"batch_size {batch_size}: expected 1 or more")
         numbered = enumerate(pairs)
         while batch := list(islice(numbered, batch_size)):
             pictures: list[Image.Image] = []

@@ -8,7 +8,6 @@ import dataclasses
 import difflib
 import json
 import shlex
-import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ O = TypeVar("O", bound="Options")  # noqa: E741 - short for Options
 Precision = Literal["auto", "float32", "bf16"]  # in training
 AnyPrecision = Literal["auto", "float32", "bf16", "int8"]  # of a trained model
 RuntimeName = Literal["auto", "onnx", "torch"]
+MOST = 2**31 - 1  # of a number that has no other bound
 MIN_SCORE = 0.05  # keeps 99 % of the right points of validation images (`groundcli calibrate` prints it)
 
 
@@ -46,7 +46,7 @@ def option(
         flag: its name on the command line, if not the field's with dashes.
         metavar: what stands for its value in the help.
         min: the least number that it can be.
-        max: the greatest, where there is a least.
+        max: the greatest, where there is a least; without one `MOST`.
         argument: whether it is told by its place, not by a flag.
         decides: whether results depend on it, so that no run with another value goes on.
     """
@@ -65,9 +65,10 @@ class Options:
         for field in dataclasses.fields(self):
             value, least, most = getattr(self, field.name), field.metadata["min"], field.metadata["max"]
             numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None]
-            if least is not None and not all(least <= one <= (most or sys.float_info.max) for one in numbers):
-                expected = f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
-                raise UsageError(f"{flag_of(field)} {value}: expected {expected}")
+            for one in numbers if least is not None else ():
+                if not least <= one <= (most or MOST):
+                    fits = f"{least:g} to {most or MOST:,}" if most or one > least else f"{least:g} or more"
+                    raise UsageError(f"{flag_of(field)} {one}: expected {fits}")
 
     @classmethod
     def make(cls: type[O], **values: Any) -> O:
@@ -85,7 +86,7 @@ class Options:
         flags = {field.name: flag_of(field) for field in dataclasses.fields(cls)}
         given = {name: value for name, value in values.items() if value is not None}
         for field in dataclasses.fields(cls):
-            if field.default is REQUIRED and field.name not in given:
+            if field.default is REQUIRED and given.get(field.name, ()) in ((), []):
                 raise UsageError(f"{flags[field.name]} is missing")
         return cls(**{name: _value(hints[name], value, flags[name]) for name, value in given.items()})
 
@@ -211,6 +212,8 @@ def _single(kind: Any, value: Any, flag: str) -> Any:
     if typing.get_origin(kind) is Literal:
         return one_of(flag, value, kind)
     if kind is Path and isinstance(value, str):
+        if not value:  # more likely a shell's variable without a value than the folder that one is in
+            raise UsageError(f"{flag}: the path is empty; name a file or a folder")
         return Path(value)
     if kind is float and type(value) is int:
         return float(value)

@@ -30,13 +30,14 @@ class Range(NamedTuple):
     text: str = ""
 
     def __str__(self) -> str:
-        more = f"{self.low:g} or more" if self.high == math.inf else f"{self.low:g} to {self.high:g}"
+        more = f"{self.low:g} or more" if self.high in (math.inf, MOST) else f"{self.low:g} to {self.high:g}"
         return self.text or f"{'0, or ' if self.or_zero else ''}{more}"
 
 
-Positive = Annotated[float, Range(math.nextafter(0, 1), text="more than 0")]
-NotNegative = Annotated[float, Range(0)]
-Count = Annotated[int, Range(0)]
+MOST = 1e9  # where there is no other bound
+Positive = Annotated[float, Range(math.nextafter(0, 1), MOST, text="more than 0, up to a billion")]
+NotNegative = Annotated[float, Range(0, MOST)]
+Count = Annotated[int, Range(0, MOST)]
 Width = Annotated[int, Range(1, 16384)]
 Widths = Annotated[tuple[Width, ...], Range(1, 16)]
 Names = Annotated[tuple[str, ...], Range(1, 64)]
@@ -170,11 +171,11 @@ class TuningConfig:
 class TrainingConfig:
     """How a model is trained."""
 
-    epochs: Annotated[int, Range(1)] = 20  # passes over the images; one caption of each is drawn anew every time
-    batch_size: Annotated[int, Range(2)] = 32  # pairs per step; all others are a pair's negatives: alone it has none
+    epochs: Annotated[int, Range(1, MOST)] = 20  # passes over the images; one caption of each is drawn anew every time
+    batch_size: Annotated[int, Range(2, MOST)] = 32  # pairs per step; the others are a pair's negatives
     # Parts in which the mappings take a batch's images, for large batches in little memory: the same loss and gradient
     # for up to half more time.
-    accumulate: Annotated[int, Range(1)] = 1
+    accumulate: Annotated[int, Range(1, MOST)] = 1
     learning_rate: NotNegative = 1e-3  # Adam's, at its highest
     schedule: Literal["cosine", "paper"] = "paper"  # to zero after a warm-up, or the paper's two steps down
     warmup: Count = 0  # steps until the highest rate, a quarter of all at most, where the schedule has a warm-up

@@ -212,6 +212,30 @@ def test_neither_or_both_of_a_caption_and_phrases(grounder: Grounder, encoded: E
         grounder.ground(encoded, "a dog", phrases=["a dog"])
 
 
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_batch_of_none(grounder: Grounder, picture: np.ndarray, size: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^batch_size {size}: expected 1 or more$"):
+        next(grounder.ground_batch([(picture, "a dog")], batch_size=size))
+
+
+def test_half_of_a_pair_of_utf_16(grounder: Grounder, encoded: EncodedImage) -> None:
+    (phrase,) = grounder.ground(encoded, "[a \ud83d dog]").phrases
+    assert phrase.text == "a \ud83d dog"
+
+
+def test_an_image_without_pixels(grounder: Grounder) -> None:
+    skipped: list[str] = []
+    pairs = [(Image.new("RGB", (0, 5)), "a dog")]
+    assert [*grounder.ground_batch(pairs, skip=lambda _, error: skipped.append(str(error)))] == []
+    assert skipped == ["the image has no pixels"]
+
+
+@pytest.mark.parametrize("score", [-0.1, 2, float("nan")])
+def test_a_least_score_that_no_phrase_can_have(score: float) -> None:
+    with pytest.raises(UsageError, match=rf"^min_score {score}: expected 0 to 1$"):
+        Grounder.load(min_score=score)
+
+
 @pytest.mark.parametrize("wrong", ["ab", ("a.jpg",), Path("a.jpg")])
 def test_what_is_no_pair(grounder: Grounder, wrong: Any) -> None:
     with pytest.raises(TypeError, match=rf"expected a pair \(image, caption\), not .*{type(wrong).__name__}"):

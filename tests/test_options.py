@@ -77,6 +77,8 @@ def test_none_stands_for_nothing_said() -> None:
         ({"salt": True}, "--salt True: expected float"),
         ({"toasted": 1}, "--toasted 1: expected bool"),
         ({"shops": 3}, "SHOPS 3: expected Path"),
+        ({"shops": ["a", ""]}, "SHOPS: the path is empty; name a file or a folder"),
+        ({"plate": ""}, "--plate: the path is empty; name a file or a folder"),
         ({"slices": 0}, "--slices 0: expected 1 or more"),
         ({"salt": -0.5}, "--salt -0.5: expected 0 to 1"),
         ({"salt": 1.5}, "--salt 1.5: expected 0 to 1"),

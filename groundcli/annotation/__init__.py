@@ -51,14 +51,16 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
     overlay_style: Literal["compact", "detailed"] = option(
         "compact: the photograph once; detailed: for each caption, and with heat maps.", "compact", decides=True
     )
-    overlay_size: int = option("Longer side of a compact overlay's photograph, in pixels.", 960, min=64, decides=True)
+    overlay_size: int = option(
+        "Longer side of a compact overlay's photograph, in pixels.", 960, min=64, max=16384, decides=True
+    )
     report: bool = option("Make report.html, to look through.", True, decides=True)
     save_heatmaps: bool = option("Keep the heat maps, one .npz file per image.", False, decides=True)
     on_existing: Literal["resume", "overwrite", "error"] = option("What to do where OUT holds a run already.", "resume")
     dry_run: bool = option("Say what would be done, and what it would take.", False)
-    batch_size: int = option("Images whose captions, and on a GPU pixels, are encoded together.", 8, min=1)
+    batch_size: int = option("Images whose captions, and on a GPU pixels, are encoded together.", 8, min=1, max=65536)
     workers: int | None = option(
-        "On a CPU images at a time, beside a GPU processes that draw. Default: by cores.", None, min=0
+        "On a CPU images at a time, beside a GPU processes that draw. Default: by cores.", None, min=0, max=1024
     )
     devices: tuple[str, ...] = option("Several devices at once, such as cuda:0,cuda:1.", (), metavar="D,D")
     engine: Literal["local", "ray"] = option("ray: on the cluster of RAY_ADDRESS, or a Ray of this machine.", "local")
@@ -66,7 +68,8 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "devices", tuple(d.strip() for text in self.devices for d in text.split(",")))
-        parse_shard(self.shard)
+        if shard := parse_shard(self.shard):  # "01/2" is 1/2
+            object.__setattr__(self, "shard", "{}/{}".format(*shard))
         if any(not text.strip() for text in self.phrase):
             raise UsageError("--phrase: the phrase is blank")
         if self.devices and self.engine == "ray":

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Callable
 from enum import Enum
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -70,6 +71,9 @@ def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
         "min": about["min"],
         "max": about["max"],
     }
+    if kind is Path:
+        common["parser"] = str  # typer would take "" for the folder that one is in; `Options.make` refuses it
+        common["metavar"] = about["metavar"] or (None if about["argument"] else "<path>")
     if about["argument"]:
         info: Any = typer.Argument(**common)
     else:

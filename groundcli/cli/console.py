@@ -24,12 +24,12 @@ class Plain(Console):
 
 def output() -> Console:
     """For results. Of processes that `torchrun` started together the first one alone prints."""
-    return Plain(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+    return Plain(soft_wrap=True, highlight=False, markup=False, emoji=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def messages() -> Console:
     """For progress and warnings."""
-    return Plain(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Plain(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

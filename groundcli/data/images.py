@@ -87,9 +87,11 @@ def as_image(value: Any) -> Image.Image:
 
     It may be a picture of Pillow in any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, or of floats
     from 0 to 1; a tensor of torch, (C, H, W) with C of 1, 3 or 4; a file's bytes; or a binary file. Raises TypeError
-    for what can't be a picture, BadInput for bytes that are none.
+    for what can't be a picture, BadInput for bytes that are none, and for a picture without pixels.
     """
     if isinstance(value, Image.Image):
+        if not all(value.size):
+            raise BadInput("the image has no pixels")
         return _rgb(value.copy())
     if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read"):
         data = value.read() if hasattr(value, "read") else bytes(value)

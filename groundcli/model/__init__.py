@@ -15,6 +15,7 @@ def piece_cutter(pieces: Sequence[str]) -> Callable[[Sequence[str]], list[list[i
     tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}, lowercase=True)
 
     def cut(words: Sequence[str]) -> list[list[int]]:
-        return [found.ids or unknown for found in tokenizer.encode_batch([*words], add_special_tokens=False)]
+        texts = [word.encode(errors="replace").decode() for word in words]  # half of a pair of UTF-16 is no character
+        return [found.ids or unknown for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     return cut

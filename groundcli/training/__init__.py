@@ -31,7 +31,7 @@ class LearningOptions(DeviceOptions, CaptionOptions):
     data: tuple[Path, ...] = option("The data set's folder; several to learn from all of them.")
     out: Path = option("The run's folder: checkpoints, metrics, cached features.")
     weight: tuple[float, ...] = option(
-        "How often per epoch each image is seen, for each folder in turn; once by default.", (), min=0.001
+        "How often per epoch each image is seen, for each folder in turn; once by default.", (), min=0.001, max=1000
     )
     split: str = option("What to learn from of a data set: train, COCO's trainval, all, ...", "train")
     settings: tuple[str, ...] = option("Overrides a value of the recipe.", (), flag="--set", metavar="KEY=VALUE")
@@ -131,10 +131,10 @@ class PretrainElmoOptions(DeviceOptions):
     sizes: Path | None = option("Sizes, as AllenNLP's options.json. Default: small.", None, flag="--options")
     epochs: int = option("Passes over the captions.", 3, min=1, decides=True)
     batch_size: int = option("Captions per step.", 128, min=1, decides=True)
-    learning_rate: float = option("Adam's, at its highest.", 2e-3, min=0, decides=True)
+    learning_rate: float = option("Adam's, at its highest.", 2e-3, min=0, max=1, decides=True)
     warmup: int = option("Steps until there.", 200, min=0, decides=True)
-    dropout: float = option("Of word vectors and of each LSTM layer's output.", 0.1, min=0, max=1, decides=True)
+    dropout: float = option("Of word vectors and of each LSTM layer's output.", 0.1, min=0, max=0.9, decides=True)
     min_count: int = option("Words that come less often are one unknown word to predict.", 3, min=1, decides=True)
     held_out: int = option("Captions kept aside to measure perplexity; a tenth at most.", 2000, min=1, decides=True)
-    seed: int = option("Of order, dropout and initial weights.", 0, decides=True)
+    seed: int = option("Of order, dropout and initial weights.", 0, min=0, max=2**63 - 1, decides=True)
     resume: bool = option("Go on from the last epoch in OUT.", False)

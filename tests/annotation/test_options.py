@@ -16,6 +16,10 @@ def test_parse_shard(text: str | None, expected: tuple[int, int] | None) -> None
     assert parse_shard(text) == parse_shard(annotate(shard=text).shard) == expected
 
 
+def test_a_shard_has_one_name() -> None:
+    assert annotate(shard=" 01/2").shard == "1/2"
+
+
 @pytest.mark.parametrize(
     "text", ["", "2", "0/8", "9/8", "-1/8", "1/0", "a/b", "1/2/3", "1.5/2", "1 / 2", "9" * 5_000 + "/1"]
 )
@@ -32,8 +36,9 @@ def test_shards_that_make_no_sense(text: str) -> None:
         ({"phrase": ["a dog", " "]}, "--phrase: the phrase is blank"),
         ({"devices": ["cpu,cpu"], "engine": "ray"}, "--devices: of this machine; with --engine ray"),
         ({"limit": 0}, "--limit 0: expected 1 or more"),
-        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
-        ({"workers": -1}, "--workers -1: expected 0 or more"),
+        ({"limit": 10**20}, f"--limit {10**20}: expected 1 to 2,147,483,647"),
+        ({"batch_size": 0}, "--batch-size 0: expected 1 to 65,536"),
+        ({"workers": -1}, "--workers -1: expected 0 to 1,024"),
         ({"phrases": "nouns"}, "--phrases nouns: expected auto, marked, noun, words, caption"),
         ({"on_existing": "skip"}, "--on-existing skip: expected resume, overwrite, error"),
         ({"precision": "int8", "runtime": "torch"}, "--precision int8 is computed by ONNX Runtime; leave --r"),

@@ -57,8 +57,8 @@ def test_a_model_that_knows_nothing_is_warned_of(capsys: pytest.CaptureFixture[s
 
 
 def test_what_names_and_captions_hold_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    odd = "\x1b[2Jred\u2028[/x] [bold]\x07"
-    shown = r"\x1b[2Jred\u2028[/x] [bold]\x07"
+    odd = "\x1b[2Jred\u2028[/x] [bold]\x07:dog:"
+    shown = r"\x1b[2Jred\u2028[/x] [bold]\x07:dog:"
     console.output().print(odd)
     console.messages().print(odd)
     console.warn_untrained(odd)

@@ -87,6 +87,11 @@ def test_a_name_that_is_no_text_is_escaped(groundcli: Run, tmp_path: Path) -> No
         (OSError(28, "No space left on device", "out/a.json"), 3, "error: out/a.json: No space left on device\n"),
         (OSError(28, "No space left on device"), 3, "error: the disk: No space left on device\n"),
         (BrokenPipeError(), 1, ""),
+        (
+            ValueError(":o: is\nwrong"),
+            3,
+            "error: an error that was not foreseen (ValueError: :o: is wrong); with GROUNDCLI_DEBUG=1 it says where\n",
+        ),
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(groundcli: Run, error: BaseException, code: int, said: str) -> None:
