@@ -25,18 +25,17 @@ class Range(NamedTuple):
     """What a number may be, both ends included, or how many values a tuple may have; 0 too, where it is a default."""
 
     low: float
-    high: float = math.inf
+    high: float
     or_zero: bool = False
     text: str = ""
 
     def __str__(self) -> str:
-        more = f"{self.low:g} or more" if self.high in (math.inf, MOST) else f"{self.low:g} to {self.high:g}"
-        return self.text or f"{'0, or ' if self.or_zero else ''}{more}"
+        return self.text or f"{'0, or ' if self.or_zero else ''}{self.low:g} to {self.high:g}"
 
 
-MOST = 1e9  # where there is no other bound
-Positive = Annotated[float, Range(math.nextafter(0, 1), MOST, text="more than 0, up to a billion")]
-NotNegative = Annotated[float, Range(0, MOST)]
+MOST, LARGEST = 10**9, 3e38  # whole numbers, and what float32 holds, where there is no other bound
+Positive = Annotated[float, Range(math.nextafter(0, 1), LARGEST, text="more than 0, at most 3e38")]
+NotNegative = Annotated[float, Range(0, LARGEST)]
 Count = Annotated[int, Range(0, MOST)]
 Width = Annotated[int, Range(1, 16384)]
 Widths = Annotated[tuple[Width, ...], Range(1, 16)]

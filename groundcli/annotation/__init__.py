@@ -72,6 +72,8 @@ class AnnotateOptions(ModelOptions, CaptionOptions):
             object.__setattr__(self, "shard", "{}/{}".format(*shard))
         if any(not text.strip() for text in self.phrase):
             raise UsageError("--phrase: the phrase is blank")
+        if not all(self.devices):
+            raise UsageError("--devices: the name of a device is blank")
         if self.devices and self.engine == "ray":
             raise UsageError(
                 "--devices: of this machine; with --engine ray the cluster's are taken, of the kind --device"

@@ -127,10 +127,13 @@ def look(out: Path) -> RunFolder:
     if not out.exists():
         if out.is_symlink():
             raise UsageError(f"--out {out}: a link that leads nowhere; name a folder")
+        _check_outside(out)
         return RunFolder(out)
     if not out.is_dir():
         raise UsageError(f"--out {out}: a file; name a folder")
     run = _run(out)
+    if not run:
+        _check_outside(out)
     own = {*run.get("files", ())}
     positions = _positions(out) if run else {"images": ()}
     pictures = {file_of(folder, name) for folder in PER_IMAGE if folder in own for name in positions["images"]}
@@ -173,6 +176,16 @@ def check_inputs(out: Path, inputs: Iterable[Path]) -> None:
                 f"--out {out}: holds {path}, which is to be read; name a folder that holds nothing of yours, "
                 f"such as {out / 'groundcli'}"
             )
+
+
+def _check_outside(out: Path) -> None:
+    """Refuses a new folder in that of another run, which could go on no more. Raises UsageError."""
+    for parent in Path(os.path.realpath(out)).parents:
+        run = {}
+        with suppress(UsageError):  # somebody else's file
+            run = _run(parent)
+        if run:
+            raise UsageError(f"--out {out}: is in {parent}, the folder of another run; name one outside of it")
 
 
 def _run(out: Path) -> dict[str, Any]:

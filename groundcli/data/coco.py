@@ -4,6 +4,7 @@ Its JSON is read and grouped here: pycocotools' own reader prints, reads in the 
 of every annotation, and passes over lists that are missing.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -224,6 +225,8 @@ def _box(annotation: Json) -> Box | None:
     if annotation.get("iscrowd") or not annotation.get("bbox"):
         return None
     x, y, width, height = map(float, annotation["bbox"])
+    if not all(map(math.isfinite, (x, y, width, height))) or min(width, height) < 0:
+        raise ValueError(f"annotation {annotation.get('id')}: bbox {annotation['bbox']} is no box")
     return x, y, width, height
 
 

@@ -51,6 +51,8 @@ class EvaluateOptions(ModelOptions):
             object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "extents")
         if self.predictions and (self.ablations or self.encode == "phrase"):
             raise UsageError("--predictions: --ablations and --encode phrase need --weights instead")
+        if self.predictions and self.weights != "lite":
+            raise UsageError("--predictions and --weights: whose answers? Leave one out, or name weights by --compare")
         if self.ablations and self.runtime == "onnx":
             raise UsageError("--ablations: an export is of one way to fuse levels; leave --runtime out")
         files = [path.absolute() for path in (self.json, self.markdown, self.rows) if path]
@@ -75,8 +77,12 @@ class CalibrateOptions(ModelOptions):
         super().__post_init__()
         if len(self.dataset) not in (1, len(self.data)):
             raise UsageError(f"{len(self.dataset)} --dataset for {len(self.data)} folders; expected one per folder")
+        if self.out.suffix != ".safetensors":
+            raise UsageError(f"--out {self.out}: expected a name that ends in .safetensors")
         if self.out.exists():
             raise UsageError(f"--out {self.out}: exists; name another file")
+        if self.runtime == "onnx":
+            raise UsageError("--runtime onnx: what is fitted is computed by torch; leave it out")
 
     @property
     def sources(self) -> list[tuple[DataSet, Path]]:

@@ -57,8 +57,12 @@ class LearningOptions(DeviceOptions, CaptionOptions):
         folders = len(self.data)
         if len(self.dataset) not in (1, folders):
             raise UsageError(f"{len(self.dataset)} --dataset for {folders} folders; expected one, or one per folder")
+        if self.split != "train" and {*self.dataset} == {FOLDER}:
+            raise UsageError("--split: of a data set; a folder has none")
         if len(self.weight) not in (0, folders):
             raise UsageError(f"{len(self.weight)} --weight for {folders} folders; expected none, or one per folder")
+        if len({(source.dataset, source.root.resolve()) for source in self.sources}) < folders:
+            raise UsageError("a folder to learn from is named twice; --weight 2 shows its images twice as often")
         if not re.fullmatch(r"0*[1-9]\d{0,8}m?", self.save_every):
             raise UsageError(f"--save-every {self.save_every}: expected minutes such as 10m, or a number of steps")
         for text, source in zip(self.evaluation, self.compared, strict=True):

@@ -84,7 +84,10 @@ def load(
         weights += [source.weight] * len(learning)
         names.append(f"{name}: {len(learning)} images" + (f", weight {source.weight:g}" if source.weight != 1 else ""))
     for source in options.compared:
-        evaluation |= evaluation_splits(source)
+        splits = evaluation_splits(source)
+        if not splits:
+            raise GroundcliError(f"--evaluation {source.dataset}={source.root}: has neither a val nor a test split")
+        evaluation |= splits
     return Data(samples, weights, validation, evaluation, "; ".join(names))
 
 

@@ -24,7 +24,8 @@ from groundcli.weights.store import BEST
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 METRICS = "metrics.jsonl"
 FILES = frozenset({LAST, PREVIOUS, BEST, METRICS, LOCK, "run.json", "features", "tensorboard", "curves.png"})
-SAME = {"recipe": "by another recipe", "frozen": "on other frozen weights", "data": "on other data"}
+# What has to be the same, the data first: some of a recipe follows from how many they are.
+SAME = {"data": "on other data", "recipe": "by another recipe", "frozen": "on other frozen weights"}
 BEGINNING = {"epoch": 0, "batch": 0, "sums": {}, "accuracy": None, "best": None, "before": None, "stale": 0}
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "tokenizers", "pillow")
 Tell = Callable[[str], None]

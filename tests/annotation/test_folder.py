@@ -1,5 +1,6 @@
 """What a folder of results may hold, and what its files are called."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def test_names_of_overlays() -> None:
     assert PER_IMAGE[OVERLAYS]("trip.jpg/a.JPG") == "trip.jpg+/a.JPG"
     assert PER_IMAGE[OVERLAYS]("trip/a.jpeg") == "trip/a.jpeg"
     assert PER_IMAGE[OVERLAYS]("trip/a.png") == "trip/a.png.jpg"
+
+
+def test_no_run_is_in_that_of_another(tmp_path: Path) -> None:
+    run = {"version": "1", "weights": {}, "arguments": {}, "files": ["run.json"]}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    for inside in ("a", "a/b"):
+        with pytest.raises(
+            UsageError, match=rf"{inside}: is in {tmp_path}, the folder of another run; name one outside"
+        ):
+            look(tmp_path / inside)
+    (tmp_path / "run.json").write_text(json.dumps({"by": "another program"}))
+    (tmp_path / "a").mkdir()
+    assert look(tmp_path / "a").files == {}
 
 
 @pytest.mark.parametrize("target", ["loop", "nowhere"])

@@ -232,6 +232,17 @@ def test_a_phrase_outside_a_caption_is_its_own(
     assert len(phrase.boxes) == boxes
 
 
+@pytest.mark.parametrize("box", ["[NaN, 0, 1, 1]", "[0, 0, Infinity, 1]", "[0, 0, -1, 1]", f"[0, 0, 1, 1{'0' * 400}]"])
+def test_what_is_no_box_is_named(tmp_path: Path, box: str) -> None:
+    annotated(tmp_path, {"id": 7, "bbox": [11, 22, 33, 44]})
+    truth = tmp_path / "truth.json"
+    truth.write_text(truth.read_text().replace("[11, 22, 33, 44]", box))
+    with pytest.raises(
+        GroundcliError, match=r"truth\.json: not COCO annotations \((annotation 7: .* is no box|int too)"
+    ):
+        load_folder(tmp_path, "truth")
+
+
 def test_plain_coco_detections(tmp_path: Path) -> None:
     annotated(tmp_path, {"bbox": BALL}, {"bbox": [1, 2, 3, 4]}, categories=[{"id": 1, "name": "ball"}], captions=[])
     (caption,) = load_folder(tmp_path, "truth")[0].captions

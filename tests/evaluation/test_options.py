@@ -8,7 +8,7 @@ import pytest
 
 from groundcli.data import DATASETS
 from groundcli.errors import UsageError
-from groundcli.evaluation import EvaluateOptions
+from groundcli.evaluation import CalibrateOptions, EvaluateOptions
 from tests.evaluation.fixtures import options
 
 
@@ -30,11 +30,25 @@ def test_the_command_gives_the_same_options() -> None:
         ({"predictions": Path("p"), "ablations": True}, "--predictions: --ablations"),
         ({"rows": Path("rows.json")}, "--rows rows.json: expected a name that ends in .csv or .parquet"),
         ({"tolerance": -1}, "--tolerance -1: expected 0 or more"),
+        ({"predictions": Path("p"), "weights": "mine"}, "--predictions and --weights: whose answers"),
     ],
 )
 def test_contradictions(told: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         options(**told)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"out": "mine"}, "--out mine: expected a name that ends in .safetensors"),
+        ({"runtime": "onnx"}, "--runtime onnx: what is fitted is computed by torch"),
+        ({"dataset": ["coco", "coco"]}, "2 --dataset for 1 folders; expected one per folder"),
+    ],
+)
+def test_what_calibrate_refuses(told: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        CalibrateOptions.make(**{"dataset": "coco", "data": "a", "out": "mine.safetensors", **told})
 
 
 def test_parquet_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ def test_what_is_evaluated_on_comes_with_the_data(tmp_path: Path) -> None:
     assert splits(Source("flickr30k", tmp_path / "flickr30k")) == {"flickr30k val", "flickr30k test"}
     named = (f"flickr30k={tmp_path / 'flickr30k'}",)
     assert splits(Source("folder", tmp_path / "shapes"), evaluation=named) == {"flickr30k val", "flickr30k test"}
+    with pytest.raises(GroundcliError, match=rf"^--evaluation coco={tmp_path}: has neither a val nor a test split$"):
+        splits(Source("folder", tmp_path / "shapes"), evaluation=(f"coco={tmp_path}",))
 
 
 @pytest.mark.parametrize(("count", "kept"), [(4, 2), (16, 4), (40, 10), (300, 30)])

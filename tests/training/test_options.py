@@ -17,6 +17,8 @@ def train(**more: Any) -> TrainOptions:
 
 def test_every_folder_has_a_data_set_and_a_weight() -> None:
     assert train().sources == [Source("folder", Path("a"), 1.0), Source("folder", Path("b"), 1.0)]
+    both = train(dataset=["coco", "flickr30k"], data=["a", "a"])  # two data sets may lie in one folder
+    assert both.sources == [Source("coco", Path("a"), 1.0), Source("flickr30k", Path("a"), 1.0)]
     named = train(dataset=["coco", "folder"], weight=[1, 0.5])
     assert named.sources == [Source("coco", Path("a"), 1.0), Source("folder", Path("b"), 0.5)]
     assert FinetuneOptions.make(data="a", out="out").sources == [Source("folder", Path("a"), 1.0)]
@@ -37,7 +39,7 @@ def test_how_often_the_state_is_saved(text: str, interval: tuple[float, int]) ->
         ({"dataset": "flickr"}, "--dataset flickr: expected coco, coco_categories, flickr30k, folder, "),
         ({"dataset": ["coco"] * 3}, "3 --dataset for 2 folders; expected one, or one per folder"),
         ({"weight": [1.0]}, "1 --weight for 2 folders; expected none, or one per folder"),
-        ({"weight": [1, 0]}, "--weight (1.0, 0.0): expected 0.001 or more"),
+        ({"weight": [1, 0]}, "--weight 0.0: expected 0.001 to 1,000"),
         ({"save_every": "0m"}, "--save-every 0m: expected minutes such as 10m, or a number of steps"),
         ({"save_every": "often"}, "--save-every often: expected minutes such as 10m, or a number of steps"),
         (
@@ -45,6 +47,8 @@ def test_how_often_the_state_is_saved(text: str, interval: tuple[float, int]) ->
             "--captions: data sets have their own; it goes with --dataset folder",
         ),
         ({"image_column": "photo"}, "--image-column, --caption-column: of which file? Name it with --captions"),
+        ({"data": ["a", "./a"]}, "a folder to learn from is named twice; --weight 2 shows its images twice as often"),
+        ({"split": "all"}, "--split: of a data set; a folder has none"),
         ({"limit": 1}, "--limit 1: expected 2 or more"),
         ({"evaluation": "flickr30k"}, "--evaluation flickr30k: expected DATASET=DIR"),
         ({"evaluation": "folder=a"}, "--evaluation folder=a: expected DATASET=DIR"),
