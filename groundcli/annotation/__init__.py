@@ -10,6 +10,7 @@ from groundcli.options import MIN_SCORE, CaptionOptions, ModelOptions, Options, 
 
 Format = Literal["jsonl", "csv", "yolo", "labelstudio"]
 Categories = Literal["phrase", "head", "single"]
+FORMAT_OF = {"image_prefix": "labelstudio", "images": "yolo", "copy_images": "yolo"}  # options of one format alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,12 @@ class ExportOptions(Options):
     image_prefix: str = option("For Label Studio, before each image's name: http://host/photos/, s3://bucket/ ...", "")
     images: tuple[Path, ...] = option("Where the images for YOLO are now, if not where the run found them.", ())
     copy_images: bool = option("Copy YOLO's images, rather than link to them.", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, format in FORMAT_OF.items():
+            if getattr(self, name) and format not in self.format:
+                raise UsageError(f"--{name.replace('_', '-')}: goes with --format {format}")
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

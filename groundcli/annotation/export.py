@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pycocotools import mask as coco_mask
 
-from groundcli.annotation import ExportOptions
+from groundcli.annotation import FORMAT_OF, ExportOptions
 from groundcli.annotation.folder import FAILURES, JOURNAL, RUN, finished
 from groundcli.annotation.journal import read
 from groundcli.data import Failure, find
@@ -63,6 +63,8 @@ def finish(
     about = {**about, **totals, "seconds": round(time.time() - began, 1), "finished": True}
     write_json(out / RUN, about)
     told: dict[str, Any] = {**{name: {} for name in arguments["format"]}, **about["exports"]}
+    for name, options in told.items():  # they were told for several formats together
+        told[name] = {key: value for key, value in options.items() if FORMAT_OF.get(key, name) == name}
     _export(out, about, {name: ExportOptions.make(out=out, format=name, **told[name]) for name in told})
     return Outcome(counts, problems, missing, damaged)
 

@@ -153,6 +153,10 @@ class _Asked:
         elif os.path.lexists(path):
             if path.suffix.lower() in LIST_SUFFIXES:
                 self._add_list(path)
+            elif path.suffix.lower() in SUFFIXES:
+                raise GroundcliError(
+                    f"{path}: captions, not images; name the folder of the images, and this --captions"
+                )
             else:
                 self._add_image(self._root(path.parent), path.name, _problem(path))
         elif WILDCARD.search(str(path)):

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from groundcli.annotation import AnnotateOptions, MergeOptions, parse_shard
+from groundcli.annotation import AnnotateOptions, ExportOptions, MergeOptions, parse_shard
 from groundcli.errors import UsageError
 from groundcli.options import ModelOptions
 
@@ -62,3 +62,10 @@ def test_what_decides_over_results() -> None:
     never = {"out", "device", "weights", "on_existing", "dry_run", "batch_size", "workers", "devices", "engine"}
     assert not never & {*AnnotateOptions.deciding()}
     assert MergeOptions.make(shards=["a", "b"], out="c").arguments() == {"shards": ["a", "b"], "out": "c"}
+
+
+def test_what_is_of_one_format() -> None:
+    with pytest.raises(UsageError, match=r"^--copy-images: goes with --format yolo$"):
+        ExportOptions.make(out="a", format=["csv", "labelstudio"], image_prefix="b", copy_images=True)
+    with pytest.raises(UsageError, match=r"^--image-prefix: goes with --format labelstudio$"):
+        ExportOptions.make(out="a", format=["csv", "yolo"], image_prefix="b", copy_images=True)

@@ -194,6 +194,12 @@ def test_a_list_names_images(photos: Path, suffix: str, line_end: str) -> None:
     assert "a folder" in failed(result)["one"]
 
 
+def test_a_file_of_captions_is_no_image(photos: Path) -> None:
+    (photos / "captions.csv").write_text("image,caption\n")
+    with pytest.raises(GroundcliError, match=r"captions\.csv: captions, not images; name the folder of the images"):
+        find.load([photos / "captions.csv"])
+
+
 def test_captions_are_found_beside_the_images_of_a_list(photos: Path) -> None:
     write(
         photos, {"list.txt": "a.jpg\none/c.jpg\ne f.jpg\n", "captions.csv": "image,caption\ne f.jpg,a cow\nz.jpg,x\n"}
