@@ -69,21 +69,24 @@ def pictures_of(arguments: Mapping[str, Any]) -> list[str]:
 def differences(run: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
     """Where two runs, by `run.json`, differ in what results depend on, some arguments among it: both values by name.
 
-    Paths count as they are from any folder, and weights by what is in their file.
+    Weights are the same if their files are. Paths are if they are called alike, as a whole project may have been moved,
+    and if they lead to one place, as somebody may have gone to another folder.
     """
 
-    def told(run: Mapping[str, Any]) -> dict[str, Any]:
-        arguments, folder, weights = run["arguments"], run.get("folder", ""), run["weights"]
+    def told(run: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        arguments, weights = run["arguments"], run["weights"]
         values = {"version": run["version"], "weights": f"{weights['name']} of SHA-256 {weights['sha256']}"}
         values |= {name: arguments.get(name) for name in names}
         values["images"] = [os.path.normpath(Path(folder, image)) for image in arguments["images"]]
         values["captions"] = values["captions"] and os.path.normpath(Path(folder, values["captions"]))
         return values
 
-    ours, theirs = told(run), told(other)
-    if run["weights"]["sha256"] == other["weights"]["sha256"]:
-        ours["weights"] = theirs["weights"]
-    return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+    alike = {"weights"} if run["weights"]["sha256"] == other["weights"]["sha256"] else set()
+    as_told = told(run, ""), told(other, "")
+    placed = told(run, run.get("folder", "")), told(other, other.get("folder", ""))
+    for ours, theirs in (as_told, placed):
+        alike |= {name for name in ours if ours[name] == theirs[name]}
+    return {name: (placed[0][name], placed[1][name]) for name in placed[0] if name not in alike}
 
 
 class RunFolder(NamedTuple):

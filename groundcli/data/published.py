@@ -41,14 +41,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise GroundcliError(f"{path}: can't be read ({error.strerror}); check its permissions") from None
     except KeyError as error:
         raise GroundcliError(f"{path}: not {what} (no {error} where one is expected); fetch it again") from None
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-        SyntaxError,
-    ) as error:  # the last of XML
+    # SyntaxError is XML's.
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, SyntaxError) as error:
         raise GroundcliError(f"{path}: not {what} ({first_line(error)}); fetch it again") from None
 
 

@@ -281,7 +281,7 @@ def _write(options: EvaluateOptions, summary: Mapping[str, Any], rows: pd.DataFr
     def whole(write: Callable[[IO[bytes]], object]) -> Callable[[Path], None]:
         def to_path(path: Path) -> None:
             is_device = path.exists() and not path.is_file()
-            with path.open("wb") if is_device else replacing(path, "wb") as file:
+            with path.open("wb") if is_device else replacing(path.resolve(), "wb") as file:
                 write(file)
 
         return to_path

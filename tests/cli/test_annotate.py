@@ -1,6 +1,7 @@
 import json
 import os
 import shlex
+import shutil
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -160,14 +161,25 @@ def test_a_run_goes_on_from_any_folder(
     (tmp_path / "deeper").mkdir()
     (tmp_path / "mine.safetensors").write_bytes(find("lite").read_bytes())
     (tmp_path / "captions.csv").write_text("image,caption\none.png,a red circle\n")
-    (tmp_path / "deeper" / "captions.csv").write_text("image,caption\none.png,a wall\n")
+    (tmp_path / "deeper" / "others.csv").write_text("image,caption\none.png,a wall\n")
     monkeypatch.chdir(tmp_path)
     groundcli("annotate", one, "--out", "out", "--captions", "captions.csv", *how, "mine.safetensors")
     monkeypatch.chdir(tmp_path / "deeper")
     again = ("annotate", os.path.relpath(one), "--out", "../out", *how, "../mine.safetensors", "--captions")
     assert groundcli(*again, "../captions.csv").stdout.endswith("1 image found, 0 done, 1 resumed, 0 failed\n")
-    refused = groundcli(*again, "captions.csv", code=2).stderr
-    assert f"{tmp_path / 'captions.csv'}, not {tmp_path / 'deeper' / 'captions.csv'}" in refused
+    refused = groundcli(*again, "others.csv", code=2).stderr
+    assert f"captions {tmp_path / 'captions.csv'}, not {tmp_path / 'deeper' / 'others.csv'}" in refused
+
+
+def test_a_run_that_was_moved_with_its_photographs_goes_on(
+    photos: Path, groundcli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "old" / "photos")
+    monkeypatch.chdir(tmp_path / "old")
+    groundcli("annotate", "photos", "--out", "out", code=1)
+    monkeypatch.chdir((tmp_path / "old").rename(tmp_path / "new"))
+    done = groundcli("annotate", "photos", "--out", "out", code=1)
+    assert done.stdout.endswith("4 images found, 0 done, 2 resumed, 2 failed\n")
 
 
 def test_phrases_for_every_image(photos: Path, groundcli: Run, tmp_path: Path) -> None:
