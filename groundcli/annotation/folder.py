@@ -167,6 +167,8 @@ def finished(out: Path) -> RunFolder:
     folder = look(out)
     if not folder.run.get("finished"):
         raise GroundcliError(f"{out}: its run isn't finished; run its command again")
+    if not (out / JOURNAL).is_file():
+        raise GroundcliError(f"{out}: {JOURNAL} is gone, and all is made of it; run the command of this run again")
     return folder
 
 

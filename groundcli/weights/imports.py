@@ -132,7 +132,8 @@ def _stored(name: str, what: str, write: Callable[[Path], object], fits: Sequenc
     """Puts what is written to a path into the store, as the file or folder of a name, once it is whole.
 
     A name of a published part is kept for what `fits` it, and what has that name is written over, as it may be damaged.
-    Raises UsageError where the name can't be used, or is that of something else in the store.
+    Raises UsageError where the name can't be used, or is that of something else in the store, GroundcliError where the
+    store can't be written.
     """
     folder = store()
     if not NAME.fullmatch(name) or name.endswith(PARTIAL):
@@ -141,19 +142,22 @@ def _stored(name: str, what: str, write: Callable[[Path], object], fits: Sequenc
         raise UsageError(f"{name}: ships with groundcli and would hide what you import; choose another --name")
     if name in PUBLISHED and PUBLISHED[name] not in fits:
         raise UsageError(f"--name {name}: is the name of {PUBLISHED[name].source}, and this isn't it; choose another")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    with TemporaryDirectory(PARTIAL, dir=folder) as partial:
-        new = Path(partial, "new")
-        write(new)
-        old = path if path.exists() else folder / name
-        if name not in PUBLISHED and old.exists() and hash_of(old) != hash_of(new):
-            raise UsageError(f"--name {name}: holds something else, {old}; choose another, or remove that first")
-        shutil.rmtree(folder / name, ignore_errors=True)  # an ELMo of this name
-        if new.is_dir():
-            path.unlink(missing_ok=True)
-            path = folder / name
-        new.replace(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(PARTIAL, dir=folder) as partial:
+            new = Path(partial, "new")
+            write(new)
+            old = path if path.exists() else folder / name
+            if name not in PUBLISHED and old.exists() and hash_of(old) != hash_of(new):
+                raise UsageError(f"--name {name}: holds something else, {old}; choose another, or remove that first")
+            shutil.rmtree(folder / name, ignore_errors=True)  # an ELMo of this name
+            if new.is_dir():
+                path.unlink(missing_ok=True)
+                path = folder / name
+            new.replace(path)
+    except OSError as error:
+        raise GroundcliError(f"{folder}: can't be written ({error.strerror or error})") from None
     return Imported(name, what, path)
 
 

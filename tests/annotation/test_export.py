@@ -105,7 +105,7 @@ def test_any_format_any_number_of_times_and_without_torch(out: Path) -> None:
     assert "phrases.csv" in json.loads(seen[0]["run.json"])["files"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "photographs", "unfinished"])
+@pytest.mark.parametrize("kind", ["missing", "photographs", "unfinished", "lost"])
 def test_a_finished_run_is_needed(out: Path, tmp_path: Path, groundcli: Run, kind: str) -> None:  # noqa: F811
     folder = tmp_path / ("photos" if kind == "photographs" else "other")
     said = "holds no run of `groundcli annotate`"
@@ -113,6 +113,9 @@ def test_a_finished_run_is_needed(out: Path, tmp_path: Path, groundcli: Run, kin
         run = json.loads((out / "run.json").read_text())
         (out / "run.json").write_text(json.dumps({**run, "finished": False}))
         folder, said = out, "its run isn't finished; run its command again"
+    if kind == "lost":
+        (out / "annotations.jsonl").unlink()
+        folder, said = out, "annotations.jsonl is gone, and all is made of it; run the command of this run again"
     before = contents(tmp_path)
     assert groundcli("export", folder, "--format", "csv", code=3).stderr == f"error: {folder}: {said}\n"
     assert contents(tmp_path) == before

@@ -299,6 +299,12 @@ def test_what_is_in_the_store_is_not_lost_to_another_of_its_name(words: Path, tm
         shutil.rmtree(store)
 
 
+def test_a_store_that_cannot_be_written_is_named(words: Path, store: Path) -> None:
+    store.write_text("a file")
+    with pytest.raises(GroundcliError, match=rf"^{store}: can't be written \(File exists\)$"):
+        import_weights(words, "mine")
+
+
 def test_a_damaged_published_part_is_imported_anew(words: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("groundcli.weights.imports.SHIPPED", store)  # else the name is of what ships
     path = import_weights(words).path
