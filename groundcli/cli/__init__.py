@@ -65,12 +65,7 @@ def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> Parameter:
     required = field.default is REQUIRED
     if optional or (many and not required):
         shown = shown | None  # type: ignore[assignment]
-    common: dict[str, Any] = {
-        "help": about["help"],
-        "metavar": about["metavar"],
-        "min": about["min"],
-        "max": about["max"],
-    }
+    common: dict[str, Any] = {key: about[key] for key in ("help", "metavar", "min", "max")}
     if kind is Path:
         common["parser"] = str  # typer would take "" for the folder that one is in; `Options.make` refuses it
         common["metavar"] = about["metavar"] or (None if about["argument"] else "<path>")

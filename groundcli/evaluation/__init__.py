@@ -51,7 +51,7 @@ class EvaluateOptions(ModelOptions):
             object.__setattr__(self, "boxes", "authors" if self.protocol == "authors" else "extents")
         if self.predictions and (self.ablations or self.encode == "phrase"):
             raise UsageError("--predictions: --ablations and --encode phrase need --weights instead")
-        if self.predictions and self.weights != "lite":
+        if self.predictions and self.weights != type(self).weights:
             raise UsageError("--predictions and --weights: whose answers? Leave one out, or name weights by --compare")
         if self.ablations and self.runtime == "onnx":
             raise UsageError("--ablations: an export is of one way to fuse levels; leave --runtime out")

@@ -57,7 +57,7 @@ class LearningOptions(DeviceOptions, CaptionOptions):
         folders = len(self.data)
         if len(self.dataset) not in (1, folders):
             raise UsageError(f"{len(self.dataset)} --dataset for {folders} folders; expected one, or one per folder")
-        if self.split != "train" and {*self.dataset} == {FOLDER}:
+        if self.split != type(self).split and {*self.dataset} == {FOLDER}:
             raise UsageError("--split: of a data set; a folder has none")
         if len(self.weight) not in (0, folders):
             raise UsageError(f"{len(self.weight)} --weight for {folders} folders; expected none, or one per folder")
